@@ -1,0 +1,109 @@
+"""What every estimator that yields label probabilities has in common."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.base import ClassifierMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from ._validation import check_targets, check_threshold, majority
+from .metrics import example_f1
+
+
+class LabelProbabilityMixin(ClassifierMixin):
+    """Predictions, score and label names for estimators whose ``predict_proba`` is ``(n, L)``.
+
+    A subclass has the parameters ``threshold`` and, where single-label tasks make sense, ``multi_label``; its
+    ``fit`` sets ``labels_``.
+    """
+
+    @property
+    def classes_(self):
+        """List of L arrays ``[0, 1]``: the classes of each label, as scikit-learn's multi-label estimators have them."""
+        check_is_fitted(self)
+        return [np.array([0, 1]) for _ in self.labels_]
+
+    def predict(self, X):
+        """Predict the label sets of `X`.
+
+        Parameters
+        ----------
+        X : array-like
+            What ``predict_proba`` takes.
+
+        Returns
+        -------
+        ndarray of shape (n, L), int
+            1 where a label's probability reaches the threshold. With ``multi_label=False`` exactly one 1 a row, at
+            the largest probability.
+        """
+        proba = self.predict_proba(X)
+        if not getattr(self, "multi_label", True):
+            return np.eye(proba.shape[1], dtype=int)[proba.argmax(axis=1)]
+        return (proba >= check_threshold(self.threshold, self.labels_)).astype(int)
+
+    def score(self, X, y, sample_weight=None):
+        """Mean example-F1 of the predictions; soft targets count through their majority.
+
+        Parameters
+        ----------
+        X : array-like
+            What ``predict_proba`` takes.
+        y : array-like of shape (n, L)
+            Indicator or soft targets in [0, 1].
+        sample_weight : array-like of shape (n,), default=None
+            Weights of the documents.
+
+        Returns
+        -------
+        float
+            Mean example-F1, in [0, 1].
+        """
+        pred = self.predict(X)
+        y, _ = check_targets(y, labels=list(self.labels_), n_samples=len(pred))
+        return example_f1(majority(y), pred, sample_weight=sample_weight)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        tags.classifier_tags.multi_label = True
+        tags.target_tags.multi_output = True
+        tags.target_tags.single_output = False
+        return tags
+
+
+class AlignerMixin(LabelProbabilityMixin, TransformerMixin):
+    """An aligner: probability arrays in, label probabilities out; both a transformer and a final estimator."""
+
+    def transform(self, X):
+        """Return the label probabilities, the same as ``predict_proba``.
+
+        Parameters
+        ----------
+        X : array-like
+            What ``predict_proba`` takes.
+
+        Returns
+        -------
+        ndarray of shape (n, L)
+            Probability of each label, each column in [0, 1] on its own.
+        """
+        return self.predict_proba(X)
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the output columns: the labels.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Present for scikit-learn's convention.
+
+        Returns
+        -------
+        ndarray of shape (L,), object
+            Label names as seen in the columns of `y`, or "label0", "label1", ...
+        """
+        check_is_fitted(self)
+        return np.asarray(self.labels_, dtype=object)
+
+
