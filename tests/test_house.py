@@ -1,0 +1,107 @@
+"""The rules of the house, read off the source: who may import whom, and how long things may grow."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "skmlmc"
+MODULES = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.glob("*.py"))}
+
+# Room -> what it may import of this package. Everything below a room is allowed to know nothing of it.
+MAY_IMPORT = {
+    "_cache": set(),
+    "_prefix": set(),
+    "_validation": set(),
+    "_answers": {"_prefix"},
+    "metrics": {"_validation"},
+    "_base": {"_validation", "metrics"},
+    "_engine": {"_prefix", "_validation"},
+    "prompts": {"_answers", "_validation"},
+    "align": {"_base", "_validation"},
+    "calibrate": {"_base", "_validation"},
+    "extract": {"_answers", "_base", "_cache", "_engine", "_prefix", "_validation", "prompts"},
+    "classifier": {"_base", "_validation", "align", "calibrate", "extract", "prompts"},
+    "analysis": {"_validation"},
+    "datasets": {"_validation"},
+    "plots": {"_validation", "analysis", "metrics"},
+}
+
+
+def imported(tree):
+    """Dotted names of all modules that a module imports, wherever the import stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module
+            if node.module == "skmlmc":
+                yield from (f"skmlmc.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 1, "the package is flat: nothing lies two levels up"
+            yield from [f"skmlmc.{node.module}"] if node.module else (f"skmlmc.{alias.name}" for alias in node.names)
+
+
+def rooms_of(tree):
+    """Names of this package's modules that a module imports."""
+    names = (name.split(".") for name in imported(tree))
+    return {name[1] for name in names if name[0] == "skmlmc" and len(name) > 1 and name[1] in MODULES}
+
+
+def body_lines(function):
+    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    return body[-1].end_lineno - body[0].lineno + 1 if body else 0
+
+
+def test_every_module_is_in_the_table():
+    assert set(MODULES) - {"__init__"} <= set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - {"__init__"}))
+def test_imports_stay_within_the_table(name):
+    assert rooms_of(MODULES[name]) <= MAY_IMPORT[name]
+
+
+def test_the_table_points_one_way():
+    left = dict(MAY_IMPORT)
+    while left:
+        free = [name for name, needs in left.items() if not needs & set(left)]
+        assert free, f"these rooms import each other in a circle: {sorted(left)}"
+        for name in free:
+            del left[name]
+
+
+def test_only_the_engine_knows_llama_cpp():
+    knows = {name for name, tree in MODULES.items() if any(m.split(".")[0] == "llama_cpp" for m in imported(tree))}
+    assert knows <= {"_engine"}
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_nothing_grows_too_long(name):
+    n_lines = (PACKAGE / f"{name}.py").read_text(encoding="utf-8").count("\n")
+    assert n_lines <= 420
+    functions = [n for n in ast.walk(MODULES[name]) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert {f.name: n for f in functions if (n := body_lines(f)) > 45} == {}
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    # A count of seconds would fail on a busy machine. What costs seconds is a library that scikit-learn has not
+    # loaded already, so none may come with the package.
+    code = """
+import sys
+import sklearn.metrics, sklearn.model_selection, sklearn.pipeline
+before = set(sys.modules)
+import skmlmc
+new = {name.split(".")[0] for name in set(sys.modules) - before}
+print(*sorted(new - sys.stdlib_module_names))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    assert run.stdout.split() == ["skmlmc"]
+
+
+@pytest.mark.parametrize("library", ["llama_cpp", "matplotlib", "pandas", "jinja2", "huggingface_hub"])
+def test_importing_the_package_does_not_load(library):
+    code = f"import sys, skmlmc; sys.exit({library!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent).returncode == 0
