@@ -19,7 +19,7 @@ class LabelProbabilityMixin(ClassifierMixin):
 
     @property
     def classes_(self):
-        """List of L arrays ``[0, 1]``: the classes of each label, as scikit-learn's multi-label estimators have them."""
+        """List of L arrays ``[0, 1]``, a label each, as scikit-learn's multi-label estimators have it."""
         check_is_fitted(self)
         return [np.array([0, 1]) for _ in self.labels_]
 

@@ -1,0 +1,188 @@
+"""Metrics of alignment between label probabilities and annotator distributions, and their scorers.
+
+Paper section 5, "Task: distribution alignment". When most labels are 0 a constant distribution scores well on the
+negative log-likelihood and on L1 (appendix A.6), so look at example-F1 beside them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import make_scorer
+
+from ._validation import check_positive, check_proba, check_sample_weight, check_targets, majority
+
+__all__ = ["example_f1", "example_f1_scorer", "l1_distance", "l1_scorer", "nll", "nll_scorer", "scorers"]
+
+
+def nll(y_true: Any, y_pred: Any, *, eps: float = 1e-8, multi_label: bool = True, sample_weight: Any = None) -> float:
+    """Negative log-likelihood of an annotator's answer, averaged over annotators, then documents.
+
+    For one document with annotator distribution ``H`` and probabilities ``P``: ``sum(-H ln P - (1 - H) ln(1 - P))``
+    over the labels, or ``sum(-H ln P)`` when exactly one label is right. Paper section 5.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n, L)
+        Annotator distributions (share of the annotators who chose each label) or indicators, in [0, 1].
+    y_pred : array-like of shape (n, L)
+        Label probabilities in [0, 1].
+    eps : float, default=1e-8
+        Probabilities are clipped to ``[eps, 1 - eps]``.
+    multi_label : bool, default=True
+        Whether every label is a question of its own; False for single-label tasks.
+    sample_weight : array-like of shape (n,), default=None
+        Weights of the documents.
+
+    Returns
+    -------
+    float
+        Mean over the documents, in nats; lower is better, 0 is best.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an input does not hold numbers in [0, 1], or shapes or column names differ.
+
+    Examples
+    --------
+    >>> from skmlmc.metrics import nll
+    >>> round(nll([[1, 0, 0.5]], [[0.8, 0.1, 0.5]]), 4)
+    1.0217
+    """
+    target, proba, weights = _check_pair(y_true, y_pred, sample_weight)
+    proba = proba.clip(check_positive(eps, "eps", upper=0.5), 1 - eps)
+    losses = -target * np.log(proba)
+    if multi_label:
+        losses -= (1 - target) * np.log1p(-proba)
+    return float(np.average(losses.sum(axis=1), weights=weights))
+
+
+def l1_distance(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float:
+    """L1 distance between label probabilities and annotator distributions.
+
+    ``sum(|P - H|)`` over the labels of a document, averaged over documents. Paper section 5.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n, L)
+        Annotator distributions or indicators, in [0, 1].
+    y_pred : array-like of shape (n, L)
+        Label probabilities in [0, 1].
+    sample_weight : array-like of shape (n,), default=None
+        Weights of the documents.
+
+    Returns
+    -------
+    float
+        Mean over the documents, in [0, L]; lower is better, 0 is best.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an input does not hold numbers in [0, 1], or shapes or column names differ.
+
+    Examples
+    --------
+    >>> from skmlmc.metrics import l1_distance
+    >>> round(l1_distance([[1, 0, 0.5]], [[0.8, 0.1, 0.5]]), 4)
+    0.3
+    """
+    target, proba, weights = _check_pair(y_true, y_pred, sample_weight)
+    return float(np.average(np.abs(proba - target).sum(axis=1), weights=weights))
+
+
+def example_f1(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float:
+    """F1 between the predicted and the right label set of a document, averaged over documents.
+
+    Soft values count through their majority: a label is in the set where its value is above 0.5. Two empty sets
+    agree, which gives 1 (``sklearn.metrics.f1_score(average="samples", zero_division=1)`` for indicators). Paper
+    section 5.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n, L)
+        Annotator distributions or indicators, in [0, 1].
+    y_pred : array-like of shape (n, L)
+        Predicted indicators, or probabilities in [0, 1].
+    sample_weight : array-like of shape (n,), default=None
+        Weights of the documents.
+
+    Returns
+    -------
+    float
+        Mean over the documents, in [0, 1]; higher is better, 1 is best.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an input does not hold numbers in [0, 1], or shapes or column names differ.
+
+    Examples
+    --------
+    >>> from skmlmc.metrics import example_f1
+    >>> round(example_f1([[1, 1, 0], [0, 0, 0]], [[1, 0, 0], [0, 0, 0]]), 4)
+    0.8333
+    """
+    target, proba, weights = _check_pair(y_true, y_pred, sample_weight)
+    target, pred = majority(target), majority(proba)
+    sizes = target.sum(axis=1) + pred.sum(axis=1)
+    both = (target & pred).sum(axis=1)
+    f1 = np.where(sizes == 0, 1.0, 2 * both / np.maximum(sizes, 1))
+    return float(np.average(f1, weights=weights))
+
+
+def _check_pair(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    target, names = check_targets(y_true, name="y_true")
+    proba, _ = check_proba(y_pred, labels=names, n_samples=len(target))
+    if proba.shape != target.shape:
+        raise ValueError(
+            f"Expected y_true and y_pred with the same labels, but got shapes {target.shape} and {proba.shape}."
+        )
+    return target, proba, check_sample_weight(sample_weight, len(target))
+
+
+def scorers(*, multi_label: bool = True, eps: float = 1e-8) -> dict[str, Any]:
+    """Return the paper's three metrics as scorers, for ``cross_validate(scoring=...)``.
+
+    Parameters
+    ----------
+    multi_label : bool, default=True
+        Whether every label is a question of its own; False for single-label tasks.
+    eps : float, default=1e-8
+        Probabilities are clipped to ``[eps, 1 - eps]`` in the negative log-likelihood.
+
+    Returns
+    -------
+    dict of str to scorer
+        "nll" and "l1", negated so that greater is better as scikit-learn's scorers have it, and "example_f1".
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_multilabel_classification
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.model_selection import cross_validate
+    >>> from sklearn.multioutput import ClassifierChain
+    >>> from skmlmc.metrics import scorers
+    >>> X, y = make_multilabel_classification(n_classes=3, random_state=0)
+    >>> results = cross_validate(ClassifierChain(LogisticRegression()), X, y, cv=3, scoring=scorers())
+    >>> sorted(key for key in results if key.startswith("test_"))
+    ['test_example_f1', 'test_l1', 'test_nll']
+    """
+    loss = {"response_method": "predict_proba", "greater_is_better": False}
+    return {
+        "nll": make_scorer(nll, multi_label=multi_label, eps=eps, **loss),
+        "l1": make_scorer(l1_distance, **loss),
+        "example_f1": make_scorer(example_f1, response_method="predict"),
+    }
+
+
+nll_scorer = scorers()["nll"]
+"""Scorer of ``nll`` on ``predict_proba``, negated so that greater is better."""
+
+l1_scorer = scorers()["l1"]
+"""Scorer of ``l1_distance`` on ``predict_proba``, negated so that greater is better."""
+
+example_f1_scorer = scorers()["example_f1"]
+"""Scorer of ``example_f1`` on ``predict``."""
