@@ -1,0 +1,280 @@
+"""How answers are spelled in tokens: the trie of labels at each slot of an answer, and exact label probabilities.
+
+An answer is written in slots: ``opening label (separator label)* end``. Which tokens a label has depends on what stands
+before it, so each slot is found by tokenising whole answers and comparing them; labels are never tokenised alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import log_softmax, logsumexp, softmax
+
+from ._prefix import Branch, Read
+
+ROOT = 0
+
+
+def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
+    """Length of the longest common prefix.
+
+    Examples
+    --------
+    >>> common_prefix([[1, 2, 3], [1, 2, 4], [1, 2]])
+    2
+    """
+    shortest, longest = min(sequences), max(sequences)
+    for i, (a, b) in enumerate(zip(shortest, longest, strict=False)):
+        if a != b:
+            return i
+    return min(len(shortest), len(longest))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way on at a branching node: the tokens that take it and the spelling paths that go there."""
+
+    tokens: tuple[int, ...]
+    child: int | None
+
+
+class LabelTrie:
+    """Token trie of the labels' spellings at one slot.
+
+    Parameters
+    ----------
+    paths : list of list of int
+        Tokens of each label as the prompt spells it, the empty answer's word last. A path may be empty or a prefix
+        of another one.
+    ends : list of (int, int)
+        For each label the tokens that follow it when another label comes and when the answer ends.
+    variants : list of list of int
+        For each label the first tokens of other spellings of it ("Joy", " joy"); those that begin another label too
+        are left out.
+
+    Notes
+    -----
+    At each branching node the model chooses among the children that continue some label; where a label ends, the
+    separator and the end of the answer are together one more child. A label's probability is the product along its
+    path. Other spellings count by their first token alone, and a label's score is the highest of its spellings'
+    (section 3 of the paper); where all first tokens differ, this is the paper's softmax over label tokens.
+    """
+
+    def __init__(self, paths, ends, variants):
+        self.paths, self.ends = [list(p) for p in paths], list(ends)
+        self._children: list[dict[int, int]] = [{}]
+        self._parents: list[tuple[int, int]] = [(-1, -1)]
+        self._terminal: dict[int, int] = {}
+        self.nodes = [self._insert(label, path) for label, path in enumerate(self.paths)]
+        self.branching = [n for n in range(len(self._children)) if n == ROOT or self._width(n) > 1]
+        self.choices = {n: self._choices(n) for n in self.branching}
+        first = {t for c in self.choices[ROOT] for t in c.tokens}
+        spelled = [t for v in variants for t in set(v)]
+        self._variants = [[t for t in sorted(set(v)) if t not in first and spelled.count(t) == 1] for v in variants]
+        self.columns = {n: np.array([t for c in self.choices[n] for t in c.tokens]) for n in self.branching}
+        self.columns[ROOT] = np.concatenate([self.columns[ROOT], *self._variants]).astype(int)
+        self._prepare_scores()
+
+    def _insert(self, label, path):
+        node = ROOT
+        for token in path:
+            if token not in self._children[node]:
+                self._children[node][token] = len(self._children)
+                self._children.append({})
+                self._parents.append((node, token))
+            node = self._children[node][token]
+        if node in self._terminal:
+            raise ValueError(
+                f"Labels number {self._terminal[node]} and {label} have the same tokens in the prompt. Expected labels "
+                "that the model's tokenizer can tell apart: give one of them another wording."
+            )
+        self._terminal[node] = label
+        return node
+
+    def _width(self, node):
+        return len(self._children[node]) + (node in self._terminal)
+
+    def _choices(self, node):
+        choices = [Choice((token,), child) for token, child in self._children[node].items()]
+        if node in self._terminal:
+            choices.append(Choice(tuple(sorted(set(self.ends[self._terminal[node]]))), None))
+        return choices
+
+    def _prepare_scores(self):
+        """Number each choice of each branching node, and list the choices along each label's path."""
+        at, number = 0, {}
+        self._slices: list[tuple[int, list[int]]] = []
+        for n in self.branching:
+            widths = [len(c.tokens) for c in self.choices[n]]
+            self._slices.append((n, widths))
+            for c in self.choices[n]:
+                number[n, c.child] = at
+                at += 1
+        self.steps = [self._choice_numbers(label, number) for label in range(len(self.paths))]
+
+    def _choice_numbers(self, label, number):
+        numbers, node, child = [], self.nodes[label], None
+        while node != -1:
+            if (node, child) in number:
+                numbers.append(number[node, child])
+            child, node = node, self._parents[node][0]
+        return numbers[::-1]
+
+    def path_to(self, node):
+        """Tokens from the root to a node."""
+        tokens = []
+        while node != ROOT:
+            node, token = self._parents[node]
+            tokens.append(token)
+        return tokens[::-1]
+
+    def inner_branches(self, parent, step=0) -> tuple[Branch, ...]:
+        """Return the branches that read every branching node below the root, each token once.
+
+        Parameters
+        ----------
+        parent : hashable
+            Branch at whose end the slot begins.
+        step : int
+            Number of the answer's step, part of the names.
+
+        Returns
+        -------
+        tuple of Branch
+            Named ``(step, n)``, in the order of ``branching[1:]``.
+        """
+        made = []
+        for n in self.branching[1:]:
+            path, up = self.path_to(n), n
+            while up != ROOT:
+                up = self._parents[up][0]
+                if up in self.branching:
+                    break
+            tokens = path[len(self.path_to(up)) :]
+            source = parent if up == ROOT else (step, up)
+            made.append(Branch((step, n), tokens, source, (Read(len(tokens) - 1, self.columns[n]),)))
+        return tuple(made)
+
+    def deepest(self, label):
+        """Return the deepest branching node on a label's path, and the tokens of the path that come after it."""
+        node = self.nodes[label]
+        while node not in self.choices:
+            node = self._parents[node][0]
+        return node, self.paths[label][len(self.path_to(node)) :]
+
+    def probabilities(self, logits) -> np.ndarray:
+        """Exact probabilities of the labels at this slot.
+
+        Parameters
+        ----------
+        logits : list of ndarray
+            For each node of ``branching``, the logits of ``columns[node]``.
+
+        Returns
+        -------
+        ndarray of shape (L + 1,)
+            Sums to 1; the empty answer's word last.
+        """
+        parts = []
+        for (_, widths), row in zip(self._slices, logits, strict=True):
+            row = np.asarray(row, float)
+            starts = np.concatenate([[0], np.cumsum(widths)])
+            parts.append(np.array([logsumexp(row[a:b]) for a, b in zip(starts[:-1], starts[1:], strict=True)]))
+        values = np.concatenate([parts[0], *(log_softmax(p) for p in parts[1:])])
+        scores = np.array([values[s].sum() for s in self.steps])
+        at = sum(self._slices[0][1])
+        extra = np.asarray(logits[0], float)
+        for label, variants in enumerate(self._variants):
+            for _ in variants:
+                scores[label] = max(scores[label], extra[at])
+                at += 1
+        return softmax(scores)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One slot of an answer.
+
+    Attributes
+    ----------
+    lead : list of int
+        Tokens between what stands before (the prompt or the label before) and the label.
+    trie : LabelTrie
+        The labels' spellings here.
+    """
+
+    lead: list[int]
+    trie: LabelTrie
+
+
+class AnswerSpace:
+    """All answers that a label set allows, in tokens.
+
+    Parameters
+    ----------
+    tokenize : callable
+        ``tokenize(answer labels) -> list of int``: tokens of a whole answer (a list of wordings), with what follows it.
+    words : list of str
+        The labels' wordings, the empty answer's word last.
+    """
+
+    def __init__(self, tokenize: Callable[[list[str]], list[int]], words: Sequence[str]):
+        self._tokenize, self.words = tokenize, list(words)
+        self.none = len(self.words) - 1
+        self._slots: dict[int | None, Slot] = {}
+
+    def slot(self, previous: int | None = None) -> Slot:
+        """Return the slot after label `previous`, or the first slot.
+
+        Parameters
+        ----------
+        previous : int or None
+            Number of the label that stands before; None: the answer begins.
+
+        Returns
+        -------
+        Slot
+            Found once, then kept.
+        """
+        if previous not in self._slots:
+            self._slots[previous] = self._find_slot([] if previous is None else [self.words[previous]])
+        return self._slots[previous]
+
+    def _find_slot(self, before):
+        answers, boundaries, ends = [], [], []
+        for word in self.words:
+            probe = self.words[self.none] if word != self.words[self.none] else self.words[0]
+            alone, followed = self._tokenize([*before, word]), self._tokenize([*before, word, probe])
+            cut = common_prefix([alone, followed])
+            answers.append(alone)
+            boundaries.append(cut)
+            ends.append((followed[cut], alone[cut]))
+        start = min(common_prefix(answers), *boundaries)
+        stem = common_prefix([self._tokenize(before), answers[0], answers[-1]]) if before else 0
+        if before and start == stem:
+            raise ValueError(
+                "This model's tokenizer joins the separator of the answer format with the label after it. Expected them "
+                "to be tokens of their own: choose the other answer_format."
+            )
+        paths = [a[start:cut] for a, cut in zip(answers, boundaries, strict=True)]
+        variants = [self._variant_tokens(before, word, answers[i], start) for i, word in enumerate(self.words)]
+        return Slot(answers[0][stem:start], LabelTrie(paths, ends, variants))
+
+    def _variant_tokens(self, before, word, canonical, start):
+        """First tokens of other spellings of a word that leave the tokens before it alone."""
+        found = []
+        for spelling in {word[:1].upper() + word[1:], " " + word, " " + word[:1].upper() + word[1:]} - {word}:
+            tokens = self._tokenize([*before, spelling])
+            if tokens[:start] == canonical[:start] and len(tokens) > start:
+                found.append(tokens[start])
+        return sorted(found)
+
+    def longest(self, max_labels: int) -> int:
+        """Cells that the longest answer of `max_labels` labels may fill, branches of the tries included."""
+        first = self.slot(None)
+        inner = sum(len(b.tokens) for b in first.trie.inner_branches(None))
+        label = max(len(p) for p in first.trie.paths)
+        lead = max(len(self.slot(first_label).lead) for first_label in range(min(2, self.none)))
+        return len(first.lead) + inner + max_labels * (label + lead + inner + 4)

@@ -1,0 +1,409 @@
+"""The only module that knows llama.cpp: load, tokenise, decode, read logits and hidden states.
+
+One context a model, low-level calls. Sequence 0 of the context holds the prompt's prefix and is kept between calls;
+documents and their branches share its cells. Logits are computed only at the tokens that a `Read` names.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from ctypes import POINTER, c_float, c_int8, c_int32, cast
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import llama_cpp as C
+import numpy as np
+
+from ._models import file_state
+from ._prefix import PREFIX, Ask, Forest, Plan, Reading, levels
+
+N_SEQ = 64  # the prefix and 63 branches
+N_OUTPUTS = 128
+N_UBATCH = 512
+MAX_MODELS = 2
+KV_TYPES = {"float32": C.GGML_TYPE_F32, "float16": C.GGML_TYPE_F16}
+AMX_ADVICE = (
+    "This build of llama-cpp-python uses Intel AMX, whose kernels can crash the process (ggml-org/llama.cpp issue "
+    "20824). The model is loaded without llama.cpp's extra buffers, which is safe but slower. For full speed build it "
+    'without AMX: CFLAGS="-mno-amx-tile -mno-amx-int8 -mno-amx-bf16" CXXFLAGS="$CFLAGS" pip install '
+    "--force-reinstall --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
+)
+
+
+class Settings(NamedTuple):
+    """What a context depends on: cells, KV cache type, threads."""
+
+    n_ctx: int = 4096
+    kv_dtype: str = "float16"
+    n_threads: int = 1
+
+
+_log: deque[str] = deque(maxlen=30)
+_echo = False
+
+
+@C.llama_log_callback
+def _on_log(level, text, _):
+    line = text.decode(errors="replace")
+    _log.append(line)
+    if _echo:
+        print(line, end="", flush=True)
+
+
+def show_log(on: bool) -> None:
+    """Print llama.cpp's own log, or keep it silent."""
+    global _echo
+    _echo = bool(on)
+    C.llama_log_set(_on_log, None)
+
+
+def uses_amx() -> bool:
+    """Whether this build of llama.cpp would run AMX kernels on this CPU."""
+    return b"AMX_INT8 = 1" in C.llama_print_system_info()
+
+
+_amx_warned = False
+
+
+def _warn_of_amx():
+    global _amx_warned
+    if not _amx_warned:
+        _amx_warned = True
+        warnings.warn(AMX_ADVICE, RuntimeWarning, stacklevel=4)
+
+
+def _free(model, contexts, pid):
+    # A forked child must not free what its parent owns.
+    if os.getpid() == pid:
+        for ctx in contexts:
+            C.llama_free(ctx)
+        C.llama_model_free(model)
+
+
+class Model:
+    """A loaded model with one unified KV cache.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A GGUF file.
+
+    Attributes
+    ----------
+    decoded : int
+        Tokens handed to llama.cpp so far.
+    calls : int
+        Decode calls so far.
+    """
+
+    sequences = N_SEQ - 1
+
+    def __init__(self, path: Path):
+        show_log(_echo)
+        C.llama_backend_init()
+        params = C.llama_model_default_params()
+        if uses_amx():
+            params.use_extra_bufts = False
+            _warn_of_amx()
+        self.path, self.lock = path, threading.RLock()
+        self._model = C.llama_model_load_from_file(os.fsencode(path), params)
+        if not self._model:
+            raise ValueError(
+                f"llama.cpp could not load {str(path)!r}: {_last_error()} Expected a complete GGUF file of a model that "
+                "this version of llama-cpp-python knows: download it again, or upgrade llama-cpp-python."
+            )
+        self._contexts: list = []
+        self._finalizer = weakref.finalize(self, _free, self._model, self._contexts, os.getpid())
+        self._finalizer.atexit = False
+        self._vocab = C.llama_model_get_vocab(self._model)
+        self.n_vocab = C.llama_vocab_n_tokens(self._vocab)
+        if self.n_vocab == 0 or C.llama_model_has_encoder(self._model) or not C.llama_model_has_decoder(self._model):
+            raise ValueError(f"{str(path)!r} is no text generation model: expected a decoder with a vocabulary.")
+        self.n_embd = C.llama_model_n_embd(self._model)
+        self.n_ctx_train = C.llama_model_n_ctx_train(self._model)
+        self.one_state = bool(C.llama_model_is_recurrent(self._model) or C.llama_model_is_hybrid(self._model))
+        self.decoded = self.calls = 0
+        self._settings: Settings | None = None
+        self._prefix: tuple[int, ...] | None = None
+
+    # ---------------------------------------------------------------- text
+
+    def tokenize(self, text: str, special: bool = False) -> list[int]:
+        """Tokens of a text, without begin or end tokens.
+
+        Parameters
+        ----------
+        text : str
+            Lone surrogates become "?".
+        special : bool
+            Whether text such as ``<|im_end|>`` becomes the control token of that name: only for templates.
+
+        Returns
+        -------
+        list of int
+            Token ids.
+        """
+        raw = text.encode("utf-8", "replace")
+        buffer = (C.llama_token * (len(raw) + 16))()
+        n = C.llama_tokenize(self._vocab, raw, len(raw), buffer, len(buffer), False, special)
+        if n < 0:
+            buffer = (C.llama_token * -n)()
+            n = C.llama_tokenize(self._vocab, raw, len(raw), buffer, len(buffer), False, special)
+        return buffer[:n]
+
+    @property
+    def bos(self) -> list[int]:
+        """Tokens that begin every prompt of this model: its begin token, or nothing."""
+        return [C.llama_vocab_bos(self._vocab)] if C.llama_vocab_get_add_bos(self._vocab) else []
+
+    @property
+    def chat_template(self) -> str | None:
+        """The model's own chat template (Jinja), or None."""
+        raw = C.llama_model_chat_template(self._model, None)
+        return raw.decode("utf-8", "replace") if raw else None
+
+    def token_text(self, token: int) -> str:
+        """Text of a token, control tokens included; "" where there is none (-1)."""
+        return C.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace") if token >= 0 else ""
+
+    @property
+    def special_texts(self) -> dict[str, str]:
+        """Texts of the begin and end tokens, which chat templates refer to."""
+        return {
+            "bos_token": self.token_text(C.llama_vocab_bos(self._vocab)),
+            "eos_token": self.token_text(C.llama_vocab_eos(self._vocab)),
+        }
+
+    # ------------------------------------------------------------- context
+
+    def _prepare(self, settings: Settings):
+        """Make the context that `settings` ask for, or keep the one there is."""
+        if self._settings is not None and self._settings[:2] == settings[:2]:
+            C.llama_set_n_threads(self._ctx, settings.n_threads, settings.n_threads)
+            self._settings = settings
+            return
+        self._settings = self._prefix = None
+        while self._contexts:
+            C.llama_free(self._contexts.pop())
+        ctx = C.llama_init_from_model(self._model, self._context_params(settings))
+        if not ctx:
+            raise MemoryError(
+                f"llama.cpp could not make a context of n_ctx={settings.n_ctx} tokens for {str(self.path)!r}: "
+                f"{_last_error()} Choose a smaller n_ctx."
+            )
+        self._contexts.append(ctx)
+        self._ctx, self._memory = ctx, C.llama_get_memory(ctx)
+        self._settings = settings
+        self._buffers = _Batch(N_UBATCH)
+
+    def _context_params(self, settings):
+        params = C.llama_context_default_params()
+        params.n_ctx, params.n_batch, params.n_ubatch = settings.n_ctx, N_UBATCH, N_UBATCH
+        params.n_seq_max = N_SEQ
+        # A compute buffer for logits at every token of a batch would be half a gigabyte for large vocabularies.
+        params.n_outputs_max, params.n_outputs_max_per_seq = N_OUTPUTS, 0
+        params.n_threads = params.n_threads_batch = settings.n_threads
+        # Without flash attention a prefix and its continuation give the same bits as the whole prompt.
+        params.kv_unified, params.flash_attn_type = True, 0
+        params.type_k = params.type_v = KV_TYPES[settings.kv_dtype]
+        params.embeddings, params.pooling_type = False, 0
+        return params
+
+    def _set_prefix(self, prefix: Sequence[int]):
+        """Decode the prompt's prefix into sequence 0, or keep it."""
+        if self._prefix == tuple(prefix):
+            return
+        C.llama_memory_clear(self._memory, True)
+        self._prefix = None
+        n = len(prefix)
+        tokens, positions = np.asarray(prefix, np.int32), np.arange(n, dtype=np.int32)
+        self._decode(Plan(tokens=tokens, positions=positions, spans=[(0, n, (PREFIX,))]))
+        self._prefix = tuple(prefix)
+
+    # -------------------------------------------------------------- decode
+
+    def run(
+        self,
+        prefix: Sequence[int],
+        jobs: Callable[[int], Generator[Ask, Any, Any]],
+        groups: Sequence[Sequence[int]],
+        settings: Settings,
+        hidden: bool = False,
+    ) -> Iterator[tuple[int, Any]]:
+        """Answer documents: decode what they ask for and send them the readings until they return.
+
+        Parameters
+        ----------
+        prefix : sequence of int
+            Tokens of the prompt's prefix, decoded unless they are still there from the last call.
+        jobs : callable
+            ``jobs(i)`` starts document i: a generator of `Ask`.
+        groups : sequence of sequence of int
+            Documents that are decoded together.
+        settings : Settings
+            Cells, KV type and threads.
+        hidden : bool
+            Whether some read wants hidden states.
+
+        Yields
+        ------
+        (int, object)
+            Document and what its generator returned, as soon as it is done.
+        """
+        with self.lock:
+            self._prepare(settings)
+            C.llama_set_embeddings(self._ctx, hidden)
+            try:
+                self._set_prefix(prefix)
+                for group in groups:
+                    yield from self._run_group({i: jobs(i) for i in group}, len(prefix))
+            except BaseException:
+                # Whatever stopped it, the cells may hold half a document: start afresh next time.
+                self._prefix = None
+                raise
+
+    def _run_group(self, running, prefix_length):
+        forest = Forest(prefix_length, N_SEQ)
+        asks = {i: next(job) for i, job in running.items()}
+        while asks:
+            readings = self._answer(forest, asks)
+            asks = {}
+            for i, reading in readings.items():
+                try:
+                    asks[i] = running[i].send(reading)
+                except StopIteration as done:
+                    for seq in forest.close(i):
+                        C.llama_memory_seq_rm(self._memory, seq, -1, -1)
+                    yield i, done.value
+
+    def _answer(self, forest, asks):
+        if not self.one_state:
+            plan = forest.plan(asks)
+            return plan.hand_back(self._decode(plan))
+        readings: dict[Any, list] = {}
+        for i, ask in asks.items():
+            by_name = {}
+            for level in levels(ask):
+                plan = forest.plan({i: level})
+                rows = plan.hand_back(self._decode(plan))[i]
+                by_name.update(zip((b.name for b in level.branches), rows, strict=True))
+            readings[i] = [by_name[b.name] for b in ask.branches]
+        return readings
+
+    def _decode(self, plan: Plan) -> list[Reading]:
+        for seq in plan.removes:
+            C.llama_memory_seq_rm(self._memory, seq, -1, -1)
+        for source, target in plan.forks:
+            C.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+        self._buffers.set_owners(plan.spans)
+        readings: list[Reading | None] = [None] * len(plan.outputs)
+        where = np.array([at for at, _ in plan.outputs], int)
+        n = len(plan.tokens)
+        for start in range(0, n, N_UBATCH):
+            stop = min(start + N_UBATCH, n)
+            wanted = np.flatnonzero((where >= start) & (where < stop))
+            batch = self._buffers.fill(plan.tokens, plan.positions, start, stop, where[wanted])
+            code = C.llama_decode(self._ctx, batch)
+            if code:
+                raise RuntimeError(_decode_error(code, self._settings))
+            self.decoded += stop - start
+            self.calls += 1
+            for k in wanted:
+                at, read = plan.outputs[k]
+                readings[k] = self._read(at - start, read)
+        return readings
+
+    def _read(self, index, read):
+        row = np.ctypeslib.as_array(C.llama_get_logits_ith(self._ctx, index), (self.n_vocab,))
+        total = None
+        if read.total:
+            top = row.max()
+            total = float(top) + float(np.log(np.exp(row - top).sum(dtype=np.float64)))
+        hidden = None
+        if read.hidden:
+            hidden = np.ctypeslib.as_array(C.llama_get_embeddings_ith(self._ctx, index), (self.n_embd,)).copy()
+        return Reading(row[read.columns], total, hidden)
+
+
+class _Batch:
+    """llama.cpp's batch arrays, filled by numpy: tokens, positions, owners, which rows have logits."""
+
+    def __init__(self, capacity):
+        self._tokens, self._positions = np.zeros(capacity, np.int32), np.zeros(capacity, np.int32)
+        self._n_owners, self._wanted = np.zeros(capacity, np.int32), np.zeros(capacity, np.int8)
+        self._pointers = np.zeros(capacity, np.uintp)
+        self._batch = C.llama_batch()
+        self._batch.token = cast(self._tokens.ctypes.data, POINTER(c_int32))
+        self._batch.embd = cast(None, POINTER(c_float))
+        self._batch.pos = cast(self._positions.ctypes.data, POINTER(c_int32))
+        self._batch.n_seq_id = cast(self._n_owners.ctypes.data, POINTER(c_int32))
+        self._batch.seq_id = cast(self._pointers.ctypes.data, POINTER(POINTER(c_int32)))
+        self._batch.logits = cast(self._wanted.ctypes.data, POINTER(c_int8))
+
+    def set_owners(self, spans):
+        """Lay out which sequences own each token of the plan."""
+        lengths = [stop - start for start, stop, _ in spans]
+        counts = np.array([len(seqs) for *_, seqs in spans], np.int32)
+        self._owners = np.concatenate([np.asarray(seqs, np.int32) for *_, seqs in spans])
+        offsets = np.concatenate([[0], np.cumsum(counts)[:-1]]) * self._owners.itemsize
+        self._owner_counts = np.repeat(counts, lengths)
+        self._owner_pointers = np.repeat((self._owners.ctypes.data + offsets).astype(np.uintp), lengths)
+
+    def fill(self, tokens, positions, start, stop, wanted):
+        """Return the batch of tokens ``start:stop`` of the plan with logits at `wanted`."""
+        n = stop - start
+        self._tokens[:n], self._positions[:n] = tokens[start:stop], positions[start:stop]
+        self._n_owners[:n], self._pointers[:n] = self._owner_counts[start:stop], self._owner_pointers[start:stop]
+        self._wanted[:n] = 0
+        self._wanted[wanted - start] = 1
+        self._batch.n_tokens = n
+        return self._batch
+
+
+def _last_error():
+    lines = [line.strip() for line in _log if "error" in line.lower() or "failed" in line.lower()]
+    return (lines[0] + ".") if lines else "it gave no reason."
+
+
+def _decode_error(code, settings):
+    if code == 1:
+        return f"The context of n_ctx={settings.n_ctx} cells is full: choose a larger n_ctx or a smaller batch_size."
+    return f"llama.cpp's decode failed with code {code}: {_last_error()}"
+
+
+_models: OrderedDict[tuple, Model] = OrderedDict()
+_models_lock = threading.Lock()
+
+
+def _after_fork():
+    # The parent's threads do not exist in a forked child, so neither its models nor its locks are usable there.
+    global _models, _models_lock
+    _models, _models_lock = OrderedDict(), threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def load_model(path: Path) -> Model:
+    """Return the process's model of that file: loaded once, at most `MAX_MODELS` kept, noticed when replaced."""
+    key = file_state(path)
+    with _models_lock:
+        if key not in _models:
+            while len(_models) >= MAX_MODELS:
+                _models.popitem(last=False)
+            _log.clear()
+            _models[key] = Model(path)
+        _models.move_to_end(key)
+        return _models[key]
+
+
+def forget_models() -> None:
+    """Drop every loaded model."""
+    with _models_lock:
+        _models.clear()

@@ -1,0 +1,276 @@
+"""From a template to tokens: plain and chat layouts, and prompts compiled for one tokenizer."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ._answers import AnswerSpace
+from .prompts import PromptTemplate, render_answer
+
+
+class Segment(NamedTuple):
+    """A piece of prompt text and whether control tokens in it count as such."""
+
+    text: str
+    special: bool
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the texts of a prompt stand: ``head text bridge answer (after text bridge answer)*``.
+
+    Attributes
+    ----------
+    head, bridge, after : tuple of Segment
+        Before the first text, between a text and its answer, between an answer and the next text.
+    text_lead, answer_lead : str
+        Spaces that stand before each text and answer. They are tokenised with it, since most vocabularies have words
+        with a space before them.
+    """
+
+    head: tuple[Segment, ...]
+    bridge: tuple[Segment, ...]
+    after: tuple[Segment, ...]
+    text_lead: str
+    answer_lead: str
+
+
+def _split_spaces(segments):
+    """Take the spaces off the end of the last segment."""
+    *rest, last = segments
+    text = last.text.rstrip(" ")
+    lead = last.text[len(text) :]
+    return tuple(s for s in [*rest, Segment(text, last.special)] if s.text), lead
+
+
+def _instruction_segments(template, words, none, special):
+    values = {"labels": ", ".join(words), "wording": template.wording, "none": none}
+    segments = []
+    for literal, name, _, _ in string.Formatter().parse(template.instruction):
+        segments.append(Segment(literal, special))
+        if name:
+            segments.append(Segment(values[name], special and name == "wording"))
+    return _merge(segments)
+
+
+def _merge(segments):
+    """Join neighbours of one kind and move spaces to the word after them, so that the tokenizer sees whole words."""
+    merged: list[Segment] = []
+    for text, special in segments:
+        if merged and merged[-1].special == special:
+            merged[-1] = Segment(merged[-1].text + text, special)
+        elif text:
+            if merged:
+                kept = merged[-1].text.rstrip(" ")
+                text = merged[-1].text[len(kept) :] + text
+                merged[-1] = Segment(kept, merged[-1].special)
+            merged.append(Segment(text, special))
+    return merged
+
+
+def _demonstration_parts(template):
+    (before, *_), (between, *_), *rest = string.Formatter().parse(template.demonstration)
+    return before, between, rest[0][0] if rest else ""
+
+
+def plain_layout(template: PromptTemplate, words: Sequence[str], none: str) -> Layout:
+    """Lay the prompt out as plain text.
+
+    Parameters
+    ----------
+    template : PromptTemplate
+        The template.
+    words : sequence of str
+        Wordings of the labels, in the prompt's order.
+    none : str
+        Word for the empty answer.
+
+    Returns
+    -------
+    Layout
+        Control tokens count in the template's own text alone.
+    """
+    before, between, behind = _demonstration_parts(template)
+    head = _merge([*_instruction_segments(template, words, none, True), Segment("\n\n" + before, True)])
+    head, text_lead = _split_spaces(head)
+    bridge, answer_lead = _split_spaces([Segment(between, True)])
+    after, _ = _split_spaces([Segment(behind + before, True)])
+    return Layout(head, bridge, after, text_lead, answer_lead)
+
+
+def chat_layout(template, words, none, render: Callable[[list[dict]], str]) -> Layout:
+    """Lay the prompt out with a chat template: texts are the user's turns, answers the assistant's.
+
+    Parameters
+    ----------
+    template, words, none
+        As for `plain_layout`.
+    render : callable
+        ``render(messages) -> str`` applies the model's chat template, with the prompt for the assistant's next turn.
+
+    Returns
+    -------
+    Layout
+        Control tokens count in the chat template's own text alone.
+
+    Raises
+    ------
+    ValueError
+        The chat template changes or drops the contents of messages, or treats later turns otherwise.
+    """
+    marks = ["skmlmcUser0", "skmlmcAnswer0", "skmlmcUser1"]
+    messages = [{"role": ("user", "assistant")[i % 2], "content": mark} for i, mark in enumerate(marks)]
+    head, *parts = _split_at(render(messages), marks)
+    single = _split_at(render(messages[:1]), marks[:1])
+    bridge, after, last_bridge = parts
+    if not (head == single[0] and bridge == last_bridge == single[1]):
+        raise ValueError("The model's chat template renders later turns otherwise than the first one.")
+    before, between, _ = _demonstration_parts(template)
+    opening = [*_instruction_segments(template, words, none, False), Segment("\n\n" + before, False)]
+    head_segments, text_lead = _split_spaces(_merge([Segment(head, True), *opening]))
+    bridge_segments, answer_lead = _split_spaces(_merge([Segment(bridge, True), Segment(between.lstrip(), False)]))
+    after_segments, _ = _split_spaces(_merge([Segment(after, True), Segment(before, False)]))
+    return Layout(head_segments, bridge_segments, after_segments, text_lead, answer_lead)
+
+
+def _split_at(text, marks):
+    pieces = []
+    for mark in marks:
+        piece, found, text = text.partition(mark)
+        if not found:
+            raise ValueError("The model's chat template does not keep the contents of messages.")
+        pieces.append(piece)
+    return [*pieces, text]
+
+
+def chat_renderer(source: str, special_texts: dict[str, str]) -> Callable[[list[dict]], str]:
+    """Compile a chat template in a sandbox.
+
+    Parameters
+    ----------
+    source : str
+        Jinja source from the model file. It is somebody else's program, so it runs in Jinja's immutable sandbox.
+    special_texts : dict
+        ``bos_token`` and ``eos_token``.
+
+    Returns
+    -------
+    callable
+        ``render(messages) -> str``.
+
+    Raises
+    ------
+    ValueError
+        The template does not compile; rendering raises it too when the template fails.
+    """
+    from datetime import datetime
+
+    from jinja2 import TemplateError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def fail(message):
+        raise TemplateError(message)
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.globals["raise_exception"] = fail
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    try:
+        compiled = environment.from_string(source)
+    except TemplateError as error:
+        raise ValueError(f"The model's chat template does not compile: {error}") from error
+
+    def render(messages):
+        try:
+            return compiled.render(messages=messages, add_generation_prompt=True, **special_texts)
+        except Exception as error:
+            raise ValueError(f"The model's chat template fails: {type(error).__name__}: {error}") from error
+
+    return render
+
+
+def make_layout(template: PromptTemplate, words, none, chat_template, special_texts) -> Layout:
+    """Choose and make the layout that `template.mode` asks for.
+
+    Parameters
+    ----------
+    template, words, none
+        As for `plain_layout`.
+    chat_template : str or None
+        The model's own template.
+    special_texts : dict
+        ``bos_token`` and ``eos_token``.
+
+    Returns
+    -------
+    Layout
+        Chat or plain.
+
+    Raises
+    ------
+    ValueError
+        ``mode="chat"`` and the model has no usable chat template.
+    """
+    if template.mode == "plain" or (template.mode == "auto" and not chat_template):
+        return plain_layout(template, words, none)
+    if not chat_template:
+        raise ValueError("Got mode='chat' but this model file has no chat template: use mode='plain' or 'auto'.")
+    try:
+        return chat_layout(template, words, none, chat_renderer(chat_template, special_texts))
+    except ValueError as error:
+        if template.mode == "auto":
+            return plain_layout(template, words, none)
+        raise ValueError(f"{error} Use mode='plain'.") from error
+
+
+class CompiledPrompt:
+    """A prompt in tokens: its prefix, documents and answers.
+
+    Parameters
+    ----------
+    tokenize : callable
+        ``tokenize(text, special) -> list of int``.
+    layout : Layout
+        Where texts and answers stand.
+    answer_format : str
+        "json" or "list".
+    words : sequence of str
+        Wordings of the labels, the empty answer's word last.
+    demonstrations : sequence of (str, sequence of int)
+        Texts and the numbers of their labels.
+    bos : sequence of int
+        The model's begin token, or nothing.
+
+    Attributes
+    ----------
+    prefix : list of int
+        Everything before the document.
+    answers : AnswerSpace
+        The answers in tokens.
+    """
+
+    def __init__(self, tokenize, layout, answer_format, words, demonstrations=(), bos=()):
+        self._tokenize, self._layout, self._format = tokenize, layout, answer_format
+        self._bridge, self._after = self._segments(layout.bridge), self._segments(layout.after)
+        self.answers = AnswerSpace(self._answer, words)
+        head = self._segments(layout.head)
+        self.prefix = [*(() if head[: len(bos)] == list(bos) else bos), *head]
+        for text, labels in demonstrations:
+            self.prefix += self.document(text) + self._answer([words[k] for k in labels] or [words[-1]])
+
+    def _segments(self, segments):
+        return [token for s in segments for token in self._tokenize(s.text, s.special)]
+
+    def _answer(self, words):
+        text = self._layout.answer_lead + render_answer(self._format, words)
+        return self._tokenize(text, False) + self._after
+
+    def document(self, text: str, keep: slice = slice(None)) -> list[int]:
+        """Tokens of a document and of what leads over to its answer; `keep` cuts the document's own tokens."""
+        return self._tokenize(self._layout.text_lead + text, False)[keep] + self._bridge
+
+

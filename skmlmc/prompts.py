@@ -1,0 +1,193 @@
+"""Prompt templates, answer formats, and the choice of demonstrations."""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from ._validation import check_choice
+
+INSTRUCTION = (
+    "Classify the following inputs into none, one, or multiple of the following {wording} per input: {labels}. "
+    'Output exactly these {wording} and no others, or "{none}" where none of them fits.'
+)
+DEMONSTRATION = "Input: {text}\n{answer}\n\n"
+ANSWER_FORMATS = {"json": ('{"label": ["', '", "', '"]}'), "list": ("", ", ", "")}
+MODES = ("auto", "plain", "chat")
+
+
+@dataclass(frozen=True)
+class PromptTemplate:
+    r"""How documents, demonstrations and answers are worded.
+
+    Parameters
+    ----------
+    instruction : str
+        Opening words. Must contain ``{labels}``; may contain ``{wording}`` and ``{none}``. Braces of your own are
+        doubled.
+    demonstration : str
+        One demonstration, and the document's own line up to the answer. Must contain ``{text}`` and, after it,
+        ``{answer}``.
+    answer_format : {"json", "list"}
+        ``{"label": ["joy", "anger"]}`` or ``joy, anger``.
+    wording : str
+        What the labels are, such as "emotions" or "topics".
+    mode : {"auto", "plain", "chat"}
+        Plain text, or the model's own chat template with demonstrations as turns. "auto": chat where the model file
+        has a template that can be used, else plain.
+
+    Raises
+    ------
+    ValueError
+        A placeholder is missing, unknown or in the wrong place, or an option is unknown.
+
+    Notes
+    -----
+    The default follows the instruction and demonstrations of Ma et al. (EMNLP 2025), in our words. In the chat layout
+    what stands between ``{text}`` and ``{answer}`` begins the model's turn, and what follows ``{answer}`` is left to
+    the chat template. Text of documents, labels and demonstrations never becomes a control token.
+
+    Examples
+    --------
+    >>> from skmlmc import PromptTemplate
+    >>> template = PromptTemplate(wording="emotions", answer_format="list", demonstration="Text: {text}\nFeels: {answer}\n")
+    >>> template.mode
+    'auto'
+    >>> PromptTemplate(instruction="Which of these?")
+    Traceback (most recent call last):
+    ...
+    ValueError: The instruction lacks the placeholder {labels}: 'Which of these?'.
+    """
+
+    instruction: str = INSTRUCTION
+    demonstration: str = DEMONSTRATION
+    answer_format: str = "json"
+    wording: str = "labels"
+    mode: str = "auto"
+
+    def __post_init__(self):
+        check_choice(self.answer_format, "answer_format", tuple(ANSWER_FORMATS))
+        check_choice(self.mode, "mode", MODES)
+        if not isinstance(self.wording, str):
+            raise TypeError(f"Got wording={self.wording!r} but expected a str such as 'emotions'.")
+        _check_placeholders(self.instruction, "instruction", {"labels"}, {"labels", "wording", "none"})
+        _check_placeholders(self.demonstration, "demonstration", {"text", "answer"}, {"text", "answer"})
+        names = [name for name in _fields(self.demonstration, "demonstration") if name]
+        if names != ["text", "answer"]:
+            raise ValueError(
+                "The demonstration must contain {text} once and {answer} once after it, got " f"{self.demonstration!r}."
+            )
+
+
+def check_prompt(prompt) -> PromptTemplate:
+    """Return the template that a `prompt` parameter means: None (the default), an instruction, or a template."""
+    if prompt is None:
+        return PromptTemplate()
+    if isinstance(prompt, str):
+        return PromptTemplate(instruction=prompt)
+    if isinstance(prompt, PromptTemplate):
+        return prompt
+    raise TypeError(f"Got prompt={prompt!r} but expected None, an instruction (str) or a PromptTemplate.")
+
+
+def _fields(template, name):
+    if not isinstance(template, str):
+        raise TypeError(f"Got {name}={template!r} but expected a str.")
+    try:
+        parsed = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"The {name} is no template ({error}): write braces of your own doubled: {template!r}.") from None
+    return [field for _, field, _, _ in parsed]
+
+
+def _check_placeholders(template, name, required, allowed):
+    found = {field for field in _fields(template, name) if field is not None}
+    for missing in sorted(required - found):
+        raise ValueError(f"The {name} lacks the placeholder {{{missing}}}: {template!r}.")
+    for unknown in sorted(found - allowed):
+        raise ValueError(
+            f"The {name} has the unknown placeholder {{{unknown}}}; expected only "
+            f"{', '.join('{%s}' % a for a in sorted(allowed))}. Write braces of your own doubled: {template!r}."
+        )
+
+
+def render_answer(answer_format: str, words: Sequence[str]) -> str:
+    """Write the answer that names these labels.
+
+    Examples
+    --------
+    >>> render_answer("json", ["joy", "anger"])
+    '{"label": ["joy", "anger"]}'
+    >>> render_answer("list", ["joy", "anger"])
+    'joy, anger'
+    """
+    opening, separator, end = ANSWER_FORMATS[answer_format]
+    if answer_format == "json":
+        words = [json.dumps(w, ensure_ascii=False)[1:-1] for w in words]
+    return opening + separator.join(words) + end
+
+
+def choose_demonstrations(Y, shots: int, how: str = "multilabel", random_state=None) -> np.ndarray:
+    """Choose the documents that serve as demonstrations.
+
+    Parameters
+    ----------
+    Y : ndarray of shape (n, L)
+        Indicator.
+    shots : int
+        How many.
+    how : {"multilabel", "balanced", "random"}
+        "multilabel": half of them with two or more labels, as in section 3 of the paper, as far as there are such
+        documents. "balanced": one after another, the document that helps the label shown least so far. "random": any.
+    random_state : int, RandomState instance or None
+        Seed.
+
+    Returns
+    -------
+    ndarray of shape (shots,), int
+        Rows of `Y`, in the order in which the prompt shows them.
+
+    Raises
+    ------
+    ValueError
+        More shots than documents, or an unknown `how`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Y = np.array([[1, 0], [1, 1], [0, 0], [1, 1], [0, 1]])
+    >>> int((Y[choose_demonstrations(Y, 4, random_state=0)].sum(axis=1) > 1).sum())
+    2
+    """
+    check_choice(how, "demonstrations", ("multilabel", "balanced", "random"))
+    n = len(Y)
+    if shots > n:
+        raise ValueError(f"Got shots={shots} but there are only {n} documents to draw them from: choose fewer.")
+    rng = check_random_state(random_state)
+    order = rng.permutation(n)
+    if how == "random":
+        return order[:shots]
+    if how == "balanced":
+        return _balanced(Y, shots, order)
+    several = Y[order].sum(axis=1) > 1
+    many, few = order[several], order[~several]
+    n_many = min(len(many), max(shots // 2, shots - len(few)))
+    return rng.permutation(np.concatenate([many[:n_many], few[: shots - n_many]]))
+
+
+def _balanced(Y, shots, order):
+    # The empty answer counts as a label of its own, or no demonstration would ever show it.
+    shown_by = np.column_stack([Y, Y.sum(axis=1) == 0])[order].astype(float)
+    left, chosen, counts = np.ones(len(order), bool), [], np.zeros(shown_by.shape[1])
+    for _ in range(shots):
+        gain = shown_by @ (1.0 / (1.0 + counts) ** 2) / np.maximum(1, shown_by.sum(axis=1))
+        best = int(np.argmax(np.where(left, gain, -np.inf)))
+        left[best] = False
+        counts += shown_by[best]
+        chosen.append(order[best])
+    return np.array(chosen, int)
