@@ -100,7 +100,39 @@ def check_proba(
     return _check_proportions(proba, labels, n_samples, name, hint="")
 
 
-def _check_proportions(y, labels, n_samples, name, hint):
+def check_label_names(y: Any, n_labels: int, n_samples: int, name: str = "y") -> list[str]:
+    """Return the label names of a `y` that is used for nothing else.
+
+    Parameters
+    ----------
+    y : array-like, sparse matrix or DataFrame of shape (n, L), or None
+        Its numbers may be any, as scikit-learn's tools may have encoded them.
+    n_labels : int
+        Number L of columns required.
+    n_samples : int
+        Number of rows required.
+    name : str, default="y"
+        How messages call `y`.
+
+    Returns
+    -------
+    list of str, length L
+        The columns of a DataFrame, else "label0", "label1", ...
+
+    Raises
+    ------
+    TypeError, ValueError
+        As ``check_targets``, apart from the range.
+    """
+    names = None
+    if y is not None:
+        values, names = _check_proportions(y, None, n_samples, name, hint="", bounded=False)
+        if values.shape[1] != n_labels:
+            raise ValueError(f"Expected {name} to have {n_labels} columns, one a label, but got {values.shape[1]}.")
+    return names or [f"label{i}" for i in range(n_labels)]
+
+
+def _check_proportions(y, labels, n_samples, name, hint, bounded=True):
     names = None
     if is_frame(y):
         y, names = _from_frame(y, labels, name)
@@ -121,6 +153,8 @@ def _check_proportions(y, labels, n_samples, name, hint):
             f"Input {name} contains NaN, first in row {row}, column {columns[column]!r}. Expected a number in [0, 1] "
             "for every label: leave out documents without annotation."
         )
+    if not bounded:
+        return values, names
     outside = (values < -_TOLERANCE) | (values > 1 + _TOLERANCE)
     if outside.any():
         row, column = np.argwhere(outside)[0]

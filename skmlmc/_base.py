@@ -105,5 +105,3 @@ class AlignerMixin(LabelProbabilityMixin, TransformerMixin):
         """
         check_is_fitted(self)
         return np.asarray(self.labels_, dtype=object)
-
-

@@ -10,6 +10,7 @@ import numpy as np
 
 from ._arrays import (
     as_list,
+    check_label_names,
     check_not_empty,
     check_pairs,
     check_proba,
@@ -25,6 +26,7 @@ from ._arrays import (
 
 __all__ = [
     "check_choice",
+    "check_label_names",
     "check_labels",
     "check_pairs",
     "check_positive",
@@ -220,6 +222,8 @@ def check_positive(value: Any, name: str, upper: float = np.inf) -> float:
 
 def check_choice(value: Any, name: str, choices: Sequence[Any]) -> Any:
     """Return `value` if it is one of `choices`, or raise ValueError naming the parameter `name`."""
+    if isinstance(value, np.generic):  # parameters drawn from an array
+        value = value.item()
     for choice in choices:
         if value is choice or (isinstance(value, type(choice)) and value == choice):
             return choice
