@@ -72,9 +72,9 @@ class LabelTrie:
         self.choices = {n: self._choices(n) for n in self.branching}
         first = {t for c in self.choices[ROOT] for t in c.tokens}
         spelled = [t for v in variants for t in set(v)]
-        self._variants = [[t for t in sorted(set(v)) if t not in first and spelled.count(t) == 1] for v in variants]
+        self.variants = [[t for t in sorted(set(v)) if t not in first and spelled.count(t) == 1] for v in variants]
         self.columns = {n: np.array([t for c in self.choices[n] for t in c.tokens]) for n in self.branching}
-        self.columns[ROOT] = np.concatenate([self.columns[ROOT], *self._variants]).astype(int)
+        self.columns[ROOT] = np.concatenate([self.columns[ROOT], *self.variants]).astype(int)
         self._prepare_scores()
 
     def _insert(self, label, path):
@@ -186,7 +186,7 @@ class LabelTrie:
         scores = np.array([values[s].sum() for s in self.steps])
         at = sum(self._slices[0][1])
         extra = np.asarray(logits[0], float)
-        for label, variants in enumerate(self._variants):
+        for label, variants in enumerate(self.variants):
             for _ in variants:
                 scores[label] = max(scores[label], extra[at])
                 at += 1
