@@ -182,8 +182,12 @@ def _from_frame(y, labels, name):
         y, names = y[list(labels)], list(labels)
     elif not all(isinstance(column, str) for column in names):
         raise TypeError(f"Expected the column names of {name} to be all str, but got {names}. Rename the columns.")
-    # pandas: pandas.NA does not convert to float by itself; polars: nulls become NaN or None.
-    return (y.to_numpy(dtype=object, na_value=np.nan) if hasattr(y, "iloc") else y.to_numpy()), names
+    if not hasattr(y, "iloc"):  # polars, where nulls become NaN or None
+        return y.to_numpy(), names
+    # pandas.NA does not convert to float by itself, and to_numpy(na_value=...) fails on float columns of pandas 3.
+    values = np.array(y.to_numpy(dtype=object))
+    values[y.isna().to_numpy()] = np.nan
+    return values, names
 
 
 def _holds_label_sets(y: Any) -> bool:
@@ -249,8 +253,8 @@ def _to_cube(values: Any, name: str, shape: str, source: str) -> np.ndarray:
     expected = f"Expected {name} to be numbers of shape {shape} with at least two labels and none, as {source} gives"
     try:
         array = np.asarray(values)
-        if array.dtype.kind not in "biufO":
-            raise TypeError(f"dtype {array.dtype}")
+        if array.dtype.kind not in "biufO" or array.ndim == 0:
+            raise TypeError(f"{array.ndim} dimensions of dtype {array.dtype}")
         cube = array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{expected}, but got {describe(values)} ({error}).") from error
