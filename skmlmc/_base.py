@@ -19,9 +19,10 @@ class LabelProbabilityMixin(ClassifierMixin):
 
     @property
     def classes_(self):
-        """List of L arrays ``[0, 1]``, a label each, as scikit-learn's multi-label estimators have it."""
+        """Classes of each label, ``[0, 1]``: ndarray of shape (L, 2)."""
         check_is_fitted(self)
-        return [np.array([0, 1]) for _ in self.labels_]
+        # The rows are what scikit-learn's multi-label estimators have in a list, but cross_val_predict reads .shape.
+        return np.tile([0, 1], (len(self.labels_), 1))
 
     def predict(self, X):
         """Predict the label sets of `X`.
@@ -57,7 +58,7 @@ class LabelProbabilityMixin(ClassifierMixin):
         Returns
         -------
         float
-            Mean example-F1, in [0, 1].
+            Mean example-F1, in [0, 1]. A document without a majority for any label has the empty set.
         """
         pred = self.predict(X)
         y, _ = check_targets(y, labels=list(self.labels_), n_samples=len(pred))

@@ -127,7 +127,7 @@ class CompareToNone(_ZeroShotAligner):
         Label names: the columns of a DataFrame `y`, else "label0", "label1", ...
     n_labels_ : int
         Number of labels.
-    classes_ : list of L ndarrays
+    classes_ : ndarray of shape (L, 2)
         ``[0, 1]`` for each label.
 
     Examples
@@ -171,7 +171,7 @@ class HardPredictions(_ZeroShotAligner):
         Label names: the columns of a DataFrame `y`, else "label0", "label1", ...
     n_labels_ : int
         Number of labels.
-    classes_ : list of L ndarrays
+    classes_ : ndarray of shape (L, 2)
         ``[0, 1]`` for each label.
 
     Examples
@@ -207,7 +207,7 @@ class MaxOverGenerations(_ZeroShotAligner):
         Label names: the columns of a DataFrame `y`, else "label0", "label1", ...
     n_labels_ : int
         Number of labels.
-    classes_ : list of L ndarrays
+    classes_ : ndarray of shape (L, 2)
         ``[0, 1]`` for each label.
 
     Examples
@@ -251,7 +251,7 @@ class BradleyTerry(_ZeroShotAligner):
         Label names: the columns of a DataFrame `y`, else "label0", "label1", ...
     n_labels_ : int
         Number of labels.
-    classes_ : list of L ndarrays
+    classes_ : ndarray of shape (L, 2)
         ``[0, 1]`` for each label.
 
     Examples

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.datasets import make_multilabel_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import f1_score, log_loss
-from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, cross_validate
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict, cross_val_score, cross_validate
 from sklearn.multioutput import ClassifierChain
 from sklearn.naive_bayes import GaussianNB
 
@@ -290,6 +290,17 @@ def test_default_score_is_example_f1():
     weights = np.arange(60.0)
     assert fitted.score(X, y, weights) == pytest.approx(example_f1(y, fitted.predict(X), sample_weight=weights))
     assert np.isfinite(cross_val_score(Shares(), X, y, cv=3)).all()
+
+
+def test_classes_are_read_by_scikit_learn():
+    X, y, _ = data(3)
+    y = pd.DataFrame(y, columns=["a", "b", "c"])
+    assert not hasattr(Shares(), "classes_")
+    fitted = Shares().fit(X, y)
+    assert fitted.classes_.tolist() == [[0, 1]] * 3
+    for method in ("predict", "predict_proba"):  # a list of classes fails in the second
+        proba = cross_val_predict(Shares(), X, y, cv=KFold(2), method=method)
+        assert_allclose(proba[:30], getattr(Shares().fit(X[30:], y[30:]), method)(X[:30]))
 
 
 def test_threshold_a_label():

@@ -326,7 +326,7 @@ def test_cross_val_predict_still_makes_ranks_of_soft_targets():
     class Spy(ClassifierMixin, BaseEstimator):
         def fit(self, X, y):
             seen.append(y)
-            self.classes_ = [np.array([0, 1])] * 2
+            self.classes_ = np.array([[0, 1]] * 2)
             return self
 
         def predict_proba(self, X):
