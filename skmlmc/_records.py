@@ -1,0 +1,155 @@
+"""What the cache keeps: keys made of everything a result depends on, and arrays as checked raw bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+_MAGIC = b"skmlmc\x00\x01"  # the last byte is the version of the encoding
+_CHECKSUM_SIZE = 16
+_ARRAY_HEADER = struct.Struct("<B3sB")  # bytes in the name, dtype, dimensions
+_DTYPES = {
+    code.encode(): np.dtype(code)
+    for code in ("|b1", "|i1", "<i2", "<i4", "<i8", "|u1", "<u2", "<u4", "<u8", "<f2", "<f4", "<f8")
+}
+
+
+def _tagged(tag: bytes, payload: bytes) -> bytes:
+    return tag + struct.pack("<Q", len(payload)) + payload
+
+
+def _encode_part(part: Any) -> bytes:
+    """Encode one part of a key so that different parts, types included, never give the same bytes."""
+    if isinstance(part, np.generic):
+        part = part.item()
+    if part is None or isinstance(part, bool):
+        return {None: b"N", True: b"T", False: b"F"}[part]
+    if isinstance(part, str):
+        return _tagged(b"s", part.encode("utf-8", "surrogatepass"))
+    if isinstance(part, bytes):
+        return _tagged(b"b", part)
+    if isinstance(part, int):
+        return _tagged(b"i", part.to_bytes(part.bit_length() // 8 + 1, "little", signed=True))
+    if isinstance(part, float):
+        return b"f" + struct.pack("<d", part)
+    if isinstance(part, (tuple, list)):
+        tag = b"t" if isinstance(part, tuple) else b"l"
+        return _tagged(tag, b"".join(map(_encode_part, part)))
+    if isinstance(part, dict):
+        items = sorted(_encode_part(name) + _encode_part(value) for name, value in part.items())
+        return _tagged(b"d", b"".join(items))
+    if type(part) is np.ndarray:
+        dtype = part.dtype.newbyteorder("<")
+        if dtype.str.encode() in _DTYPES or dtype.kind in "US":
+            raw = part.astype(dtype, order="C", copy=False).tobytes()
+            return b"a" + _encode_part(dtype.str) + _encode_part(part.shape) + _tagged(b"b", raw)
+    kind = f"an array of dtype {part.dtype}" if isinstance(part, np.ndarray) else type(part).__name__
+    raise TypeError(
+        f"A cache key expected str, bytes, int, float, bool, None, tuple, list, dict or a plain array of numbers or "
+        f"strings. Got {kind}: convert it to one of these."
+    )
+
+
+def result_key(*parts: Any) -> bytes:
+    """Digest everything a result depends on into the key it is kept under.
+
+    Parameters
+    ----------
+    *parts : str, bytes, int, float, bool, None, tuple, list, dict or ndarray
+        Values and their types count: ``1``, ``1.0``, ``True`` and ``"1"`` are four keys, and so are a tuple and a
+        list. The order of a dict's items does not. NumPy scalars count as the Python number of the same value.
+
+    Returns
+    -------
+    bytes of length 32
+        The key.
+
+    Raises
+    ------
+    TypeError
+        When a part, at any depth, is of another type.
+
+    Examples
+    --------
+    >>> from skmlmc._records import result_key
+    >>> len(result_key("prompt", 0.5, {"labels": ["joy", "anger"]}))
+    32
+    >>> result_key("ab", "c") == result_key("a", "bc")
+    False
+    """
+    return hashlib.blake2b(_encode_part(parts), digest_size=32, person=b"skmlmc-key-1").digest()
+
+
+class DamagedEntryError(ValueError):
+    """The bytes of an entry are not what was written under its key."""
+
+
+def _checksum(key: bytes, body: bytes | memoryview) -> bytes:
+    digest = hashlib.blake2b(_tagged(b"k", key), digest_size=_CHECKSUM_SIZE)
+    digest.update(body)
+    return digest.digest()
+
+
+def _encode_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Encode named arrays: their number, then name, dtype, shape and raw bytes of each."""
+    pieces = [struct.pack("<H", len(arrays))]
+    for name, value in arrays.items():
+        array = np.asarray(value)
+        dtype = array.dtype.newbyteorder("<")
+        if dtype.str.encode() not in _DTYPES:
+            raise TypeError(
+                f"The cache expected arrays of bool, integers or floats of at most 64 bits. "
+                f"Got dtype {array.dtype} for {name!r}: convert it."
+            )
+        encoded = name.encode("utf-8")
+        pieces.append(_ARRAY_HEADER.pack(len(encoded), dtype.str.encode(), array.ndim) + encoded)
+        pieces.append(struct.pack(f"<{array.ndim}Q", *array.shape))
+        pieces.append(array.astype(dtype, order="C", copy=False).tobytes())
+    return b"".join(pieces)
+
+
+def _decode_arrays(body: bytes) -> dict[str, np.ndarray]:
+    """Decode what `_encode_arrays` gave; bytes are never trusted, so every size is compared with what is there."""
+    arrays = {}
+    try:
+        (count,) = struct.unpack_from("<H", body)
+        offset = 2
+        for _ in range(count):
+            name_size, code, ndim = _ARRAY_HEADER.unpack_from(body, offset)
+            offset += _ARRAY_HEADER.size
+            name = body[offset : offset + name_size].decode("utf-8")
+            offset += name_size
+            shape = struct.unpack_from(f"<{ndim}Q", body, offset)
+            offset += 8 * ndim
+            dtype = _DTYPES[code]
+            size = math.prod(shape) * dtype.itemsize
+            if size > len(body) - offset:
+                raise DamagedEntryError(f"{size} bytes expected, {len(body) - offset} left")
+            view: np.ndarray = np.ndarray(shape, dtype, body, offset)
+            arrays[name] = view.astype(dtype.newbyteorder("="))  # copies: writable and aligned
+            offset += size
+    except (struct.error, KeyError, ValueError, OverflowError) as error:
+        raise DamagedEntryError(str(error)) from error
+    if offset != len(body):
+        raise DamagedEntryError(f"{len(body) - offset} bytes too many")
+    return arrays
+
+
+def encode_entry(key: bytes, arrays: Mapping[str, np.ndarray]) -> bytes:
+    body = _encode_arrays(arrays)
+    return _MAGIC + _checksum(key, body) + body
+
+
+def decode_entry(key: bytes, value: object) -> dict[str, np.ndarray]:
+    start = len(_MAGIC) + _CHECKSUM_SIZE
+    if not isinstance(value, bytes) or value[: len(_MAGIC)] != _MAGIC:
+        raise DamagedEntryError("not an entry of this version")
+    body = value[start:]
+    if value[len(_MAGIC) : start] != _checksum(key, body):
+        raise DamagedEntryError("checksum differs")
+    return _decode_arrays(body)
