@@ -19,7 +19,7 @@ import joblib
 import numpy as np
 
 from ._records import DamagedEntryError, decode_entry, encode_entry, result_key
-from ._sqlite_file import connect, folder_lock, identity, is_damage, read_rows, set_aside, write_rows
+from ._sqlite_file import DATABASE_ERRORS, connect, folder_lock, identity, is_damage, read_rows, set_aside, write_rows
 
 __all__ = ["FILE_NAME", "ResultCache", "open_cache", "result_key"]
 
@@ -145,7 +145,7 @@ class ResultCache:
             connection = self._connection
             if connection is not None and self._pid == os.getpid() and self._writable:
                 # Best effort: whoever still uses the file folds the log in later.
-                with contextlib.suppress(sqlite3.Error):
+                with contextlib.suppress(*DATABASE_ERRORS):
                     connection.execute("PRAGMA busy_timeout=0")
                     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._disconnect()
@@ -191,7 +191,7 @@ class ResultCache:
                 break
             try:
                 return work(connection)
-            except sqlite3.Error as error:
+            except DATABASE_ERRORS as error:
                 damaged = is_damage(error)
                 if not (damaged and attempt == 0 and self._replace(error)):
                     self._degrade(error, readable=writes and not damaged)
@@ -215,14 +215,14 @@ class ResultCache:
                 with folder_lock(self._folder):
                     self._open_or_replace()
                 return
-            except (OSError, sqlite3.Error) as error:
+            except (OSError, *DATABASE_ERRORS) as error:
                 trouble.append(error)
         # Without write permission SQLite cannot make the files it shares with other processes; "immutable" needs none.
         for option in ("mode=ro", "immutable=1"):
             try:
                 self._adopt(connect(self.path, option))
                 break
-            except sqlite3.Error as error:
+            except DATABASE_ERRORS as error:
                 trouble.append(error)
         if self._writable or self._connection is None:
             self._degrade(trouble[0], readable=self._connection is not None)
@@ -230,7 +230,7 @@ class ResultCache:
     def _open_or_replace(self) -> None:
         try:
             self._adopt(connect(self.path))
-        except sqlite3.Error as error:
+        except DATABASE_ERRORS as error:
             if not is_damage(error):
                 raise
             self._note_replaced(error, set_aside(self.path))
@@ -242,14 +242,14 @@ class ResultCache:
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None and self._pid == os.getpid():
-            with contextlib.suppress(sqlite3.Error):  # nothing is pending, so nothing is lost
+            with contextlib.suppress(*DATABASE_ERRORS):  # nothing is pending, so nothing is lost
                 connection.close()
         elif connection is not None:
             # SQLite here thinks it holds its parent's locks, so closing could delete the log that the parent
             # still writes. Keep the connection, unused, for good.
             _ABANDONED.append(connection)
 
-    def _replace(self, error: sqlite3.Error) -> bool:
+    def _replace(self, error: Exception) -> bool:
         """Set the damaged file aside; False when that cannot be done."""
         if not self._writable:
             return False
@@ -262,7 +262,7 @@ class ResultCache:
             return False
         return True
 
-    def _note_replaced(self, error: sqlite3.Error, target: str) -> None:
+    def _note_replaced(self, error: Exception, target: str) -> None:
         self._notes.append(
             f"Expected a result cache of this version of skmlmc in {self.path}. Got: {error}. The file was set aside "
             f"as {target} and a fresh one started, so results are computed again. Delete the former if nobody needs it."

@@ -15,6 +15,9 @@ try:
 except ImportError:  # Windows, where a file that is in use cannot be renamed anyway
     fcntl = None  # type: ignore[assignment]
 
+# sqlite3 decodes SQLite's messages, and those on a damaged schema quote whatever bytes are in it.
+DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+
 _APPLICATION_ID = 0x736B6D6C  # "skml"
 _SCHEMA_VERSION = 1
 # A rowid table on purpose: random keys then sort the small index only, which is faster than WITHOUT ROWID.
@@ -77,7 +80,7 @@ def is_damage(error: Exception) -> bool:
         # Our few statements always fit our schema, so these mean another one.
         return any(words in str(error) for words in ("no such", "columns but", "unsupported file format"))
     # sqlite3 gives SQLITE_CORRUPT and SQLITE_NOTADB as its plain DatabaseError.
-    return type(error) is sqlite3.DatabaseError or isinstance(error, sqlite3.IntegrityError)
+    return type(error) is sqlite3.DatabaseError or isinstance(error, (sqlite3.IntegrityError, UnicodeDecodeError))
 
 
 def _is_ours(connection: sqlite3.Connection) -> bool:
@@ -137,7 +140,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         connection.execute("COMMIT")
     except BaseException:
         # The error that is already on its way says more than a rollback that fails too.
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*DATABASE_ERRORS):
             connection.rollback()
         raise
 

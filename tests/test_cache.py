@@ -445,7 +445,15 @@ def header_lost(path):
         file.write(bytes(100))
 
 
+def schema_no_utf8(path):
+    fill(path.parent)
+    data = path.read_bytes()
+    start = data.index(b"CREATE TABLE results")
+    path.write_bytes(data[:start] + b"CREATE \xf5\xf6BLE" + data[start + 12 :])
+
+
 DAMAGES = {
+    "schema-no-utf8": schema_no_utf8,
     "text": foreign_text,
     "database": foreign_database,
     "wal-database": foreign_wal_database,
