@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ._answers import AnswerSpace
-from .prompts import PromptTemplate, render_answer
+from .prompts import render_answer
 
 
 class Segment(NamedTuple):
@@ -71,42 +73,64 @@ def _merge(segments):
     return merged
 
 
-def _demonstration_parts(template):
-    (before, *_), (between, *_), *rest = string.Formatter().parse(template.demonstration)
-    return before, between, rest[0][0] if rest else ""
+def _demonstration_parts(template, values):
+    """Take the demonstration line apart: before the text, segments between text and answer, behind the answer.
+
+    The segments' `special` says whether they are the template's own text or one of `values`.
+    """
+    before, between, behind, seen = "", [], "", set()
+    for literal, name, _, _ in string.Formatter().parse(template.demonstration):
+        if "answer" in seen:
+            behind += literal
+        elif "text" in seen:
+            between += [Segment(literal, True)] + ([Segment(values[name], False)] if name in values else [])
+        else:
+            before += literal
+        seen.add(name)
+    return before, between, behind
 
 
-def plain_layout(template: PromptTemplate, words: Sequence[str], none: str) -> Layout:
+def _split_turns(between):
+    """Divide what stands between text and answer at its last line break: the user's turn, and the assistant's."""
+    *rest, last = between
+    head, newline, tail = last.text.rpartition("\n")
+    mine, theirs = [*rest, Segment(head, True)], tail if newline else last.text
+    return [Segment(s.text, False) for s in mine], Segment(theirs.lstrip(), False)
+
+
+def plain_layout(template, words: Sequence[str], none: str, values: Mapping[str, str] = MappingProxyType({})) -> Layout:
     """Lay the prompt out as plain text.
 
     Parameters
     ----------
-    template : PromptTemplate
+    template : PromptTemplate or QuestionTemplate
         The template.
     words : sequence of str
         Wordings of the labels, in the prompt's order.
     none : str
         Word for the empty answer.
+    values : dict of str to str
+        What a question's own placeholders stand for.
 
     Returns
     -------
     Layout
         Control tokens count in the template's own text alone.
     """
-    before, between, behind = _demonstration_parts(template)
+    before, between, behind = _demonstration_parts(template, values)
     head = _merge([*_instruction_segments(template, words, none, True), Segment("\n\n" + before, True)])
     head, text_lead = _split_spaces(head)
-    bridge, answer_lead = _split_spaces([Segment(between, True)])
+    bridge, answer_lead = _split_spaces(_merge(between))
     after, _ = _split_spaces([Segment(behind + before, True)])
     return Layout(head, bridge, after, text_lead, answer_lead)
 
 
-def chat_layout(template, words, none, render: Callable[[list[dict]], str]) -> Layout:
+def chat_layout(template, words, none, render: Callable[[list[dict]], str], values=MappingProxyType({})) -> Layout:
     """Lay the prompt out with a chat template: texts are the user's turns, answers the assistant's.
 
     Parameters
     ----------
-    template, words, none
+    template, words, none, values
         As for `plain_layout`.
     render : callable
         ``render(messages) -> str`` applies the model's chat template, with the prompt for the assistant's next turn.
@@ -128,10 +152,11 @@ def chat_layout(template, words, none, render: Callable[[list[dict]], str]) -> L
     bridge, after, last_bridge = parts
     if not (head == single[0] and bridge == last_bridge == single[1]):
         raise ValueError("The model's chat template renders later turns otherwise than the first one.")
-    before, between, _ = _demonstration_parts(template)
+    before, between, _ = _demonstration_parts(template, values)
+    asked, begun = _split_turns(between)
     opening = [*_instruction_segments(template, words, none, False), Segment("\n\n" + before, False)]
     head_segments, text_lead = _split_spaces(_merge([Segment(head, True), *opening]))
-    bridge_segments, answer_lead = _split_spaces(_merge([Segment(bridge, True), Segment(between.lstrip(), False)]))
+    bridge_segments, answer_lead = _split_spaces(_merge([*asked, Segment(bridge, True), begun]))
     after_segments, _ = _split_spaces(_merge([Segment(after, True), Segment(before, False)]))
     return Layout(head_segments, bridge_segments, after_segments, text_lead, answer_lead)
 
@@ -193,12 +218,17 @@ def chat_renderer(source: str, special_texts: dict[str, str]) -> Callable[[list[
     return render
 
 
-def make_layout(template: PromptTemplate, words, none, chat_template, special_texts) -> Layout:
+@lru_cache(maxsize=8)
+def _renderer(source, special_texts):
+    return chat_renderer(source, dict(special_texts))
+
+
+def make_layout(template, words, none, chat_template, special_texts, values=MappingProxyType({})) -> Layout:
     """Choose and make the layout that `template.mode` asks for.
 
     Parameters
     ----------
-    template, words, none
+    template, words, none, values
         As for `plain_layout`.
     chat_template : str or None
         The model's own template.
@@ -216,14 +246,14 @@ def make_layout(template: PromptTemplate, words, none, chat_template, special_te
         ``mode="chat"`` and the model has no usable chat template.
     """
     if template.mode == "plain" or (template.mode == "auto" and not chat_template):
-        return plain_layout(template, words, none)
+        return plain_layout(template, words, none, values)
     if not chat_template:
         raise ValueError("Got mode='chat' but this model file has no chat template: use mode='plain' or 'auto'.")
     try:
-        return chat_layout(template, words, none, chat_renderer(chat_template, special_texts))
+        return chat_layout(template, words, none, _renderer(chat_template, tuple(special_texts.items())), values)
     except ValueError as error:
         if template.mode == "auto":
-            return plain_layout(template, words, none)
+            return plain_layout(template, words, none, values)
         raise ValueError(f"{error} Use mode='plain'.") from error
 
 
@@ -255,12 +285,17 @@ class CompiledPrompt:
 
     def __init__(self, tokenize, layout, answer_format, words, demonstrations=(), bos=()):
         self._tokenize, self._layout, self._format = tokenize, layout, answer_format
-        self._bridge, self._after = self._segments(layout.bridge), self._segments(layout.after)
+        self.bridge, self._after = self._segments(layout.bridge), self._segments(layout.after)
         self.answers = AnswerSpace(self._answer, words)
         head = self._segments(layout.head)
         self.prefix = [*(() if head[: len(bos)] == list(bos) else bos), *head]
         for text, labels in demonstrations:
-            self.prefix += self.document(text) + self._answer([words[k] for k in labels] or [words[-1]])
+            self.prefix += self.shown(text, labels)
+
+    def shown(self, text: str, labels: Sequence[int]) -> list[int]:
+        """Tokens of a demonstration: a text and its answer."""
+        words = self.answers.words
+        return self.document(text) + self._answer([words[k] for k in labels] or [words[-1]])
 
     def _segments(self, segments):
         return [token for s in segments for token in self._tokenize(s.text, s.special)]
@@ -269,8 +304,12 @@ class CompiledPrompt:
         text = self._layout.answer_lead + render_answer(self._format, words)
         return self._tokenize(text, False) + self._after
 
+    def text(self, text: str, keep: slice = slice(None)) -> list[int]:
+        """Tokens of a document alone; `keep` cuts them."""
+        return self._tokenize(self._layout.text_lead + text, False)[keep]
+
     def document(self, text: str, keep: slice = slice(None)) -> list[int]:
         """Tokens of a document and of what leads over to its answer; `keep` cuts the document's own tokens."""
-        return self._tokenize(self._layout.text_lead + text, False)[keep] + self._bridge
+        return self.text(text, keep) + self.bridge
 
 

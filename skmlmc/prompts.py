@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -82,6 +82,100 @@ class PromptTemplate:
             raise ValueError(
                 "The demonstration must contain {text} once and {answer} once after it, got " f"{self.demonstration!r}."
             )
+
+
+UNARY_INSTRUCTION = (
+    "Each input below comes with one of these {wording}: {labels}. Say whether that one is {yes} or {no} for the input."
+)
+UNARY_QUESTION = "Input: {text}\nLabel: {label}\nThis label is: {answer}\n\n"
+PAIR_INSTRUCTION = (
+    "Each input below comes with two of these {wording}: {labels}, {none}. Say which of the two fits the input better, "
+    "{yes} or {no}."
+)
+PAIR_QUESTION = "Input: {text}\nWhich fits better, (a) {first} or (b) {second}?\nAnswer: {answer}\n\n"
+
+
+@dataclass(frozen=True)
+class QuestionTemplate:
+    r"""How a question about a document is worded: about one label (unary) or about two (pairs).
+
+    Parameters
+    ----------
+    instruction : str
+        Opening words. May contain ``{labels}``, ``{wording}``, ``{none}``, ``{yes}`` and ``{no}`` (the two answer
+        words, for pairs those of the first and the second label). Braces of your own are doubled.
+    demonstration : str
+        ``{text}``, then ``{label}`` (unary) or ``{first}`` and ``{second}`` (pairs), then ``{answer}``. The document
+        comes before the question, so that it is decoded once for all questions.
+    wording : str
+        What the labels are, such as "emotions".
+    mode : {"auto", "plain", "chat"}
+        As for `PromptTemplate`. In the chat layout the question's last line begins the model's turn.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A placeholder is missing, unknown or in the wrong place, or an option is unknown.
+
+    Notes
+    -----
+    Unary and binary breakdown of Ma et al. (EMNLP 2025), section 5, in our words.
+
+    Examples
+    --------
+    >>> from skmlmc import QuestionTemplate
+    >>> QuestionTemplate(demonstration="Text: {text}\nTopic: {label}\nFits: {answer}\n", wording="topics").fields
+    ('label',)
+    """
+
+    instruction: str = UNARY_INSTRUCTION
+    demonstration: str = UNARY_QUESTION
+    wording: str = "labels"
+    mode: str = "auto"
+
+    def __post_init__(self):
+        check_choice(self.mode, "mode", MODES)
+        if not isinstance(self.wording, str):
+            raise TypeError(f"Got wording={self.wording!r} but expected a str such as 'emotions'.")
+        _check_placeholders(self.instruction, "instruction", set(), {"labels", "wording", "none", "yes", "no"})
+        names = [name for name in _fields(self.demonstration, "demonstration") if name]
+        if names not in (["text", "label", "answer"], ["text", "first", "second", "answer"]):
+            raise ValueError(
+                "The question must contain {text}, then {label} or {first} and {second}, then {answer}, each once, got "
+                f"{self.demonstration!r}."
+            )
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The question's own placeholders."""
+        return tuple(n for n in _fields(self.demonstration, "demonstration") if n in ("label", "first", "second"))
+
+
+def check_question(prompt, fields: tuple[str, ...]) -> QuestionTemplate:
+    """Return the question that a `prompt` parameter means.
+
+    Parameters
+    ----------
+    prompt : None, str, PromptTemplate or QuestionTemplate
+        None: the default question. An instruction for it. A `PromptTemplate` gives its wording and mode.
+    fields : ("label",) or ("first", "second")
+        The placeholders that the caller fills.
+    """
+    unary = fields == ("label",)
+    default = QuestionTemplate(*((UNARY_INSTRUCTION, UNARY_QUESTION) if unary else (PAIR_INSTRUCTION, PAIR_QUESTION)))
+    if prompt is None:
+        return default
+    if isinstance(prompt, str):
+        return replace(default, instruction=prompt)
+    if isinstance(prompt, PromptTemplate):
+        return replace(default, wording=prompt.wording, mode=prompt.mode)
+    if not isinstance(prompt, QuestionTemplate):
+        raise TypeError(f"Got prompt={prompt!r} but expected None, a str, a PromptTemplate or a QuestionTemplate.")
+    if prompt.fields != fields:
+        raise ValueError(
+            f"Got a question with the placeholders {prompt.fields}, expected {fields}: {prompt.demonstration!r}."
+        )
+    return prompt
 
 
 def check_prompt(prompt) -> PromptTemplate:
