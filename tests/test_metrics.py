@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose
@@ -35,6 +35,7 @@ def indicators(shape):
     return arrays(int, shape, elements=st.integers(0, 1))
 
 
+anytime = settings(deadline=None)  # other work on the machine is no failure
 two_proportions = shapes().flatmap(lambda shape: st.tuples(proportions(shape), proportions(shape)))
 two_indicators = shapes().flatmap(lambda shape: st.tuples(indicators(shape), indicators(shape)))
 
@@ -101,6 +102,7 @@ def test_weights_by_hand():
 # --- properties ---
 
 
+@anytime
 @given(two_proportions)
 def test_nll_is_least_at_the_truth(pair):
     H, P = pair
@@ -109,6 +111,7 @@ def test_nll_is_least_at_the_truth(pair):
     assert_allclose(nll(H, H), entropy, atol=1e-5)
 
 
+@anytime
 @given(two_proportions)
 def test_l1_is_a_distance(pair):
     H, P = pair
@@ -118,12 +121,14 @@ def test_l1_is_a_distance(pair):
     assert l1_distance(H, P) == pytest.approx(l1_distance(1 - H, 1 - P), abs=1e-12)
 
 
+@anytime
 @given(two_proportions)
 def test_nll_is_symmetric_in_yes_and_no(pair):
     H, P = pair
     assert_allclose(nll(H, P), nll(1 - H, 1 - P), rtol=1e-6, atol=1e-6)
 
 
+@anytime
 @given(two_indicators)
 def test_example_f1_is_scikit_learns(pair):
     y, pred = pair
@@ -132,6 +137,7 @@ def test_example_f1_is_scikit_learns(pair):
     assert_allclose(example_f1(y, pred), f1_score(y, pred, average="samples", zero_division=1))
 
 
+@anytime
 @given(two_proportions, st.randoms())
 def test_order_of_documents_and_labels_does_not_matter(pair, random):
     H, P = pair
@@ -142,6 +148,7 @@ def test_order_of_documents_and_labels_does_not_matter(pair, random):
         assert_allclose(metric(H[rows][:, columns], P[rows][:, columns]), metric(H, P), rtol=1e-9, atol=1e-12)
 
 
+@anytime
 @given(two_proportions, st.data())
 def test_weights_are_repetitions(pair, data):
     H, P = pair
