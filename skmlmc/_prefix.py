@@ -53,9 +53,9 @@ class Branch(NamedTuple):
     Parameters
     ----------
     name : hashable
-        A new name makes a new branch that grows out of `parent`; a known one is extended in place.
+        A new name makes a new branch that grows out of `parent`; a known one is extended in place. Once an ask.
     tokens : sequence of int
-        The new tokens, at least one.
+        The new tokens. None at all make a mere fork of the parent.
     parent : hashable, optional
         Branch to grow from: one that exists, or one that stands earlier in the same ask; None: the prompt's prefix.
     reads : tuple of Read
@@ -121,7 +121,7 @@ class Forest:
     """
 
     def __init__(self, prefix_length: int, n_seq: int):
-        self.prefix_length = prefix_length
+        self.prefix_length, self.n_seq = prefix_length, n_seq
         self._free = list(range(n_seq - 1, PREFIX, -1))
         self._seq: dict[tuple[Hashable, Hashable], int] = {}
         self._length: dict[tuple[Hashable, Hashable], int] = {}
@@ -138,11 +138,20 @@ class Forest:
         -------
         Plan
             Arrays for one call; the forest already counts it as done.
+
+        Raises
+        ------
+        ValueError
+            An ask names no branch, or one twice, or reads beside a branch's tokens.
+        RuntimeError
+            There are more branches than sequences.
         """
         plan, tokens, positions = Plan(), [], []
         at = 0
         for doc, ask in asks.items():
+            _check_ask(ask)
             plan.removes += self._drop(doc, ask.drop)
+        for doc, ask in asks.items():
             owners = self._grow(doc, ask.branches, plan)
             for branch, (start, seqs) in zip(ask.branches, owners, strict=True):
                 n = len(branch.tokens)
@@ -166,6 +175,14 @@ class Forest:
         self._free = sorted(self._free + seqs, reverse=True)
         return seqs
 
+    def _take(self):
+        if not self._free:
+            raise RuntimeError(
+                f"All {self.n_seq - 1} sequences of the context are in use. Choose a smaller batch_size, or labels of "
+                "which fewer begin alike."
+            )
+        return self._free.pop()
+
     def _grow(self, doc, branches, plan):
         """Give each branch its sequence; returns its first position and the sequences that own its tokens."""
         asked: dict[Hashable, int] = {}
@@ -175,7 +192,7 @@ class Forest:
             ancestors = [i]
             if key not in self._seq:
                 parent = None if branch.parent is None else (doc, branch.parent)
-                self._seq[key] = self._free.pop()
+                self._seq[key] = self._take()
                 self._length[key] = self.prefix_length if parent is None else self._length[parent]
                 plan.forks.append((PREFIX if parent is None else self._seq[parent], self._seq[key]))
                 if branch.parent in asked:
@@ -191,6 +208,15 @@ class Forest:
         return [(start, tuple(seqs)) for start, seqs in zip(starts, sequences, strict=True)]
 
 
+def _check_ask(ask):
+    # A second mention would need the first one's tokens as ancestors; a read beside the branch's tokens would silently
+    # give a neighbour's logits.
+    names = [branch.name for branch in ask.branches]
+    inside = all(0 <= read.at < len(branch.tokens) for branch in ask.branches for read in branch.reads)
+    if not names or len(set(names)) < len(names) or not inside:
+        raise ValueError(f"Expected branches, each named once and read at its own tokens, but got {ask!r:.200}.")
+
+
 def levels(ask: Ask) -> list[Ask]:
     """Split an ask so that no branch stands in one call with its parent.
 
@@ -201,10 +227,7 @@ def levels(ask: Ask) -> list[Ask]:
     for branch in ask.branches:
         depth[branch.name] = depth[branch.parent] + 1 if branch.parent in depth else 0
     n = max(depth.values()) + 1
-    return [
-        Ask(tuple(b for b in ask.branches if depth[b.name] == d), ask.drop if d == 0 else ())
-        for d in range(n)
-    ]
+    return [Ask(tuple(b for b in ask.branches if depth[b.name] == d), ask.drop if d == 0 else ()) for d in range(n)]
 
 
 def pack(needs: Sequence[int], *, batch_size: int, cells: int, per_document: int, sequences: int) -> list[list[int]]:
