@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Protocol
@@ -89,11 +90,40 @@ def check_options(options: Options) -> Options:
 
 
 def count_threads(n_threads: int | None) -> int:
-    """Threads to use: as asked, else ``OMP_NUM_THREADS`` (which joblib sets for its workers), else physical cores."""
-    if n_threads is not None:
-        return n_threads
+    """Threads to use: as asked, else ``OMP_NUM_THREADS`` (which joblib sets for its workers), else physical cores.
+
+    One in a process whose parent ran a model with more before it forked: there GNU's OpenMP would wait for ever. The
+    number changes no bit of a result.
+    """
+    global _threads_used, _fork_warned
     told = os.environ.get("OMP_NUM_THREADS", "")
-    return int(told) if told.isdigit() and int(told) > 0 else joblib.cpu_count(only_physical_cores=True)
+    if n_threads is None:
+        n_threads = int(told) if told.isdigit() and int(told) > 0 else joblib.cpu_count(only_physical_cores=True)
+    if n_threads > 1 and _one_thread:
+        if not _fork_warned:
+            _fork_warned = True
+            warnings.warn(
+                "This process was forked from one that had run a model with several threads, which llama.cpp's OpenMP "
+                "does not survive, so it uses one thread. For more start workers with joblib's default backend, or "
+                'with multiprocessing.get_context("spawn").',
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return 1
+    _threads_used = _threads_used or n_threads > 1
+    return n_threads
+
+
+_threads_used = _one_thread = _fork_warned = False
+
+
+def _after_fork():
+    global _one_thread
+    _one_thread = _threads_used
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def run(task: Task, texts: Sequence[str], options: Options) -> list:
@@ -122,7 +152,9 @@ def run(task: Task, texts: Sequence[str], options: Options) -> list:
     unique = list(dict.fromkeys(texts))
     cache = open_cache(options.memory)
     if cache is None:
-        return _in_order(texts, _decode(task, unique, texts, path, options))
+        with closing(_decode(task, unique, texts, path, options)) as pairs:
+            results = dict(pairs)
+        return [results[t] for t in texts]
     with cache:
         base = result_key(*_key_parts(task, path, options))
         keys = {text: result_key(base, text) for text in unique}
@@ -130,13 +162,12 @@ def run(task: Task, texts: Sequence[str], options: Options) -> list:
         results = {t: task.from_arrays(known[k]) for t, k in keys.items() if k in known}
         results = {t: r for t, r in results.items() if r is not None}
         todo = [t for t in unique if t not in results]
-        for text, result in _saving(_decode(task, todo, texts, path, options), task, keys, cache):
-            results[text] = result
-    return [results[t] for t in texts]
-
-
-def _in_order(texts, pairs):
-    results = dict(pairs)
+        # Closed by hand: an exception's traceback would keep a generator alive, and with it the model's lock.
+        with (
+            closing(_decode(task, todo, texts, path, options)) as pairs,
+            closing(_saving(pairs, task, keys, cache)) as saved,
+        ):
+            results.update(saved)
     return [results[t] for t in texts]
 
 
@@ -147,7 +178,7 @@ def _key_parts(task, path, options):
     return (RESULT_VERSION, model_fingerprint(path), engine, options.kv_dtype, exact, cut, *task.key())
 
 
-def _saving(pairs: Iterable, task, keys, cache):
+def _saving(pairs: Generator, task, keys, cache):
     """Pass results through and write them down in small batches, the last one too when the run is interrupted."""
     pending: dict[bytes, dict] = {}
     last = time.monotonic()
@@ -184,9 +215,14 @@ def _decode(task, todo, texts, path, options):
         sequences=model.sequences,
     )
     settings = Settings(n_ctx, options.kv_dtype, count_threads(options.n_threads))
-    done = model.run(prepared.prefix, lambda i: prepared.job(documents[i]), groups, settings, task.hidden)
-    for i, result in tqdm(done, total=len(todo), disable=not options.verbose, unit="doc", desc=type(task).__name__):
-        yield todo[i], result
+    with (
+        closing(
+            model.run(prepared.prefix, lambda i: prepared.job(documents[i]), groups, settings, task.hidden)
+        ) as done,
+        tqdm(done, total=len(todo), disable=not options.verbose, unit="doc", desc=type(task).__name__) as shown,
+    ):
+        for i, result in shown:
+            yield todo[i], result
 
 
 def _fit_documents(prepared: Prepared, todo, texts, n_ctx, truncation):
@@ -220,5 +256,3 @@ def _fit_documents(prepared: Prepared, todo, texts, n_ctx, truncation):
             stacklevel=2,
         )
     return documents
-
-
