@@ -1,0 +1,262 @@
+"""Arithmetic of the fitted aligners: soft-target likelihoods, scaling functions, logistic heads. Arrays in, arrays out.
+
+Conventions: `P` (n, L) are label probabilities, `H` (n, L) soft targets, `w` (n,) positive weights in documents, `Z`
+(n, L) log-odds (multi-label) or unnormalised log-probabilities (single-label). Losses are sums over documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit, logit, logsumexp, softmax
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import check_cv
+
+EPS = 1e-8
+"""Probabilities are kept this far from 0 and 1, as the NLL metric does."""
+
+RIDGE = 1e-6
+"""Weight, in documents, of the pull of scaling parameters towards "change nothing"; decides where data cannot."""
+
+C_GRID = np.logspace(-4, 2, 13)
+"""Candidates for the inverse regularisation strength of the logistic heads."""
+
+PARAMETERS = {"temperature": ("temperature",), "platt": ("slope", "offset"), "beta": ("a", "b", "offset")}
+"""Names of the scaling parameters of each kind, in the order of `scaling_basis`; a temperature divides."""
+
+LOWEST: dict[str, list[float | None]] = {"temperature": [1e-6], "platt": [None, None], "beta": [0.0, 0.0, None]}
+"""Lower bounds of the weights in the fit: what must rise with the probability does."""
+
+
+class LogisticFit(NamedTuple):
+    """What `fit_logistic` found: logits are ``features.transform(X) @ coef + intercept``."""
+
+    features: Any
+    coef: np.ndarray
+    intercept: np.ndarray
+    C: float
+    cv_results: dict[str, np.ndarray] | None
+
+
+def to_logits(P: np.ndarray, multi_label: bool) -> np.ndarray:
+    """Return log-odds, or log-probabilities for single-label tasks, of clipped probabilities."""
+    P = np.clip(P, EPS, 1 - EPS)
+    return logit(P) if multi_label else np.log(P)
+
+
+def to_proba(Z: np.ndarray, multi_label: bool) -> np.ndarray:
+    """Return the probabilities of logits, strictly inside (0, 1); rows sum to 1 for single-label tasks."""
+    return expit(Z).clip(EPS, 1 - EPS) if multi_label else normalise(softmax(Z, axis=1))
+
+
+def normalise(P: np.ndarray) -> np.ndarray:
+    """Return `P` with every row a distribution strictly inside (0, 1)."""
+    P = P.clip(EPS)
+    return P / P.sum(axis=1, keepdims=True)
+
+
+def smooth(H: np.ndarray, w: np.ndarray, multi_label: bool) -> np.ndarray:
+    """Return `H` with one undecided document spread over the rows.
+
+    A label that is never (or always) given then has finite log-odds, about log(2n), and so has a label that the
+    probabilities separate perfectly.
+    """
+    undecided = 1 / 2 if multi_label else 1 / H.shape[1]
+    return (w.sum() * H + undecided) / (w.sum() + 1)
+
+
+def row_nll(Z: np.ndarray, H: np.ndarray, multi_label: bool) -> np.ndarray:
+    """Return each document's cross-entropy (n,) between soft targets and the probabilities of logits."""
+    if multi_label:
+        return -(log_expit(-Z) + H * Z).sum(axis=1)
+    return logsumexp(Z, axis=1) - (H * Z).sum(axis=1)
+
+
+def scaling_basis(P: np.ndarray, kind: str, multi_label: bool) -> np.ndarray:
+    """Return the functions (K, n, L) of the probabilities whose weighted sum is the scaled logit.
+
+    Temperature and Platt scaling weigh the logit; beta calibration weighs ln p and -ln(1 - p) separately.
+    """
+    d = to_logits(P, multi_label)
+    if kind == "temperature":
+        return d[None]
+    if kind == "platt":
+        return np.stack([d, np.ones_like(d)])
+    P = np.clip(P, EPS, 1 - EPS)
+    return np.stack([np.log(P), -np.log1p(-P), np.ones_like(d)])
+
+
+def fit_scaling(
+    P: np.ndarray, H: np.ndarray, w: np.ndarray, kind: str, shared: bool, multi_label: bool
+) -> dict[str, np.ndarray]:
+    """Return the most likely scaling parameters by name, each of shape (L,)."""
+    basis, H = scaling_basis(P, kind, multi_label), smooth(H, w, multi_label)
+    n_labels = H.shape[1]
+    if multi_label and not shared:  # labels are problems of their own, each solved in a few steps
+        columns = [slice(label, label + 1) for label in range(n_labels)]
+        theta = np.hstack([_minimise_nll(basis[:, :, column], H[:, column], w, kind, True, True) for column in columns])
+    else:
+        theta = np.tile(_minimise_nll(basis, H, w, kind, shared, multi_label), n_labels if shared else 1)
+    theta = 1 / theta if kind == "temperature" else theta
+    return dict(zip(PARAMETERS[kind], theta, strict=True))
+
+
+def _minimise_nll(
+    basis: np.ndarray, H: np.ndarray, w: np.ndarray, kind: str, shared: bool, multi_label: bool
+) -> np.ndarray:
+    """Return the weights (K, L) of the basis functions, or (K, 1) if `shared`."""
+    # What leaves the probabilities as they are: logit p = ln p - ln(1 - p), and softmax(ln p) = p.
+    identity = np.array({"temperature": [1.0], "platt": [1.0, 0.0], "beta": [1.0, float(multi_label), 0.0]}[kind])
+    start = np.repeat(identity[:, None], 1 if shared else H.shape[1], axis=1)
+
+    def loss_and_gradient(flat):
+        theta = flat.reshape(start.shape)
+        Z = (theta[:, None] * basis).sum(axis=0)
+        P = expit(Z) if multi_label else softmax(Z, axis=1)
+        loss = w @ row_nll(Z, H, multi_label) + RIDGE / 2 * ((theta - start) ** 2).sum()
+        gradient = np.einsum("knl,nl->kl", basis, w[:, None] * (P - H))
+        gradient = (gradient.sum(axis=1, keepdims=True) if shared else gradient) + RIDGE * (theta - start)
+        return loss / w.sum(), gradient.ravel() / w.sum()
+
+    found = minimize(
+        loss_and_gradient,
+        start.ravel(),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(low, None) for low in LOWEST[kind] for _ in range(start.shape[1])],
+        options={"maxiter": 2000, "maxfun": 10000, "ftol": 1e-14, "gtol": 1e-9, "maxcor": 20},
+    )
+    return found.x.reshape(start.shape)
+
+
+def apply_scaling(P: np.ndarray, params: dict[str, np.ndarray], kind: str, multi_label: bool) -> np.ndarray:
+    """Return the logits (n, L) of scaled probabilities."""
+    theta = np.array([params[name] for name in PARAMETERS[kind]])
+    theta = 1 / theta if kind == "temperature" else theta
+    return (theta[:, None] * scaling_basis(P, kind, multi_label)).sum(axis=0)
+
+
+def fit_isotonic(
+    P: np.ndarray, H: np.ndarray, w: np.ndarray, shared: bool, multi_label: bool
+) -> list[IsotonicRegression]:
+    """Return one rising function a label, the same one for all if `shared`.
+
+    Least squares and maximum likelihood have the same isotonic solution.
+    """
+    H = smooth(H, w, multi_label)
+    n_labels = H.shape[1]
+    if shared:
+        P, H, w = P.reshape(-1, 1), H.reshape(-1, 1), np.repeat(w, n_labels)
+    curves = [
+        IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(p, h, sample_weight=w)
+        for p, h in zip(P.T, H.T, strict=True)
+    ]
+    return curves * n_labels if shared else curves
+
+
+def apply_isotonic(P: np.ndarray, curves: list[IsotonicRegression], multi_label: bool) -> np.ndarray:
+    """Return the probabilities (n, L) that the curves give, strictly inside (0, 1)."""
+    P = np.column_stack([curve.predict(p) for curve, p in zip(curves, P.T, strict=True)])
+    return P.clip(EPS, 1 - EPS) if multi_label else normalise(P)
+
+
+def make_heads(n_labels: int, multi_label: bool) -> list[LogisticRegression]:
+    """Return the unfitted logistic regressions of a task: one a label, or one multinomial for single-label tasks."""
+    return [
+        LogisticRegression(solver="lbfgs", tol=1e-6, max_iter=2000, warm_start=True)
+        for _ in range(n_labels if multi_label else 1)
+    ]
+
+
+def fit_heads(
+    heads: list[LogisticRegression], F: np.ndarray, H: np.ndarray, w: np.ndarray, C: float, multi_label: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit logistic regressions to soft targets; return the weights (k, L) and intercepts (L,).
+
+    A document with soft target p counts as p documents of class 1 and 1 - p of class 0, which is exactly its
+    cross-entropy. One undecided document with average features keeps the intercept of a label with a single class
+    finite. `heads` keep their solution as the start of their next fit.
+    """
+    n_labels = H.shape[1]
+    F = np.vstack([F, np.average(F, axis=0, weights=w)])
+    H = np.vstack([H, np.full(n_labels, 1 / 2 if multi_label else 1 / n_labels)])
+    w = np.append(w, 1.0)
+    targets = [np.column_stack([1 - h, h]) for h in H.T] if multi_label else [H]
+    for head, target in zip(heads, targets, strict=True):
+        weights = target * w[:, None]
+        rows, classes = np.nonzero(weights)
+        head.set_params(C=C).fit(F[rows], classes, sample_weight=weights[rows, classes])
+    coef = np.vstack([head.coef_ for head in heads]).T
+    intercept = np.concatenate([head.intercept_ for head in heads])
+    if not multi_label and n_labels == 2:  # scikit-learn keeps the difference of the two only
+        return coef * [-0.5, 0.5], intercept * [-0.5, 0.5]
+    return coef, intercept
+
+
+def choose_strength(folds: list[tuple], multi_label: bool) -> tuple[float, dict[str, np.ndarray]]:
+    """Return the C of the lowest held-out NLL, and the NLL of all that were tried.
+
+    Parameters
+    ----------
+    folds : list of tuple (F, H, w, F_test, H_test, w_test)
+        Features, soft targets and weights of the two sides of each split.
+    multi_label : bool
+        One logistic regression a label, or one multinomial.
+
+    Returns
+    -------
+    C : float
+        The best of `C_GRID`.
+    results : dict of str to ndarray
+        "C" and "nll", the mean NLL a held-out document.
+    """
+    heads = [make_heads(fold[1].shape[1], multi_label) for fold in folds]
+    weight = sum(fold[5].sum() for fold in folds)
+    nll: list[float] = []
+    for C in C_GRID:
+        loss = 0.0
+        for head, (F, H, w, F_test, H_test, w_test) in zip(heads, folds, strict=True):
+            coef, intercept = fit_heads(head, F, H, w, C, multi_label)
+            loss += w_test @ row_nll(F_test @ coef + intercept, H_test, multi_label)
+        nll.append(loss / weight)
+        if len(nll) - np.argmin(nll) > 2:  # the curve has one valley, and large C are the slow ones
+            break
+    return float(C_GRID[np.argmin(nll)]), {"C": C_GRID[: len(nll)].copy(), "nll": np.array(nll)}
+
+
+def fit_logistic(
+    X: np.ndarray,
+    H: np.ndarray,
+    w: np.ndarray,
+    fit_features: Callable[[np.ndarray, np.ndarray], Any],
+    C: float | None,
+    cv: Any,
+    multi_label: bool,
+) -> LogisticFit:
+    """Fit features and logistic regressions on them, with C chosen by cross-validated NLL where it is None.
+
+    ``fit_features(X, w)`` returns a fitted transformer. It is fitted anew in every fold, so that the choice of C sees
+    held-out documents as new ones.
+    """
+    results = None
+    if C is None:
+        C, results = choose_strength(list(split_features(X, H, w, fit_features, cv)), multi_label)
+    features = fit_features(X, w)
+    coef, intercept = fit_heads(make_heads(H.shape[1], multi_label), features.transform(X), H, w, C, multi_label)
+    return LogisticFit(features, coef, intercept, float(C), results)
+
+
+def split_features(
+    X: np.ndarray, H: np.ndarray, w: np.ndarray, fit_features: Callable[[np.ndarray, np.ndarray], Any], cv: Any
+) -> Iterator[tuple]:
+    """Yield the folds of `choose_strength`."""
+    if len(X) < 2:
+        raise ValueError(f"Got n_samples={len(X)} but expected at least 2 documents to choose C. Give C a number.")
+    for train, test in check_cv(min(cv, len(X)) if isinstance(cv, Integral) else cv).split(X, H):
+        features = fit_features(X[train], w[train])
+        yield features.transform(X[train]), H[train], w[train], features.transform(X[test]), H[test], w[test]
