@@ -34,10 +34,10 @@ def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
 
 @dataclass(frozen=True)
 class Choice:
-    """One way on at a branching node: the tokens that take it and the spelling paths that go there."""
+    """One way on at a branching node: the tokens that take it, and the node there or ``~label`` where a label ends."""
 
     tokens: tuple[int, ...]
-    child: int | None
+    child: int
 
 
 class LabelTrie:
@@ -46,13 +46,18 @@ class LabelTrie:
     Parameters
     ----------
     paths : list of list of int
-        Tokens of each label as the prompt spells it, the empty answer's word last. A path may be empty or a prefix
-        of another one.
+        Tokens of each label as the prompt spells it, the empty answer's word last. A path may be empty, a prefix of
+        another one, or even the same if other tokens follow.
     ends : list of (int, int)
         For each label the tokens that follow it when another label comes and when the answer ends.
     variants : list of list of int
         For each label the first tokens of other spellings of it ("Joy", " joy"); those that begin another label too
         are left out.
+
+    Raises
+    ------
+    ValueError
+        Two labels cannot be told apart by their tokens.
 
     Notes
     -----
@@ -66,8 +71,7 @@ class LabelTrie:
         self.paths, self.ends = [list(p) for p in paths], list(ends)
         self._children: list[dict[int, int]] = [{}]
         self._parents: list[tuple[int, int]] = [(-1, -1)]
-        self._terminal: dict[int, int] = {}
-        self.nodes = [self._insert(label, path) for label, path in enumerate(self.paths)]
+        self.nodes = [self._insert(path) for path in self.paths]
         self.branching = [n for n in range(len(self._children)) if n == ROOT or self._width(n) > 1]
         self.choices = {n: self._choices(n) for n in self.branching}
         first = {t for c in self.choices[ROOT] for t in c.tokens}
@@ -77,7 +81,7 @@ class LabelTrie:
         self.columns[ROOT] = np.concatenate([self.columns[ROOT], *self.variants]).astype(int)
         self._prepare_scores()
 
-    def _insert(self, label, path):
+    def _insert(self, path):
         node = ROOT
         for token in path:
             if token not in self._children[node]:
@@ -85,25 +89,34 @@ class LabelTrie:
                 self._children.append({})
                 self._parents.append((node, token))
             node = self._children[node][token]
-        if node in self._terminal:
-            raise ValueError(
-                f"Labels number {self._terminal[node]} and {label} have the same tokens in the prompt. Expected labels "
-                "that the model's tokenizer can tell apart: give one of them another wording."
-            )
-        self._terminal[node] = label
         return node
 
     def _width(self, node):
-        return len(self._children[node]) + (node in self._terminal)
+        return len(self._children[node]) + self.nodes.count(node)
 
     def _choices(self, node):
         choices = [Choice((token,), child) for token, child in self._children[node].items()]
-        if node in self._terminal:
-            choices.append(Choice(tuple(sorted(set(self.ends[self._terminal[node]]))), None))
+        choices += [Choice(tuple(sorted(set(self.ends[k]))), ~k) for k, end in enumerate(self.nodes) if end == node]
+        taken: dict[int, Choice] = {}
+        for choice in choices:
+            for token in choice.tokens:
+                if token in taken:
+                    a, b = sorted(self._a_label(c) for c in (taken[token], choice))
+                    raise ValueError(
+                        f"Labels number {a} and {b} cannot be told apart by their tokens in the prompt. Give one of "
+                        "them another wording, or choose another answer_format."
+                    )
+                taken[token] = choice
         return choices
 
+    def _a_label(self, choice):
+        if choice.child < 0:
+            return ~choice.child
+        begun = self.path_to(choice.child)
+        return next(k for k, path in enumerate(self.paths) if path[: len(begun)] == begun)
+
     def _prepare_scores(self):
-        """Number each choice of each branching node, and list the choices along each label's path."""
+        """Give each choice of each branching node a number, and list the choices along each label's path."""
         at, number = 0, {}
         self._slices: list[tuple[int, list[int]]] = []
         for n in self.branching:
@@ -115,7 +128,7 @@ class LabelTrie:
         self.steps = [self._choice_numbers(label, number) for label in range(len(self.paths))]
 
     def _choice_numbers(self, label, number):
-        numbers, node, child = [], self.nodes[label], None
+        numbers, node, child = [], self.nodes[label], ~label
         while node != -1:
             if (node, child) in number:
                 numbers.append(number[node, child])
@@ -248,6 +261,11 @@ class AnswerSpace:
             probe = self.words[self.none] if word != self.words[self.none] else self.words[0]
             alone, followed = self._tokenize([*before, word]), self._tokenize([*before, word, probe])
             cut = common_prefix([alone, followed])
+            if cut == min(len(alone), len(followed)):
+                raise ValueError(
+                    "Nothing in the prompt ends an answer. Expected a line break or other text after the answer: write "
+                    "it behind {answer} in the demonstration."
+                )
             answers.append(alone)
             boundaries.append(cut)
             ends.append((followed[cut], alone[cut]))
@@ -255,26 +273,39 @@ class AnswerSpace:
         stem = common_prefix([self._tokenize(before), answers[0], answers[-1]]) if before else 0
         if before and start == stem:
             raise ValueError(
-                "This model's tokenizer joins the separator of the answer format with the label after it. Expected them "
-                "to be tokens of their own: choose the other answer_format."
+                "This model's tokenizer joins the separator of the answer format with the label after it. Expected "
+                "them to be tokens of their own: choose the other answer_format."
             )
         paths = [a[start:cut] for a, cut in zip(answers, boundaries, strict=True)]
         variants = [self._variant_tokens(before, word, answers[i], start) for i, word in enumerate(self.words)]
         return Slot(answers[0][stem:start], LabelTrie(paths, ends, variants))
 
     def _variant_tokens(self, before, word, canonical, start):
-        """First tokens of other spellings of a word that leave the tokens before it alone."""
+        """First tokens of other spellings of a word that leave the tokens before it alone.
+
+        A spelling that takes more tokens than the prompt's own begins with a mere letter or space, which says little.
+        """
         found = []
-        for spelling in {word[:1].upper() + word[1:], " " + word, " " + word[:1].upper() + word[1:]} - {word}:
+        cases = {word, word.lower(), word[:1].upper() + word[1:]}
+        for spelling in (cases | {" " + case for case in cases}) - {word}:
             tokens = self._tokenize([*before, spelling])
-            if tokens[:start] == canonical[:start] and len(tokens) > start:
+            if tokens[:start] == canonical[:start] and start < len(tokens) <= len(canonical):
                 found.append(tokens[start])
         return sorted(found)
 
+    def _reachable(self, max_labels):
+        return [self.slot(previous) for previous in (None, *(range(self.none) if max_labels > 1 else ()))]
+
+    def sequences(self, max_labels: int) -> int:
+        """Sequences that an answer of `max_labels` labels uses at most: its trunk and the inner branches of a slot."""
+        return max(len(slot.trie.branching) for slot in self._reachable(max_labels))
+
     def longest(self, max_labels: int) -> int:
-        """Cells that the longest answer of `max_labels` labels may fill, branches of the tries included."""
-        first = self.slot(None)
-        inner = sum(len(b.tokens) for b in first.trie.inner_branches(None))
-        label = max(len(p) for p in first.trie.paths)
-        lead = max(len(self.slot(first_label).lead) for first_label in range(min(2, self.none)))
-        return len(first.lead) + inner + max_labels * (label + lead + inner + 4)
+        """Cells that the longest answer of `max_labels` labels fills, with the inner branches of its last slot."""
+        slots = self._reachable(max_labels)
+        inner = max(sum(len(b.tokens) for b in slot.trie.inner_branches(None)) for slot in slots)
+        # Each label but the last is written, with the separator after it; no label comes twice.
+        written = [
+            max(len(slot.trie.paths[k]) for slot in slots) + len(later.lead) for k, later in enumerate(slots[1:])
+        ]
+        return len(slots[0].lead) + inner + sum(sorted(written)[::-1][: max_labels - 1])
