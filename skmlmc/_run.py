@@ -15,7 +15,7 @@ import joblib
 from tqdm.auto import tqdm
 
 from ._cache import open_cache, result_key
-from ._models import model_fingerprint, resolve_model
+from ._models import load_model, model_fingerprint, resolve_model
 from ._prefix import pack
 from ._validation import check_choice, check_positive_int
 
@@ -42,12 +42,10 @@ class Prepared(Protocol):
 
     prefix: list[int]
     sequences: int
+    cells: int
 
     def document(self, text: str, keep: slice = slice(None)) -> list[int]:
         """Tokens of a document."""
-
-    def cells(self) -> int:
-        """Cells that a document needs beside its own tokens."""
 
     def job(self, tokens: list[int]) -> Generator:
         """Start a document."""
@@ -198,7 +196,7 @@ def _decode(task, todo, texts, path, options):
     """Yield each text of `todo` with its result."""
     if not todo:
         return
-    from ._engine import Settings, load_model, show_log
+    from ._engine import Settings, show_log
 
     show_log(int(options.verbose) > 1)
     model = load_model(path)
@@ -206,7 +204,7 @@ def _decode(task, todo, texts, path, options):
     prepared = task.prepare(model)
     documents = _fit_documents(prepared, todo, texts, n_ctx, options.truncation)
     free = n_ctx - len(prepared.prefix)
-    needs = [len(tokens) + prepared.cells() for tokens in documents]
+    needs = [len(tokens) + prepared.cells for tokens in documents]
     groups = pack(
         needs,
         batch_size=options.batch_size,
@@ -214,11 +212,9 @@ def _decode(task, todo, texts, path, options):
         per_document=prepared.sequences,
         sequences=model.sequences,
     )
-    settings = Settings(n_ctx, options.kv_dtype, count_threads(options.n_threads))
+    settings = Settings(n_ctx, options.kv_dtype, task.hidden, count_threads(options.n_threads))
     with (
-        closing(
-            model.run(prepared.prefix, lambda i: prepared.job(documents[i]), groups, settings, task.hidden)
-        ) as done,
+        closing(model.run(prepared.prefix, lambda i: prepared.job(documents[i]), groups, settings)) as done,
         tqdm(done, total=len(todo), disable=not options.verbose, unit="doc", desc=type(task).__name__) as shown,
     ):
         for i, result in shown:
@@ -227,11 +223,11 @@ def _decode(task, todo, texts, path, options):
 
 def _fit_documents(prepared: Prepared, todo, texts, n_ctx, truncation):
     """Tokenise all documents and see to it that each fits beside the prompt, before anything is decoded."""
-    room = n_ctx - len(prepared.prefix) - prepared.cells() - len(prepared.document(""))
+    room = n_ctx - len(prepared.prefix) - prepared.cells - len(prepared.document(""))
     if room < 1:
         raise ValueError(
             f"The prompt does not fit: its instruction and demonstrations have {len(prepared.prefix)} tokens and an "
-            f"answer up to {prepared.cells()}, but the context has n_ctx={n_ctx}. Expected room for a document: raise "
+            f"answer up to {prepared.cells}, but the context has n_ctx={n_ctx}. Expected room for a document: raise "
             "n_ctx (if the model was trained for more) or use fewer shots."
         )
     documents = [prepared.document(text) for text in todo]

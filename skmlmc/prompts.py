@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ._validation import check_choice
+from ._validation import check_choice, check_positive_int
 
 INSTRUCTION = (
     "Classify the following inputs into none, one, or multiple of the following {wording} per input: {labels}. "
@@ -32,7 +32,7 @@ class PromptTemplate:
         doubled.
     demonstration : str
         One demonstration, and the document's own line up to the answer. Must contain ``{text}`` and, after it,
-        ``{answer}``.
+        ``{answer}``, and more than spaces behind each, such as a line break.
     answer_format : {"json", "list"}
         ``{"label": ["joy", "anger"]}`` or ``joy, anger``.
     wording : str
@@ -49,13 +49,13 @@ class PromptTemplate:
     Notes
     -----
     The default follows the instruction and demonstrations of Ma et al. (EMNLP 2025), in our words. In the chat layout
-    what stands between ``{text}`` and ``{answer}`` begins the model's turn, and what follows ``{answer}`` is left to
-    the chat template. Text of documents, labels and demonstrations never becomes a control token.
+    the last line of what stands between ``{text}`` and ``{answer}`` begins the model's turn, and what follows
+    ``{answer}`` is left to the chat template. Text of documents, labels and demonstrations never becomes a control token.
 
     Examples
     --------
     >>> from skmlmc import PromptTemplate
-    >>> template = PromptTemplate(wording="emotions", answer_format="list", demonstration="Text: {text}\nFeels: {answer}\n")
+    >>> template = PromptTemplate(wording="emotions", demonstration="Text: {text}\nFeels: {answer}\n")
     >>> template.mode
     'auto'
     >>> PromptTemplate(instruction="Which of these?")
@@ -80,7 +80,8 @@ class PromptTemplate:
         names = [name for name in _fields(self.demonstration, "demonstration") if name]
         if names != ["text", "answer"]:
             raise ValueError(
-                "The demonstration must contain {text} once and {answer} once after it, got " f"{self.demonstration!r}."
+                "The demonstration must contain {text} once and {answer} once after it, got "
+                f"{self.demonstration!r}."
             )
 
 
@@ -144,6 +145,7 @@ class QuestionTemplate:
                 "The question must contain {text}, then {label} or {first} and {second}, then {answer}, each once, got "
                 f"{self.demonstration!r}."
             )
+        _check_borders(self.demonstration)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -195,8 +197,24 @@ def _fields(template, name):
     try:
         parsed = list(string.Formatter().parse(template))
     except ValueError as error:
-        raise ValueError(f"The {name} is no template ({error}): write braces of your own doubled: {template!r}.") from None
+        raise ValueError(
+            f"The {name} is no template ({error}): write braces of your own doubled: {template!r}."
+        ) from None
+    for _, field, form, conversion in parsed:
+        if form or conversion:
+            raise ValueError(f"The {name} formats the placeholder {{{field}}}; expected it bare: {template!r}.")
     return [field for _, field, _, _ in parsed]
+
+
+def _check_borders(demonstration):
+    """Texts and answers must be seen to end, by more than the spaces that are part of the next word."""
+    for field in ("text", "answer"):
+        behind = demonstration.split(f"{{{field}}}")[1]
+        if not behind.strip(" "):
+            raise ValueError(
+                f"Nothing but spaces stands behind {{{field}}} in the demonstration, where it ends: expected a line "
+                f"break or other text, got {demonstration!r}."
+            )
 
 
 def _check_placeholders(template, name, required, allowed):
@@ -206,7 +224,7 @@ def _check_placeholders(template, name, required, allowed):
     for unknown in sorted(found - allowed):
         raise ValueError(
             f"The {name} has the unknown placeholder {{{unknown}}}; expected only "
-            f"{', '.join('{%s}' % a for a in sorted(allowed))}. Write braces of your own doubled: {template!r}."
+            f"{', '.join(f'{{{a}}}' for a in sorted(allowed))}. Write braces of your own doubled: {template!r}."
         )
 
 
@@ -226,15 +244,31 @@ def render_answer(answer_format: str, words: Sequence[str]) -> str:
     return opening + separator.join(words) + end
 
 
+def check_words(answer_format: str, words: Sequence[str]) -> None:
+    """Check that an answer can be read back: a list separates labels by commas and ends with its line.
+
+    Raises
+    ------
+    ValueError
+        ``answer_format="list"`` and a wording contains a comma or a line break.
+    """
+    for word in words:
+        if answer_format == "list" and any(sign in word for sign in ",\n\r"):
+            raise ValueError(
+                f"The wording {word!r} contains a comma or a line break, which answer_format='list' cannot tell from "
+                "the end of a label: give it another wording, or choose answer_format='json'."
+            )
+
+
 def choose_demonstrations(Y, shots: int, how: str = "multilabel", random_state=None) -> np.ndarray:
     """Choose the documents that serve as demonstrations.
 
     Parameters
     ----------
-    Y : ndarray of shape (n, L)
+    Y : array-like of shape (n, L)
         Indicator.
     shots : int
-        How many.
+        How many, at least one.
     how : {"multilabel", "balanced", "random"}
         "multilabel": half of them with two or more labels, as in section 3 of the paper, as far as there are such
         documents. "balanced": one after another, the document that helps the label shown least so far. "random": any.
@@ -259,6 +293,8 @@ def choose_demonstrations(Y, shots: int, how: str = "multilabel", random_state=N
     2
     """
     check_choice(how, "demonstrations", ("multilabel", "balanced", "random"))
+    check_positive_int(shots, "shots")
+    Y = np.asarray(Y)
     n = len(Y)
     if shots > n:
         raise ValueError(f"Got shots={shots} but there are only {n} documents to draw them from: choose fewer.")
@@ -279,9 +315,66 @@ def _balanced(Y, shots, order):
     shown_by = np.column_stack([Y, Y.sum(axis=1) == 0])[order].astype(float)
     left, chosen, counts = np.ones(len(order), bool), [], np.zeros(shown_by.shape[1])
     for _ in range(shots):
-        gain = shown_by @ (1.0 / (1.0 + counts) ** 2) / np.maximum(1, shown_by.sum(axis=1))
-        best = int(np.argmax(np.where(left, gain, -np.inf)))
+        least = counts[shown_by[left].any(axis=0)].min()
+        helps = left & shown_by[:, counts == least].any(axis=1)
+        gain = shown_by @ (1.0 / (1.0 + counts) ** 2) / shown_by.sum(axis=1)
+        best = int(np.argmax(np.where(helps, gain, -np.inf)))
         left[best] = False
         counts += shown_by[best]
         chosen.append(order[best])
     return np.array(chosen, int)
+
+
+def unary_demonstrations(demonstrations, n_labels: int, random_state=None) -> list[tuple[str, int, bool]]:
+    """Turn demonstrations into questions about one label: half with a label that was given, half with one that was not.
+
+    Parameters
+    ----------
+    demonstrations : sequence of (str, sequence of int)
+        Texts and the numbers of their labels.
+    n_labels : int
+        Number of labels.
+    random_state : int, RandomState instance or None
+        Seed.
+
+    Returns
+    -------
+    list of (str, int, bool)
+        Text, label, whether it was given. A text without labels, or with all of them, leaves no choice.
+    """
+    rng = check_random_state(random_state)
+    can_yes = [bool(labels) for _, labels in demonstrations]
+    can_no = [len(labels) < n_labels for _, labels in demonstrations]
+    yes = [not no for no in can_no]
+    for i in rng.permutation(len(demonstrations)):
+        if can_yes[i] and sum(yes) < (len(yes) + 1) // 2:
+            yes[i] = True
+    asked = []
+    for (text, labels), given in zip(demonstrations, yes, strict=True):
+        pool = sorted(labels) if given else [k for k in range(n_labels) if k not in labels]
+        asked.append((text, int(rng.choice(pool)), given))
+    return asked
+
+
+def pair_demonstrations(demonstrations, n_labels: int, random_state=None) -> list[tuple[str, int, int, bool]]:
+    """Turn demonstrations into questions about two labels, of which one was given and one was not.
+
+    Parameters
+    ----------
+    demonstrations, n_labels, random_state
+        As for `unary_demonstrations`.
+
+    Returns
+    -------
+    list of (str, int, int, bool)
+        Text, first and second label, whether the first one fits better; every other answer is the first. Number
+        `n_labels` is the empty answer, which fits better where no label was given.
+    """
+    rng = check_random_state(random_state)
+    asked = []
+    for i, (text, labels) in enumerate(demonstrations):
+        better = int(rng.choice(sorted(labels))) if labels else n_labels
+        others = [k for k in range(n_labels + bool(labels)) if k not in labels]
+        worse = int(rng.choice(others))
+        asked.append((text, better, worse, True) if i % 2 == 0 else (text, worse, better, False))
+    return [asked[i] for i in rng.permutation(len(asked))]

@@ -2,7 +2,7 @@
 
 import os
 
-import llama_cpp as C
+import llama_cpp as C  # noqa: N812
 import numpy as np
 from scipy.special import logsumexp
 
@@ -23,6 +23,7 @@ class SlowTwin:
         context.flash_attn_type, context.embeddings, context.pooling_type = 0, True, 0
         context.type_k = context.type_v = C.GGML_TYPE_F32 if kv == "float32" else C.GGML_TYPE_F16
         self._ctx = C.llama_init_from_model(self._model, context)
+        self._seen = {}
 
     def close(self):
         C.llama_free(self._ctx)
@@ -34,8 +35,12 @@ class SlowTwin:
         assert C.llama_decode(self._ctx, C.llama_batch_get_one(array, len(tokens))) == 0
 
     def logits(self, tokens):
-        self._decode(tokens)
-        return np.ctypeslib.as_array(C.llama_get_logits_ith(self._ctx, -1), (self.n_vocab,)).astype(float)
+        # The same look twice is not decoded twice: a different prompt is still decoded whole.
+        if tuple(tokens) not in self._seen:
+            self._decode(tokens)
+            row = np.ctypeslib.as_array(C.llama_get_logits_ith(self._ctx, -1), (self.n_vocab,))
+            self._seen[tuple(tokens)] = row.astype(float)
+        return self._seen[tuple(tokens)]
 
     def hidden(self, tokens):
         self._decode(tokens)

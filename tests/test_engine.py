@@ -17,7 +17,9 @@ from tiny_gguf import CONTROL_TOKENS, byte_letters, write_tiny_gguf
 
 import skmlmc._engine as engine
 from skmlmc import StepwiseExtractor, _run, clear_models
-from skmlmc._engine import C, load_model
+from skmlmc import _models as models
+from skmlmc._engine import C
+from skmlmc._models import load_model
 from skmlmc.prompts import PromptTemplate
 
 ROOT = Path(__file__).parents[1]
@@ -88,7 +90,7 @@ def test_uses_amx_reads_the_system_info(monkeypatch):
 
 
 def test_models_are_loaded_once_and_a_bounded_number_is_kept(tmp_path, monkeypatch):
-    paths = [Path(write_tiny_gguf(tmp_path / f"{i}.gguf", seed=i)) for i in range(engine.MAX_MODELS + 1)]
+    paths = [Path(write_tiny_gguf(tmp_path / f"{i}.gguf", seed=i)) for i in range(models.MAX_MODELS + 1)]
     freed = count_calls(monkeypatch, "llama_model_free")
     first = weakref.ref(load_model(paths[0]))
     for path in paths[1:-1]:
@@ -101,12 +103,12 @@ def test_models_are_loaded_once_and_a_bounded_number_is_kept(tmp_path, monkeypat
     assert first() is not None
     assert second() is None, "the one that was used longest ago makes room"
     assert len(freed) == 1
-    assert len(engine._models) == engine.MAX_MODELS
+    assert len(models._models) == models.MAX_MODELS
 
 
 def test_a_model_that_makes_room_while_it_works_ends_its_work(tmp_path):
     """The cache forgets it; the call that uses it does not notice."""
-    paths = [write_tiny_gguf(tmp_path / f"{i}.gguf", seed=i) for i in range(engine.MAX_MODELS + 1)]
+    paths = [write_tiny_gguf(tmp_path / f"{i}.gguf", seed=i) for i in range(models.MAX_MODELS + 1)]
     expected = extractor(paths[0]).transform(TEXTS)
     fitted = extractor(paths[0])
     model = load_model(Path(paths[0]))

@@ -5,9 +5,8 @@ import pytest
 from slow_twin import SlowTwin, slow_steps
 from tiny_gguf import write_tiny_gguf
 
-from skmlmc import PromptTemplate, StepwiseExtractor, clear_models
-from skmlmc._engine import load_model
-from skmlmc.extract import StepsTask
+from skmlmc import HiddenStateExtractor, PromptTemplate, StepwiseExtractor, clear_models
+from skmlmc._models import load_model
 
 LABELS = ["joy", "joyful", "anger", "sadness", "surprise", "sad"]
 TEXTS = [
@@ -19,6 +18,7 @@ TEXTS = [
     "thank you <|im_end|> so much",
     "what an angry, joyful mess",
 ]
+MORE_TEXTS = [*TEXTS, *(f"{word} and {word[::-1]} again" for word in "rain sun snow wind".split())]
 SHOTS = [("ha ha", ["joy", "joyful"]), ("it rained", []), ("oh no", ["sadness", "anger"]), ("boo", ["surprise"])]
 
 
@@ -28,10 +28,7 @@ def extractor(model, **params):
 
 
 def prepared(fitted):
-    words = (*fitted.wordings_, fitted.none_label)
-    prompt = fitted.prompt or PromptTemplate()
-    task = StepsTask(prompt, words, tuple(fitted._numbered_demonstrations()), fitted.max_labels or len(LABELS))
-    return task.prepare(load_model(fitted._options().model))
+    return fitted._task().prepare(load_model(fitted._options().model))
 
 
 def assert_same(a, b):
@@ -42,7 +39,7 @@ def assert_same(a, b):
 def word_model(tmp_path_factory):
     """A random model whose vocabulary makes labels share first tokens: "s", "sad", "joy"."""
     path = tmp_path_factory.mktemp("models") / "words.gguf"
-    return write_tiny_gguf(path, words=("joy", "ful", "ness", "sad", "prise", '",', '"]', "anger", " anger"))
+    return write_tiny_gguf(path, words=("joy", "ful", "ness", "sad", "prise", '",', '"]', "anger", " anger"), seed=9)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -64,10 +61,10 @@ PROMPTS = {
 def test_agrees_with_the_slow_twin(which, answer_format, request):
     path = request.getfixturevalue(which)
     fitted = extractor(path, prompt=PROMPTS[answer_format])
-    steps = fitted.transform(TEXTS)
+    steps = fitted.transform(MORE_TEXTS)
     twin, ready = SlowTwin(path), prepared(fitted)
     several = 0
-    for text, got, mass in zip(TEXTS, steps, fitted.label_mass_, strict=True):
+    for text, got, mass in zip(MORE_TEXTS, steps, fitted.label_mass_, strict=True):
         rows, slow_mass = slow_steps(
             twin.logits, [*ready.prefix, *ready.document(text)], ready.compiled.answers, len(LABELS)
         )
@@ -190,9 +187,9 @@ def test_hidden_states_come_in_the_same_pass(word_model):
     model = load_model(fitted._options().model)
     plain = fitted.transform(TEXTS)
     once = model.decoded
-    steps, _, hidden = fitted._answer(TEXTS, hidden=True)
-    assert model.decoded - once == once - len(prepared(fitted).prefix)
-    assert_same(steps, plain)
+    hidden = HiddenStateExtractor(**fitted.get_params()).fit().transform(TEXTS)
+    assert model.decoded == 2 * once, "another context, but the same tokens"
+    assert_same(fitted.transform(TEXTS), plain)
     twin, ready = SlowTwin(word_model), prepared(fitted)
     for text, row in zip(TEXTS, hidden, strict=True):
         prompt = [*ready.prefix, *ready.document(text), *ready.compiled.answers.slot().lead]

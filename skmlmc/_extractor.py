@@ -1,0 +1,80 @@
+"""What all extractors share: fit, run, tags."""
+
+from __future__ import annotations
+
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from ._prompted import PromptedMixin, text_tags
+from ._run import run
+from ._validation import check_texts
+
+
+class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+    """What the extractors share; a subclass checks its own parameters and makes the task."""
+
+    def fit(self, X=None, y=None):
+        """Check everything and draw the demonstrations; nothing is decoded.
+
+        Parameters
+        ----------
+        X : sequence of str of length n, default=None
+            Documents; needed where demonstrations are drawn.
+        y : array-like of shape (n, L) or DataFrame, default=None
+            0/1 indicator or soft targets in [0, 1], which count through their majority.
+
+        Returns
+        -------
+        self : object
+            Itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            A parameter, the labels or the data are not as expected; the message says what is.
+        FileNotFoundError
+            There is no such model file, or no model at all.
+        """
+        try:
+            self._check_parameters()
+            self._fit_prompt(X, y)
+            self._after_fit()
+        except BaseException:
+            vars(self).pop("labels_", None)  # half fitted is not fitted
+            raise
+        return self
+
+    def _check_parameters(self):
+        """Check what only this class has."""
+
+    def _after_fit(self):
+        """Draw what only this class needs."""
+
+    def _run(self, X, task):
+        check_is_fitted(self)
+        return run(task, check_texts(X), self._options())
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "labels_")
+
+    def __sklearn_tags__(self):
+        return text_tags(super().__sklearn_tags__())
+
+
+class ThreeDimensionalMixin:
+    """For outputs without columns to name."""
+
+    def set_output(self, *, transform=None):
+        """Do nothing: an array of three dimensions has no columns to name.
+
+        Parameters
+        ----------
+        transform : ignored
+            Present for scikit-learn's convention.
+
+        Returns
+        -------
+        self : object
+            Itself.
+        """
+        return self

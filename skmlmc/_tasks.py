@@ -1,0 +1,188 @@
+"""What is asked of a document: its answer step by step, or a list of questions; keys and cache entries of both."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ._layout import CompiledPrompt, make_layout
+from ._questions import Questionnaire
+from ._steps import Answer, answer_steps
+from .prompts import PromptTemplate, QuestionTemplate
+
+
+@dataclass(frozen=True)
+class PreparedSteps:
+    """The stepwise prompt of one model, ready to answer documents."""
+
+    compiled: CompiledPrompt
+    max_labels: int
+    hidden: bool
+
+    @property
+    def prefix(self):
+        """Tokens before the document."""
+        return self.compiled.prefix
+
+    @property
+    def sequences(self):
+        """Sequences of a document: its trunk and the inner branches of a slot's trie."""
+        return self.compiled.answers.sequences(self.max_labels)
+
+    @cached_property
+    def cells(self):
+        """Cells of the longest answer."""
+        return self.compiled.answers.longest(self.max_labels)
+
+    def document(self, text, keep=slice(None)):
+        """Tokens of a document up to its answer."""
+        return self.compiled.document(text, keep)
+
+    def job(self, tokens):
+        """Start a document."""
+        return answer_steps(tokens, self.compiled.answers, max_labels=self.max_labels, hidden=self.hidden)
+
+
+@dataclass(frozen=True)
+class StepsTask:
+    """Ask for a document's answer, step by step.
+
+    Parameters
+    ----------
+    template : PromptTemplate
+        The prompt.
+    words : tuple of str
+        Wordings of the labels, the empty answer's word last.
+    order : tuple of int
+        The order in which the prompt names the labels.
+    demonstrations : tuple of (str, tuple of int)
+        Texts and label numbers.
+    max_labels : int
+        Most labels of an answer.
+    hidden : bool
+        Whether to read hidden states in the same pass.
+    """
+
+    template: PromptTemplate
+    words: tuple[str, ...]
+    order: tuple[int, ...]
+    demonstrations: tuple
+    max_labels: int
+    hidden: bool = False
+
+    def key(self):
+        """Everything that a result depends on beside the model, the document and the options."""
+        return ("steps", astuple(self.template), self.words, self.order, self.demonstrations, self.max_labels)
+
+    def compile(self, model):
+        """Tokenise the prompt."""
+        named = [self.words[k] for k in self.order]
+        layout = make_layout(self.template, named, self.words[-1], model.chat_template, model.special_texts)
+        answer_format = self.template.answer_format
+        return CompiledPrompt(model.tokenize, layout, answer_format, self.words, self.demonstrations, model.bos)
+
+    def prepare(self, model):
+        """Make the prompt ready for a loaded model."""
+        return PreparedSteps(self.compile(model), self.max_labels, self.hidden)
+
+    def to_arrays(self, result):
+        """Turn an answer into arrays for the cache."""
+        arrays = {"steps": result.steps, "label_mass": np.array(result.label_mass)}
+        return arrays if result.hidden is None else {**arrays, "hidden": result.hidden}
+
+    def from_arrays(self, arrays):
+        """Turn a cache entry into an answer; None where hidden states are wanted and it has none."""
+        if self.hidden and "hidden" not in arrays:
+            return None
+        return Answer(arrays["steps"], float(arrays["label_mass"]), arrays.get("hidden"))
+
+
+@dataclass(frozen=True)
+class PreparedQuestions:
+    """The questions of one model, ready to be asked."""
+
+    prefix: list[int]
+    compiled: CompiledPrompt
+    questionnaire: Questionnaire
+
+    @property
+    def sequences(self):
+        """Sequences of a document."""
+        return self.questionnaire.sequences
+
+    @property
+    def cells(self):
+        """Cells of all questions."""
+        return len(self.questionnaire.common) + self.questionnaire.cells
+
+    def document(self, text, keep=slice(None)):
+        """Tokens of a document."""
+        return self.compiled.text(text, keep)
+
+    def job(self, tokens):
+        """Start a document."""
+        return self.questionnaire.answer(tokens)
+
+
+@dataclass(frozen=True)
+class QuestionsTask:
+    """Ask a document questions that have two answers.
+
+    Parameters
+    ----------
+    template : QuestionTemplate
+        The prompt.
+    words : tuple of str
+        Wordings of the labels, the empty answer's word last.
+    order : tuple of int
+        The order in which the prompt names the labels.
+    questions : tuple of tuple of int
+        Numbers of the labels that fill the template's placeholders, a question each.
+    demonstrations : tuple of (str, tuple of int, bool)
+        Text, question and whether the first answer word is right.
+    answers : (str, str)
+        The two answer words.
+    """
+
+    template: QuestionTemplate
+    words: tuple[str, ...]
+    order: tuple[int, ...]
+    questions: tuple[tuple[int, ...], ...]
+    demonstrations: tuple
+    answers: tuple[str, str]
+    hidden = False
+
+    def key(self):
+        """Everything that a result depends on beside the model, the document and the options."""
+        template = astuple(self.template)
+        return ("questions", template, self.words, self.order, self.questions, self.demonstrations, self.answers)
+
+    def compile(self, model, question, bos=()):
+        """Tokenise one question's prompt."""
+        values = dict(zip(self.template.fields, (self.words[k] for k in question), strict=True))
+        values |= dict(zip(("yes", "no"), self.answers, strict=True))
+        named, none = [self.words[k] for k in self.order], self.words[-1]
+        layout = make_layout(self.template, named, none, model.chat_template, model.special_texts, values)
+        return CompiledPrompt(model.tokenize, layout, "list", self.answers, bos=bos)
+
+    def prepare(self, model):
+        """Make the questions ready for a loaded model."""
+        compiled = {q: self.compile(model, q, model.bos) for q in self.questions}
+        first = compiled[self.questions[0]]
+        prefix = list(first.prefix)
+        for text, question, right in self.demonstrations:
+            shown = compiled.get(question) or self.compile(model, question)
+            prefix += shown.shown(text, [0] if right else [])
+        slots = [compiled[q].answers.slot() for q in self.questions]
+        tokens = [compiled[q].bridge + slot.lead for q, slot in zip(self.questions, slots, strict=True)]
+        return PreparedQuestions(prefix, first, Questionnaire(tokens, [s.trie for s in slots], model.sequences))
+
+    def to_arrays(self, result):
+        """Turn the answers into arrays for the cache."""
+        return {"first": result}
+
+    def from_arrays(self, arrays):
+        """Turn a cache entry into answers."""
+        return arrays["first"]
