@@ -1,8 +1,9 @@
 """Multi-label text classification with local GGUF language models, as scikit-learn estimators."""
 
 from ._models import clear_models
-from .align import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations
+from .align import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations, UnaryBreakdown
 from .breakdown import PairwiseExtractor, UnaryExtractor
+from .calibrate import LinearProbe, ScalingAligner
 from .classifier import GGUFClassifier
 from .extract import HiddenStateExtractor, StepwiseExtractor
 from .prompts import PromptTemplate, QuestionTemplate
@@ -14,11 +15,14 @@ __all__ = [
     "GGUFClassifier",
     "HardPredictions",
     "HiddenStateExtractor",
+    "LinearProbe",
     "MaxOverGenerations",
     "PairwiseExtractor",
     "PromptTemplate",
     "QuestionTemplate",
+    "ScalingAligner",
     "StepwiseExtractor",
+    "UnaryBreakdown",
     "UnaryExtractor",
     "clear_models",
 ]

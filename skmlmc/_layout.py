@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from ._answers import AnswerSpace
-from .prompts import render_answer
+from .prompts import check_words, render_answer
 
 
 class Segment(NamedTuple):
@@ -42,10 +42,15 @@ class Layout:
 
 def _split_spaces(segments):
     """Take the spaces off the end of the last segment."""
+    text = segments[-1].text
+    lead = text[len(text.rstrip(" ")) :]
+    return _without(segments, lead), lead
+
+
+def _without(segments, lead):
+    """Take the spaces `lead` off the end, which are tokenised with what comes next."""
     *rest, last = segments
-    text = last.text.rstrip(" ")
-    lead = last.text[len(text) :]
-    return tuple(s for s in [*rest, Segment(text, last.special)] if s.text), lead
+    return tuple(s for s in [*rest, Segment(last.text.removesuffix(lead), last.special)] if s.text)
 
 
 def _instruction_segments(template, words, none, special, values):
@@ -92,10 +97,13 @@ def _demonstration_parts(template, values):
 
 def _split_turns(between):
     """Divide what stands between text and answer at its last line break: the user's turn, and the assistant's."""
-    *rest, last = between
-    head, newline, tail = last.text.rpartition("\n")
-    mine, theirs = [*rest, Segment(head, True)], tail if newline else last.text
-    return [Segment(s.text, False) for s in mine], Segment(theirs.lstrip(), False)
+    texts = [text for text, _ in between]
+    mine, theirs = "", "".join(texts)
+    for i, (text, own) in enumerate(between):
+        if own and "\n" in text:
+            head, _, tail = text.rpartition("\n")
+            mine, theirs = "".join([*texts[:i], head]), "".join([tail, *texts[i + 1 :]])
+    return Segment(mine, False), Segment(theirs.lstrip(), False)
 
 
 def plain_layout(template, words: Sequence[str], none: str, values: Mapping[str, str] = MappingProxyType({})) -> Layout:
@@ -121,7 +129,7 @@ def plain_layout(template, words: Sequence[str], none: str, values: Mapping[str,
     head = _merge([*_instruction_segments(template, words, none, True, values), Segment("\n\n" + before, True)])
     head, text_lead = _split_spaces(head)
     bridge, answer_lead = _split_spaces(_merge(between))
-    after, _ = _split_spaces([Segment(behind + before, True)])
+    after = _without([Segment(behind + before, True)], text_lead)
     return Layout(head, bridge, after, text_lead, answer_lead)
 
 
@@ -150,14 +158,17 @@ def chat_layout(template, words, none, render: Callable[[list[dict]], str], valu
     head, *parts = _split_at(render(messages), marks)
     single = _split_at(render(messages[:1]), marks[:1])
     bridge, after, last_bridge = parts
-    if not (head == single[0] and bridge == last_bridge == single[1]):
+    if not (bridge.strip() and after.strip()):
+        raise ValueError("The model's chat template does not show where a turn ends.")
+    # Some write a space before an answer and end the prompt for one without it; it is tokenised with the answer.
+    if head != single[0] or len({part.rstrip(" ") for part in (bridge, last_bridge, single[1])}) > 1:
         raise ValueError("The model's chat template renders later turns otherwise than the first one.")
     before, between, _ = _demonstration_parts(template, values)
     asked, begun = _split_turns(between)
     opening = [*_instruction_segments(template, words, none, False, values), Segment("\n\n" + before, False)]
     head_segments, text_lead = _split_spaces(_merge([Segment(head, True), *opening]))
-    bridge_segments, answer_lead = _split_spaces(_merge([*asked, Segment(bridge, True), begun]))
-    after_segments, _ = _split_spaces(_merge([Segment(after, True), Segment(before, False)]))
+    bridge_segments, answer_lead = _split_spaces(_merge([asked, Segment(bridge, True), begun]))
+    after_segments = _without(_merge([Segment(after, True), Segment(before, False)]), text_lead)
     return Layout(head_segments, bridge_segments, after_segments, text_lead, answer_lead)
 
 
@@ -168,6 +179,8 @@ def _split_at(text, marks):
         if not found:
             raise ValueError("The model's chat template does not keep the contents of messages.")
         pieces.append(piece)
+    if any(mark in piece for mark in marks for piece in (*pieces, text)):
+        raise ValueError("The model's chat template repeats the contents of messages.")
     return [*pieces, text]
 
 
@@ -191,7 +204,7 @@ def chat_renderer(source: str, special_texts: dict[str, str]) -> Callable[[list[
     ValueError
         The template does not compile; rendering raises it too when the template fails.
     """
-    from datetime import datetime
+    from datetime import date
 
     from jinja2 import TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -203,15 +216,19 @@ def chat_renderer(source: str, special_texts: dict[str, str]) -> Callable[[list[
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
     environment.globals["raise_exception"] = fail
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    # Some templates tell the model the date. A prompt that changes overnight would change results: time stands still.
+    environment.globals["strftime_now"] = date(2025, 1, 1).strftime
     try:
         compiled = environment.from_string(source)
-    except TemplateError as error:
+    except Exception as error:
         raise ValueError(f"The model's chat template does not compile: {error}") from error
 
     def render(messages):
         try:
-            return compiled.render(messages=messages, add_generation_prompt=True, **special_texts)
+            # Templates are written for transformers, which passes these two whether or not there are any.
+            return compiled.render(
+                messages=messages, add_generation_prompt=True, tools=None, documents=None, **special_texts
+            )
         except Exception as error:
             raise ValueError(f"The model's chat template fails: {type(error).__name__}: {error}") from error
 
@@ -284,6 +301,7 @@ class CompiledPrompt:
     """
 
     def __init__(self, tokenize, layout, answer_format, words, demonstrations=(), bos=()):
+        check_words(answer_format, words)
         self._tokenize, self._layout, self._format = tokenize, layout, answer_format
         self.bridge, self._after = self._segments(layout.bridge), self._segments(layout.after)
         self.answers = AnswerSpace(self._answer, words)

@@ -6,6 +6,7 @@ need no training, but ``fit`` all the same, to learn how many labels there are a
 
 from __future__ import annotations
 
+import numpy as np
 from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
@@ -20,13 +21,14 @@ from ._alignment import (
     round_pairs,
 )
 from ._base import AlignerMixin
-from ._validation import check_choice, check_label_names, check_pairs, check_steps, check_threshold
+from ._validation import check_choice, check_label_names, check_pairs, check_proba, check_steps, check_threshold
 
 __all__ = [
     "BradleyTerry",
     "CompareToNone",
     "HardPredictions",
     "MaxOverGenerations",
+    "UnaryBreakdown",
     "bradley_terry_scores",
     "compare_to_none",
     "generated_labels",
@@ -62,7 +64,7 @@ class _ZeroShotAligner(AlignerMixin, BaseEstimator):
             If `X`, the shape of `y` or a parameter is not as expected.
         """
         X = self._check(X)
-        labels = check_label_names(y, n_labels=X.shape[2] - 1, n_samples=len(X))
+        labels = check_label_names(y, n_labels=self._count_labels(X), n_samples=len(X))
         check_threshold(self.threshold, labels)
         self._align(X[:1])  # checks the other parameters
         self.labels_ = labels
@@ -91,15 +93,20 @@ class _ZeroShotAligner(AlignerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = self._check(X)
-        if X.shape[2] - 1 != self.n_labels_:
+        if self._count_labels(X) != self.n_labels_:
             raise ValueError(
-                f"Expected {self._kind} for the {self.n_labels_} labels of fit and none, but got {X.shape[2] - 1} "
-                "labels and none. Use the same labels, in the same order."
+                f"Expected {self._kind} for the {self.n_labels_} labels of fit, but got them for "
+                f"{self._count_labels(X)}. Use the same labels, in the same order."
             )
         return self._align(X)
 
     def _check(self, X):
+        if self._kind == "unary probabilities":
+            return check_proba(X, name="X")[0]
         return check_pairs(X) if self._kind == "pairs" else check_steps(X)
+
+    def _count_labels(self, X):
+        return X.shape[-1] - (X.ndim == 3)  # the last one of steps and pairs is none
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -276,3 +283,51 @@ class BradleyTerry(_ZeroShotAligner):
             X = round_pairs(X)
         scores = bradley_terry_scores(X, self.l2)
         return expit(scores[:, :-1] - scores[:, -1:]) if multi_label else softmax(scores[:, :-1], axis=1)
+
+
+class UnaryBreakdown(_ZeroShotAligner):
+    """Take the model's word on each label as it is, or compare the labels in single-label tasks.
+
+    The probabilities of `UnaryExtractor`, or with ``multi_label=False`` the softmax over the labels of their log-odds.
+    Paper section 5, "unary breakdown".
+
+    Parameters
+    ----------
+    threshold : float, array-like of shape (L,) or mapping of label to float, default=0.5
+        Probability from which ``predict`` gives a label.
+    multi_label : bool, default=True
+        False for single-label tasks: probabilities of a document sum to 1 and ``predict`` gives the largest.
+
+    Attributes
+    ----------
+    labels_ : list of str, length L
+        Label names: the columns of a DataFrame `y`, else "label0", "label1", ...
+    n_labels_ : int
+        Number of labels.
+    classes_ : ndarray of shape (L, 2)
+        ``[0, 1]`` for each label.
+
+    Examples
+    --------
+    >>> from skmlmc.align import UnaryBreakdown
+    >>> UnaryBreakdown(multi_label=False).fit_transform([[0.8, 0.5]]).round(2)
+    array([[0.8, 0.2]])
+    """
+
+    _kind = "unary probabilities"
+
+    def __init__(self, threshold=0.5, multi_label=True):
+        self.threshold = threshold
+        self.multi_label = multi_label
+
+    def _align(self, X):
+        if check_choice(self.multi_label, "multi_label", (True, False)):
+            return X
+        tiny = np.finfo(float).tiny
+        return softmax(np.log(np.maximum(X, tiny)) - np.log(np.maximum(1 - X, tiny)), axis=1)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = False
+        tags.input_tags.two_d_array = True
+        return tags

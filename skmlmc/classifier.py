@@ -2,33 +2,58 @@
 
 from __future__ import annotations
 
-from sklearn.base import BaseEstimator
+from math import factorial
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone
+from sklearn.model_selection import KFold
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import LabelProbabilityMixin
 from ._prompted import PromptedMixin, documented, text_tags
-from ._validation import check_choice, check_threshold
-from .align import CompareToNone, HardPredictions, MaxOverGenerations
-from .extract import StepwiseExtractor
+from ._validation import check_choice, check_positive_int, check_targets, check_texts, check_threshold
+from .align import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations, UnaryBreakdown
+from .breakdown import PairwiseExtractor, UnaryExtractor
+from .calibrate import LinearProbe, ScalingAligner
+from .extract import HiddenStateExtractor, StepwiseExtractor
 
 METHODS = {
     "max_over_generations": (StepwiseExtractor, MaxOverGenerations),
     "compare_to_none": (StepwiseExtractor, CompareToNone),
     "hard_predictions": (StepwiseExtractor, HardPredictions),
+    "unary_breakdown": (UnaryExtractor, UnaryBreakdown),
+    "binary_breakdown": (PairwiseExtractor, BradleyTerry),
+    "linear_probe": (HiddenStateExtractor, LinearProbe),
 }
+N_FOLDS = 5
+ALIGNERS = ("platt", "temperature", "beta", "isotonic", "matrix")
 
 
 @documented
 class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     """Multi-label text classifier that asks a local GGUF language model.
 
-    ``fit`` learns nothing from the data but its label names and, with ``shots``, the demonstrations in the prompt.
+    Zero-shot and few-shot methods learn nothing in ``fit`` but the label names and, with ``shots``, the demonstrations
+    in the prompt; an `aligner` and the linear probe are fitted on annotator proportions.
 
     Parameters
     ----------
     {engine_parameters}
-    method : {"max_over_generations", "compare_to_none", "hard_predictions"}, default="max_over_generations"
-        Read-out of the label probabilities (section 5 of the paper).
+    method : str, default="max_over_generations"
+        Read-out of the label probabilities (section 5 of the paper): "max_over_generations", "compare_to_none",
+        "hard_predictions", "unary_breakdown" (one question a label), "binary_breakdown" (a question for each ordered
+        pair) or "linear_probe" (fitted on hidden states).
+    aligner : {"platt", "temperature", "beta", "isotonic", "matrix"}, estimator or None, default=None
+        Fitted alignment behind the read-out: a kind of `ScalingAligner`, or an estimator with ``fit`` and
+        ``predict_proba`` on label probabilities. It is fitted on the documents that are not demonstrations; behind a
+        fitted read-out, on its out-of-fold probabilities.
+    n_label_orders : int, default=1
+        Average the read-out over so many orders of the labels in the prompt, the given one first. Costs as many
+        prefixes and answers.
+    multi_label : bool, default=True
+        False: exactly one label a document; probabilities sum to 1 and ``predict`` takes the largest. Not for
+        "max_over_generations", which has no single-label form.
     prompt : PromptTemplate, str or None, default=None
         Template, or an instruction for the default one.
     max_labels : int or None, default=None
@@ -39,12 +64,14 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     Attributes
     ----------
     {engine_attributes}
-    classes_ : list of L ndarrays
-        ``[array([0, 1]), ...]``, as scikit-learn's multi-label estimators have it.
-    extractor_ : estimator
-        The fitted extractor: its ``transform`` gives what the read-out starts from.
-    aligner_ : estimator
-        The fitted read-out.
+    classes_ : ndarray of shape (L, 2)
+        Rows ``[0, 1]``, one a label.
+    extractors_ : list of estimators
+        The fitted extractors, one a label order: their ``transform`` gives what the read-out starts from.
+    readouts_ : list of estimators
+        The read-outs, one a label order.
+    aligner_ : estimator or None
+        The fitted alignment.
 
     See Also
     --------
@@ -69,6 +96,9 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         *,
         labels=None,
         method="max_over_generations",
+        aligner=None,
+        n_label_orders=1,
+        multi_label=True,
         shots=0,
         demonstrations="multilabel",
         prompt=None,
@@ -88,6 +118,9 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         self.model = model
         self.labels = labels
         self.method = method
+        self.aligner = aligner
+        self.n_label_orders = n_label_orders
+        self.multi_label = multi_label
         self.shots = shots
         self.demonstrations = demonstrations
         self.prompt = prompt
@@ -105,7 +138,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X=None, y=None, *, distribution=None):
-        """Check everything and draw the demonstrations; zero-shot classifiers need no data.
+        """Check everything, draw the demonstrations, fit what is to be fitted; zero-shot classifiers need no data.
 
         Parameters
         ----------
@@ -125,15 +158,22 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         Raises
         ------
         ValueError, TypeError
-            Something is wrong with a parameter or the data; nothing was decoded.
+            A parameter or the data are not as expected; nothing was decoded.
         """
-        extractor_class, aligner_class = METHODS[check_choice(self.method, "method", tuple(METHODS))]
+        extractor_class, _ = METHODS[check_choice(self.method, "method", tuple(METHODS))]
+        check_positive_int(self.n_label_orders, "n_label_orders")
         targets = y if distribution is None else distribution
-        extractor = extractor_class(**self._shared_params(extractor_class)).fit(X, targets)
-        check_threshold(self.threshold, extractor.labels_)
-        self.extractor_, self.labels_ = extractor, extractor.labels_
-        self.demonstrations_ = extractor.demonstrations_
-        self.aligner_ = aligner_class()
+        shared = {name: getattr(self, name) for name in extractor_class._get_param_names() if hasattr(self, name)}
+        first = extractor_class(**shared).fit(X, targets)
+        readout, aligner = self._make_readout(), self._make_aligner()
+        check_threshold(self.threshold, first.labels_)
+        extractors = [first, *(clone(first).set_params(label_order=o).fit(X, targets) for o in self._orders(first))]
+        readouts = [clone(readout) for _ in extractors]
+        if aligner is not None or isinstance(readout, SUPERVISED):
+            aligner = _fit_readouts(extractors, readouts, aligner, X, targets)
+        self.extractors_, self.readouts_, self.aligner_ = extractors, readouts, aligner
+        self.labels_, self.demonstrations_ = first.labels_, first.demonstrations_
+        self.demonstration_indices_ = first.demonstration_indices_
         return self
 
     def predict_proba(self, X):
@@ -155,13 +195,89 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
             A document is no str or does not fit the context; nothing was decoded.
         """
         check_is_fitted(self)
-        return self.aligner_.fit_transform(self.extractor_.transform(X))
+        proba = _read(self.extractors_, self.readouts_, X)
+        return proba if self.aligner_ is None else self.aligner_.predict_proba(proba)
 
-    def _shared_params(self, cls):
-        return {name: getattr(self, name) for name in cls._get_param_names() if hasattr(self, name)}
+    def _make_readout(self):
+        readout = METHODS[self.method][1]()
+        if not self.multi_label and "multi_label" not in readout.get_params():
+            raise ValueError(
+                f"Got multi_label=False with method={self.method!r}, which has no single-label form. Expected another "
+                'method, such as "compare_to_none".'
+            )
+        known = {"multi_label": self.multi_label, "random_state": self.random_state}
+        return readout.set_params(**{k: v for k, v in known.items() if k in readout.get_params()})
+
+    def _make_aligner(self):
+        if self.aligner is None:
+            return None
+        if isinstance(self.aligner, str):
+            return ScalingAligner(check_choice(self.aligner, "aligner", ALIGNERS), multi_label=self.multi_label)
+        if not (hasattr(self.aligner, "fit") and hasattr(self.aligner, "predict_proba")):
+            raise TypeError(
+                f"Got aligner={self.aligner!r} but expected None, one of {ALIGNERS}, or an estimator with fit and "
+                "predict_proba."
+            )
+        return clone(self.aligner)
+
+    def _orders(self, first):
+        """Label orders beside the given one."""
+        names = [first.labels_[k] for k in first._order()]
+        n = min(self.n_label_orders, factorial(len(names)))
+        rng, orders = check_random_state(self.random_state), [names]
+        while len(orders) < n:
+            order = [names[k] for k in rng.permutation(len(names))]
+            if order not in orders:
+                orders.append(order)
+        return orders[1:]
 
     def __sklearn_is_fitted__(self):
-        return hasattr(self, "aligner_")
+        return hasattr(self, "readouts_")
 
     def __sklearn_tags__(self):
         return text_tags(super().__sklearn_tags__())
+
+
+SUPERVISED = (LinearProbe,)
+
+
+def _read(extractors, readouts, X):
+    """Mean of the read-outs over the label orders."""
+    parts = []
+    for extractor, readout in zip(extractors, readouts, strict=True):
+        arrays = extractor.transform(X)
+        parts.append(readout.predict_proba(arrays) if hasattr(readout, "labels_") else readout.fit_transform(arrays))
+    return parts[0] if len(parts) == 1 else np.mean(parts, axis=0)
+
+
+def _fit_readouts(extractors, readouts, aligner, X, targets):
+    """Fit supervised read-outs and the aligner on the documents that are no demonstrations; returns the aligner."""
+    if X is None or targets is None:
+        raise ValueError("Expected texts and targets: this method or aligner is fitted. Call fit(texts, Y).")
+    texts = check_texts(X)
+    shown = {text for text, _ in extractors[0].demonstrations_}
+    rest = [i for i, text in enumerate(texts) if text not in shown]
+    if len(rest) < N_FOLDS:
+        raise ValueError(
+            f"Got {len(texts)} documents, of which {len(rest)} are no demonstrations, but expected at least {N_FOLDS} "
+            "to fit on: give more documents or fewer shots."
+        )
+    Y, _ = check_targets(targets, labels=list(extractors[0].labels_), n_samples=len(texts))
+    documents, Y = [texts[i] for i in rest], Y[rest]
+    parts = []
+    for extractor, readout in zip(extractors, readouts, strict=True):
+        arrays = extractor.transform(documents)
+        if not isinstance(readout, SUPERVISED):
+            parts.append(readout.fit_transform(arrays))
+            continue
+        if aligner is not None:
+            parts.append(_out_of_fold(readout, arrays, Y))
+        readout.fit(arrays, Y)
+    return None if aligner is None else aligner.fit(np.mean(parts, axis=0), Y)
+
+
+def _out_of_fold(readout, arrays, Y):
+    proba = np.empty(Y.shape)
+    for train, test in KFold(N_FOLDS, shuffle=True, random_state=0).split(arrays):
+        proba[test] = clone(readout).fit(arrays[train], Y[train]).predict_proba(arrays[test])
+    return proba

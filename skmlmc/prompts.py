@@ -50,7 +50,8 @@ class PromptTemplate:
     -----
     The default follows the instruction and demonstrations of Ma et al. (EMNLP 2025), in our words. In the chat layout
     the last line of what stands between ``{text}`` and ``{answer}`` begins the model's turn, and what follows
-    ``{answer}`` is left to the chat template. Text of documents, labels and demonstrations never becomes a control token.
+    ``{answer}`` is left to the chat template. Text of documents, labels and demonstrations never becomes a control
+    token.
 
     Examples
     --------
@@ -83,6 +84,7 @@ class PromptTemplate:
                 "The demonstration must contain {text} once and {answer} once after it, got "
                 f"{self.demonstration!r}."
             )
+        _check_borders(self.demonstration, ["text", "answer"])
 
 
 UNARY_INSTRUCTION = (
@@ -145,7 +147,7 @@ class QuestionTemplate:
                 "The question must contain {text}, then {label} or {first} and {second}, then {answer}, each once, got "
                 f"{self.demonstration!r}."
             )
-        _check_borders(self.demonstration)
+        _check_borders(self.demonstration, ["answer"])
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -206,11 +208,15 @@ def _fields(template, name):
     return [field for _, field, _, _ in parsed]
 
 
-def _check_borders(demonstration):
-    """Texts and answers must be seen to end, by more than the spaces that are part of the next word."""
-    for field in ("text", "answer"):
-        behind = demonstration.split(f"{{{field}}}")[1]
-        if not behind.strip(" "):
+def _check_borders(demonstration, fields):
+    """Check that something shows where texts and answers end: more than spaces, which are part of the next word."""
+    behind, at = {"": ""}, ""
+    for literal, field, _, _ in string.Formatter().parse(demonstration):
+        behind[at] += literal
+        if field:
+            at, behind[field] = field, ""
+    for field in fields:
+        if not behind[field].strip(" "):
             raise ValueError(
                 f"Nothing but spaces stands behind {{{field}}} in the demonstration, where it ends: expected a line "
                 f"break or other text, got {demonstration!r}."
