@@ -103,7 +103,7 @@ def _split_turns(between):
         if own and "\n" in text:
             head, _, tail = text.rpartition("\n")
             mine, theirs = "".join([*texts[:i], head]), "".join([tail, *texts[i + 1 :]])
-    return Segment(mine, False), Segment(theirs.lstrip(), False)
+    return Segment(mine.rstrip(), False), Segment(theirs.lstrip(), False)
 
 
 def plain_layout(template, words: Sequence[str], none: str, values: Mapping[str, str] = MappingProxyType({})) -> Layout:

@@ -204,7 +204,10 @@ def _fields(template, name):
         ) from None
     for _, field, form, conversion in parsed:
         if form or conversion:
-            raise ValueError(f"The {name} formats the placeholder {{{field}}}; expected it bare: {template!r}.")
+            raise ValueError(
+                f"The {name} formats the placeholder {{{field}}}; expected it bare. Write braces of your own doubled: "
+                f"{template!r}."
+            )
     return [field for _, field, _, _ in parsed]
 
 
