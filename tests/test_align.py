@@ -428,7 +428,7 @@ class TestEveryAligner:
     def test_another_number_of_labels_is_refused(self, aligner):
         X = input_for(aligner)
         fewer = random_pairs(3, 4) if isinstance(aligner, BradleyTerry) else random_steps(3, n_labels=3)
-        with pytest.raises(ValueError, match="for the 4 labels of fit and none, but got 3 labels"):
+        with pytest.raises(ValueError, match="for the 4 labels of fit, but got them for 3"):
             clone(aligner).fit(X).predict_proba(fewer)
 
     def test_wrong_input_is_refused(self, aligner):
