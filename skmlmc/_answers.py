@@ -17,7 +17,7 @@ from ._prefix import Branch, Read
 ROOT = 0
 
 
-def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
+def common_prefix(sequences: Sequence[list[int]]) -> int:
     """Length of the longest common prefix.
 
     Examples

@@ -274,6 +274,33 @@ def make_layout(template, words, none, chat_template, special_texts, values=Mapp
         raise ValueError(f"{error} Use mode='plain'.") from error
 
 
+def continuing(tokenize: Callable[..., list[int]]) -> Callable[..., list[int]]:
+    """Make a tokenizer for texts that continue others.
+
+    Many SentencePiece vocabularies put a space before every text, which would stand in the middle of words and lines
+    of a prompt made of pieces. There a line break is put before the text, and its tokens are taken off again.
+
+    Parameters
+    ----------
+    tokenize : callable
+        ``tokenize(text, special) -> list of int``.
+
+    Returns
+    -------
+    callable
+        The same, without that space.
+    """
+    line = tokenize("\n", False)
+    if len(line) != 2 or tokenize("\n\n", False) != [*line, line[1]]:
+        return tokenize
+
+    def tokenize_next(text, special):
+        tokens = tokenize("\n" + text, special)
+        return tokens[2:] if tokens[:2] == line else tokenize(text, special)
+
+    return tokenize_next
+
+
 class CompiledPrompt:
     """A prompt in tokens: its prefix, documents and answers.
 
@@ -302,10 +329,10 @@ class CompiledPrompt:
 
     def __init__(self, tokenize, layout, answer_format, words, demonstrations=(), bos=()):
         check_words(answer_format, words)
-        self._tokenize, self._layout, self._format = tokenize, layout, answer_format
+        self._tokenize, self._layout, self._format = continuing(tokenize), layout, answer_format
         self.bridge, self._after = self._segments(layout.bridge), self._segments(layout.after)
         self.answers = AnswerSpace(self._answer, words)
-        head = self._segments(layout.head)
+        head = [*tokenize(*layout.head[0]), *self._segments(layout.head[1:])]
         self.prefix = [*(() if head[: len(bos)] == list(bos) else bos), *head]
         for text, labels in demonstrations:
             self.prefix += self.shown(text, labels)

@@ -443,6 +443,20 @@ def test_words_keep_the_space_before_them():
     assert text[text.index("Text:") :] == ["Text:", " sun", "\n", "Feels:", " joy", ",", " anger", "\n", "Text:"]
 
 
+@pytest.mark.parametrize("chat", [None, *CHATS])
+def test_vocabularies_that_put_a_space_before_every_text(chat):
+    """The space stands before the prompt alone, not before each of its pieces."""
+    pieces, controls = [" joy", "joy", " so", "Input"], dict.fromkeys(CONTROLS)
+    spaced, bare = Tokenizer(pieces, controls, space_prefix=True), Tokenizer(pieces, controls)
+    got, expected = (compiled(chat=CHATS.get(chat), tokenizer=tokenizer) for tokenizer in (spaced, bare))
+    assert got.prefix == [32, *expected.prefix]
+    assert got.bridge == expected.bridge
+    for text in HOSTILE:
+        assert got.document(text) == expected.document(text)
+    assert got.answers.slot().lead == expected.answers.slot().lead
+    assert got.answers.slot().trie.paths == expected.answers.slot().trie.paths
+
+
 # --- demonstrations ---
 
 MIXED = np.array([[1, 0, 0]] * 6 + [[1, 1, 0]] * 3 + [[0, 0, 0]] * 3 + [[1, 1, 1]] * 2)
