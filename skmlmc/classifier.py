@@ -167,7 +167,9 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         first = extractor_class(**shared).fit(X, targets)
         readout, aligner = self._make_readout(), self._make_aligner()
         check_threshold(self.threshold, first.labels_)
-        extractors = [first, *(clone(first).set_params(label_order=o).fit(X, targets) for o in self._orders(first))]
+        # Drawn once: with random_state=None every order would draw demonstrations of its own.
+        others = clone(first).set_params(demonstrations=first.demonstrations_)
+        extractors = [first, *(clone(others).set_params(label_order=o).fit(X, targets) for o in self._orders(first))]
         readouts = [clone(readout) for _ in extractors]
         if aligner is not None or isinstance(readout, SUPERVISED):
             aligner = _fit_readouts(extractors, readouts, aligner, X, targets)
@@ -245,8 +247,9 @@ def _read(extractors, readouts, X):
     """Mean of the read-outs over the label orders."""
     parts = []
     for extractor, readout in zip(extractors, readouts, strict=True):
-        arrays = extractor.transform(X)
-        parts.append(readout.predict_proba(arrays) if hasattr(readout, "labels_") else readout.fit_transform(arrays))
+        arrays = np.asarray(extractor.transform(X))  # a DataFrame under set_config(transform_output="pandas")
+        fitted = readout if hasattr(readout, "labels_") else readout.fit(arrays)
+        parts.append(fitted.predict_proba(arrays))
     return parts[0] if len(parts) == 1 else np.mean(parts, axis=0)
 
 
@@ -266,9 +269,9 @@ def _fit_readouts(extractors, readouts, aligner, X, targets):
     documents, Y = [texts[i] for i in rest], Y[rest]
     parts = []
     for extractor, readout in zip(extractors, readouts, strict=True):
-        arrays = extractor.transform(documents)
+        arrays = np.asarray(extractor.transform(documents))
         if not isinstance(readout, SUPERVISED):
-            parts.append(readout.fit_transform(arrays))
+            parts.append(readout.fit(arrays).predict_proba(arrays))
             continue
         if aligner is not None:
             parts.append(_out_of_fold(readout, arrays, Y))

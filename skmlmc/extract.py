@@ -18,7 +18,7 @@ LOW_LABEL_MASS = 0.1
 
 
 @documented
-class StepwiseExtractor(ThreeDimensionalMixin, Extractor):
+class StepwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=None):
     """Distribution over the labels at each step of the model's answer.
 
     The model reads instruction, demonstrations and document and writes its answer label by label, constrained to
@@ -115,6 +115,24 @@ class StepwiseExtractor(ThreeDimensionalMixin, Extractor):
         self.label_mass_ = np.array([answer.label_mass for answer in answers])
         _warn_of_low_mass(self.label_mass_)
         return steps
+
+    def get_feature_names_out(self, input_features=None):
+        """Names along the last axis: the labels and the empty answer.
+
+        They let pipelines name their columns inside ``ColumnTransformer`` and ``FeatureUnion``.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Present for scikit-learn's convention.
+
+        Returns
+        -------
+        ndarray of shape (L + 1,), object
+            Label names, then `none_label`.
+        """
+        check_is_fitted(self)
+        return np.array([*self.labels_, self.none_label], dtype=object)
 
     def _check_parameters(self):
         check_prompt(self.prompt)

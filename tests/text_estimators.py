@@ -1,20 +1,26 @@
-"""The public estimators, and those among them that take documents, whichever there are."""
+"""The public estimators, and those among them that ask a model about documents, whichever there are."""
+
+import inspect
 
 from sklearn.base import BaseEstimator
-from sklearn.utils import get_tags
 
 import skmlmc
 
 
 def public_estimators():
-    """Classes of all public estimators."""
+    """One instance of every public estimator, with as few parameters as it takes."""
     exported = [getattr(skmlmc, name) for name in skmlmc.__all__]
-    return [cls for cls in exported if isinstance(cls, type) and issubclass(cls, BaseEstimator)]
+    return [_build(cls) for cls in exported if isinstance(cls, type) and issubclass(cls, BaseEstimator)]
+
+
+def _build(cls):
+    required = [p.name for p in inspect.signature(cls).parameters.values() if p.default is p.empty]
+    return cls(**{name: {"extractor": skmlmc.StepwiseExtractor}[name]() for name in required})
 
 
 def text_estimators():
-    """Classes of the public estimators that take documents."""
-    return [cls for cls in public_estimators() if get_tags(cls()).input_tags.string]
+    """Classes of the public estimators that ask a model about documents."""
+    return [type(estimator) for estimator in public_estimators() if "model" in estimator._get_param_names()]
 
 
 def answer(estimator, X):
