@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from toy import Tokenizer
 
@@ -173,6 +173,10 @@ def test_what_a_prompt_parameter_means():
 @given(st.lists(st.text(), min_size=1, max_size=4))
 def test_json_answers_can_be_read_back(words):
     assert json.loads(render_answer("json", words)) == {"label": words}
+
+
+def test_json_answers_are_written_as_a_model_would_write_them():
+    assert render_answer("json", ["é", 'say "hi"', "悲"]) == '{"label": ["é", "say \\"hi\\"", "悲"]}'
 
 
 @given(st.lists(st.text(), min_size=1, max_size=4))
@@ -511,7 +515,21 @@ def test_one_random_state_draws_on():
     assert len({tuple(choose_demonstrations(MIXED, 6, random_state=seed)) for seed in range(5)}) == 5
 
 
+# Documents that show a rare label beside four frequent ones look poor on average.
+CROWDED = [
+    [1, 1, 1, 0, 0, 0],
+    [1, 1, 1, 0, 1, 1],
+    [0, 1, 0, 0, 1, 0],
+    [0, 1, 1, 1, 1, 0],
+    [1, 1, 1, 0, 1, 1],
+    [1, 0, 1, 0, 0, 0],
+    [1, 0, 0, 0, 0, 0],
+    [1, 1, 0, 0, 0, 0],
+]
+
+
 @given(indicators, st.integers(0, 9))
+@example(CROWDED, 3)
 def test_balanced_demonstrations_show_every_label(Y, seed):
     """Each draw shows one of the labels shown least, the empty answer being one too."""
     Y = np.array(Y)
