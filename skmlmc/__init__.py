@@ -5,17 +5,21 @@ from .align import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerati
 from .breakdown import PairwiseExtractor, UnaryExtractor
 from .calibrate import LinearProbe, ScalingAligner
 from .classifier import GGUFClassifier
-from .extract import HiddenStateExtractor, StepwiseExtractor
+from .comparison import compare_methods
+from .contextual import ContextualCalibration
+from .extract import HiddenStateExtractor, MarginalOverGenerations, StepwiseExtractor
 from .prompts import PromptTemplate, QuestionTemplate
 
 __version__ = "0.1.0"
 __all__ = [
     "BradleyTerry",
     "CompareToNone",
+    "ContextualCalibration",
     "GGUFClassifier",
     "HardPredictions",
     "HiddenStateExtractor",
     "LinearProbe",
+    "MarginalOverGenerations",
     "MaxOverGenerations",
     "PairwiseExtractor",
     "PromptTemplate",
@@ -25,4 +29,5 @@ __all__ = [
     "UnaryBreakdown",
     "UnaryExtractor",
     "clear_models",
+    "compare_methods",
 ]

@@ -35,11 +35,12 @@ AMX_ADVICE = (
 
 
 class Settings(NamedTuple):
-    """What a context depends on: cells, KV cache type, whether hidden states are read; and the threads."""
+    """What a context depends on: cells, KV cache type, whether hidden states are read, adapters; and the threads."""
 
     n_ctx: int = 4096
     kv_dtype: str = "float16"
     hidden: bool = False
+    lora: tuple[tuple[Path, float], ...] = ()
     n_threads: int = 1
 
 
@@ -119,6 +120,7 @@ class Model:
                 "that this version of llama-cpp-python knows: download it again, or upgrade llama-cpp-python."
             )
         self._contexts: list = []
+        self._adapters: dict[Path, Any] = {}  # freed with the model
         self._finalizer = weakref.finalize(self, _free, self._model, self._contexts, os.getpid())
         self._finalizer.atexit = False
         self._vocab = C.llama_model_get_vocab(self._model)
@@ -185,7 +187,7 @@ class Model:
     def _prepare(self, settings: Settings):
         """Make the context that `settings` ask for, or keep the one there is."""
         _log.clear()
-        if self._settings is not None and self._settings[:3] == settings[:3]:
+        if self._settings is not None and self._settings[:4] == settings[:4]:
             C.llama_set_n_threads(self._ctx, settings.n_threads, settings.n_threads)
             self._settings = settings
             return
@@ -200,8 +202,25 @@ class Model:
             )
         self._contexts.append(ctx)
         self._ctx, self._memory = ctx, C.llama_get_memory(ctx)
-        self._settings = settings
         self._buffers = _Batch(N_UBATCH)
+        self._set_adapters(settings.lora)
+        self._settings = settings
+
+    def _set_adapters(self, lora):
+        """Apply LoRA adapters to the new context; each file is loaded once."""
+        for path, _ in lora:
+            if path not in self._adapters:
+                adapter = C.llama_adapter_lora_init(self._model, os.fsencode(path))
+                if not adapter:
+                    raise ValueError(
+                        f"llama.cpp could not apply the adapter {str(path)!r} to {str(self.path)!r}: {_last_error()} "
+                        "Expected a LoRA adapter in GGUF form that was trained for this model."
+                    )
+                self._adapters[path] = adapter
+        handles = (C.llama_adapter_lora_p_ctypes * len(lora))(*(self._adapters[path] for path, _ in lora))
+        scales = (c_float * len(lora))(*(scale for _, scale in lora))
+        if C.llama_set_adapters_lora(self._ctx, handles, len(lora), scales):
+            raise ValueError(f"llama.cpp could not apply the adapters {[str(path) for path, _ in lora]}.")
 
     def _context_params(self, settings):
         params = C.llama_context_default_params()

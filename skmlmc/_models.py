@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import math
+import numbers
 import os
 import struct
 import threading
@@ -60,6 +62,44 @@ def resolve_model(model: str | os.PathLike | None = None) -> Path:
         path = Path(model).expanduser()
     _check_header(path)
     return path
+
+
+def resolve_lora(lora) -> tuple[tuple[Path, float], ...]:
+    """Find the adapter files that a `lora` parameter names.
+
+    Parameters
+    ----------
+    lora : None, str, path-like, or list of these or of (path, scale)
+        Adapters in GGUF form.
+
+    Returns
+    -------
+    tuple of (pathlib.Path, float)
+        Existing files that begin like GGUF files, with their scales; those of scale 0 are left out, since they change
+        nothing.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError, TypeError
+        As for `resolve_model`; a scale is no finite number.
+    """
+    if lora is None:
+        return ()
+    found = []
+    for item in [lora] if isinstance(lora, (str, os.PathLike)) else lora:
+        path, scale = (item, 1.0) if isinstance(item, (str, os.PathLike)) else _lora_pair(item)
+        path = _from_hub(path) if str(path).startswith("hf:") else Path(path).expanduser()
+        _check_header(path)
+        if scale != 0:
+            found.append((path, float(scale)))
+    return tuple(found)
+
+
+def _lora_pair(item):
+    if isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], (str, os.PathLike)):
+        if isinstance(item[1], numbers.Real) and math.isfinite(item[1]):
+            return item
+    raise TypeError(f"Got lora item {item!r} but expected a path, or a pair of a path and a finite scale.")
 
 
 def _embedded_model():

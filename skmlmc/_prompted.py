@@ -36,6 +36,8 @@ ENGINE_PARAMETERS = """model : str, path-like or None, default=None
         Threads; None: ``OMP_NUM_THREADS``, else the physical cores.
     kv_dtype : {"float16", "float32"}, default="float16"
         Type of the attention cache.
+    lora : str, path-like, list of them or of (path, scale), or None, default=None
+        LoRA adapters in GGUF form to apply to the model, each with its scale (1 where none is given).
     memory : str, path-like, joblib.Memory or None, default=None
         Folder of the result cache: a document already answered is never decoded again.
     verbose : int, default=0

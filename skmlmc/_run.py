@@ -15,7 +15,7 @@ import joblib
 from tqdm.auto import tqdm
 
 from ._cache import open_cache, result_key
-from ._models import load_model, model_fingerprint, resolve_model
+from ._models import load_model, model_fingerprint, resolve_lora, resolve_model
 from ._prefix import pack
 from ._validation import check_choice, check_positive_int
 
@@ -33,6 +33,7 @@ class Options:
     n_ctx: int = 4096
     n_threads: int | None = None
     kv_dtype: str = "float16"
+    lora: Any = None
     memory: Any = None
     verbose: int = 0
 
@@ -84,6 +85,7 @@ def check_options(options: Options) -> Options:
     check_choice(options.truncation, "truncation", (None, "end", "start"))
     check_choice(options.kv_dtype, "kv_dtype", ("float16", "float32"))
     resolve_model(options.model)
+    resolve_lora(options.lora)
     return options
 
 
@@ -173,7 +175,8 @@ def _key_parts(task, path, options):
     cut = None if options.truncation is None else (options.truncation, options.n_ctx)
     exact = options.batch_size == 1
     engine = version("llama-cpp-python")
-    return (RESULT_VERSION, model_fingerprint(path), engine, options.kv_dtype, exact, cut, *task.key())
+    lora = tuple((model_fingerprint(adapter), scale) for adapter, scale in resolve_lora(options.lora))
+    return (RESULT_VERSION, model_fingerprint(path), lora, engine, options.kv_dtype, exact, cut, *task.key())
 
 
 def _saving(pairs: Generator, task, keys, cache):
@@ -212,7 +215,9 @@ def _decode(task, todo, texts, path, options):
         per_document=prepared.sequences,
         sequences=model.sequences,
     )
-    settings = Settings(n_ctx, options.kv_dtype, task.hidden, count_threads(options.n_threads))
+    settings = Settings(
+        n_ctx, options.kv_dtype, task.hidden, resolve_lora(options.lora), count_threads(options.n_threads)
+    )
     with (
         closing(model.run(prepared.prefix, lambda i: prepared.job(documents[i]), groups, settings)) as done,
         tqdm(done, total=len(todo), disable=not options.verbose, unit="doc", desc=type(task).__name__) as shown,

@@ -1,4 +1,4 @@
-"""What is asked of a document: its answer step by step, or a list of questions; keys and cache entries of both."""
+"""What is asked of a document: its answer step by step, all its answers, or questions; keys and cache entries."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from functools import cached_property
 
 import numpy as np
 
+from ._beam import AnswerBeam, Marginal
 from ._layout import CompiledPrompt, make_layout
 from ._questions import Questionnaire
 from ._steps import Answer, answer_steps
 from .prompts import PromptTemplate, QuestionTemplate
+
+BEAM_SEQUENCES = 60
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,59 @@ class StepsTask:
         if self.hidden and "hidden" not in arrays:
             return None
         return Answer(arrays["steps"], float(arrays["label_mass"]), arrays.get("hidden"))
+
+
+@dataclass(frozen=True)
+class PreparedBeam(PreparedSteps):
+    """The stepwise prompt of one model, ready to follow all answers."""
+
+    beam: AnswerBeam = None
+
+    @property
+    def sequences(self):
+        """Sequences of a document."""
+        return BEAM_SEQUENCES
+
+    @cached_property
+    def cells(self):
+        """Cells of all answers that are followed at one time."""
+        return self.compiled.answers.longest(1) * BEAM_SEQUENCES
+
+    def job(self, tokens):
+        """Start a document."""
+        return self.beam.answer(tokens)
+
+
+@dataclass(frozen=True)
+class BeamTask(StepsTask):
+    """Follow all answers of a document whose probability stays above a bound; parameters as for `StepsTask`.
+
+    Parameters
+    ----------
+    min_probability : float
+        Answers in progress below it are not followed.
+    """
+
+    min_probability: float = 0.002
+
+    def key(self):
+        """Everything that a result depends on beside the model, the document and the options."""
+        return ("beam", self.min_probability, *super().key())
+
+    def prepare(self, model):
+        """Make the prompt ready for a loaded model."""
+        compiled = self.compile(model)
+        limits = {"max_labels": self.max_labels, "min_probability": self.min_probability}
+        beam = AnswerBeam(compiled.answers, **limits, sequences=BEAM_SEQUENCES)
+        return PreparedBeam(compiled, self.max_labels, False, beam)
+
+    def to_arrays(self, result):
+        """Turn the marginals into arrays for the cache."""
+        return {"labels": result.labels, "mass": np.array(result.mass)}
+
+    def from_arrays(self, arrays):
+        """Turn a cache entry into marginals."""
+        return Marginal(arrays["labels"], float(arrays["mass"]))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from ._validation import check_choice, check_positive_int, check_targets, check_
 from .align import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations, UnaryBreakdown
 from .breakdown import PairwiseExtractor, UnaryExtractor
 from .calibrate import LinearProbe, ScalingAligner
-from .extract import HiddenStateExtractor, StepwiseExtractor
+from .contextual import ContextualCalibration
+from .extract import HiddenStateExtractor, MarginalOverGenerations, StepwiseExtractor
 
 METHODS = {
     "max_over_generations": (StepwiseExtractor, MaxOverGenerations),
@@ -24,6 +25,7 @@ METHODS = {
     "hard_predictions": (StepwiseExtractor, HardPredictions),
     "unary_breakdown": (UnaryExtractor, UnaryBreakdown),
     "binary_breakdown": (PairwiseExtractor, BradleyTerry),
+    "marginal_over_generations": (MarginalOverGenerations, UnaryBreakdown),
     "linear_probe": (HiddenStateExtractor, LinearProbe),
 }
 N_FOLDS = 5
@@ -43,7 +45,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     method : str, default="max_over_generations"
         Read-out of the label probabilities (section 5 of the paper): "max_over_generations", "compare_to_none",
         "hard_predictions", "unary_breakdown" (one question a label), "binary_breakdown" (a question for each ordered
-        pair) or "linear_probe" (fitted on hidden states).
+        pair), "marginal_over_generations" (all answers the model may give) or "linear_probe" (fitted on hidden states).
     aligner : {"platt", "temperature", "beta", "isotonic", "matrix"}, estimator or None, default=None
         Fitted alignment behind the read-out: a kind of `ScalingAligner`, or an estimator with ``fit`` and
         ``predict_proba`` on label probabilities. It is fitted on the documents that are not demonstrations; behind a
@@ -51,6 +53,9 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     n_label_orders : int, default=1
         Average the read-out over so many orders of the labels in the prompt, the given one first. Costs as many
         prefixes and answers.
+    content_free : sequence of str or None, default=None
+        Documents without content, such as ``("N/A", "[MASK]", "")``: probabilities are divided by the answers to them
+        (see `ContextualCalibration`). Not for the linear probe.
     multi_label : bool, default=True
         False: exactly one label a document; probabilities sum to 1 and ``predict`` takes the largest. Not for
         "max_over_generations", which has no single-label form.
@@ -98,6 +103,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         method="max_over_generations",
         aligner=None,
         n_label_orders=1,
+        content_free=None,
         multi_label=True,
         shots=0,
         demonstrations="multilabel",
@@ -111,6 +117,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         n_ctx=4096,
         n_threads=None,
         kv_dtype="float16",
+        lora=None,
         memory=None,
         verbose=0,
         random_state=None,
@@ -120,6 +127,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         self.method = method
         self.aligner = aligner
         self.n_label_orders = n_label_orders
+        self.content_free = content_free
         self.multi_label = multi_label
         self.shots = shots
         self.demonstrations = demonstrations
@@ -133,6 +141,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         self.n_ctx = n_ctx
         self.n_threads = n_threads
         self.kv_dtype = kv_dtype
+        self.lora = lora
         self.memory = memory
         self.verbose = verbose
         self.random_state = random_state
@@ -164,15 +173,15 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         check_positive_int(self.n_label_orders, "n_label_orders")
         targets = y if distribution is None else distribution
         shared = {name: getattr(self, name) for name in extractor_class._get_param_names() if hasattr(self, name)}
+        if extractor_class is MarginalOverGenerations and self.max_labels is None:
+            del shared["max_labels"]
         first = extractor_class(**shared).fit(X, targets)
         readout, aligner = self._make_readout(), self._make_aligner()
         check_threshold(self.threshold, first.labels_)
-        # Drawn once: with random_state=None every order would draw demonstrations of its own.
-        others = clone(first).set_params(demonstrations=first.demonstrations_)
-        extractors = [first, *(clone(others).set_params(label_order=o).fit(X, targets) for o in self._orders(first))]
+        extractors = self._more_extractors(first, X, targets)
         readouts = [clone(readout) for _ in extractors]
         if aligner is not None or isinstance(readout, SUPERVISED):
-            aligner = _fit_readouts(extractors, readouts, aligner, X, targets)
+            aligner = _fit_readouts(extractors, readouts, aligner, first, X, targets)
         self.extractors_, self.readouts_, self.aligner_ = extractors, readouts, aligner
         self.labels_, self.demonstrations_ = first.labels_, first.demonstrations_
         self.demonstration_indices_ = first.demonstration_indices_
@@ -199,6 +208,21 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         check_is_fitted(self)
         proba = _read(self.extractors_, self.readouts_, X)
         return proba if self.aligner_ is None else self.aligner_.predict_proba(proba)
+
+    def _more_extractors(self, first, X, targets):
+        """One extractor a label order, all with the demonstrations of the first, calibrated where that is asked for."""
+        # Drawn once: with random_state=None every order would draw demonstrations of its own.
+        others = clone(first).set_params(demonstrations=first.demonstrations_)
+        extractors = [first, *(clone(others).set_params(label_order=o).fit(X, targets) for o in self._orders(first))]
+        if self.content_free is None:
+            return extractors
+        if isinstance(first, HiddenStateExtractor):
+            raise ValueError("Got content_free with method='linear_probe', which has no probabilities to divide.")
+        shown = first.demonstrations_
+        return [
+            ContextualCalibration(clone(e).set_params(demonstrations=shown), self.content_free).fit(X, targets)
+            for e in extractors
+        ]
 
     def _make_readout(self):
         readout = METHODS[self.method][1]()
@@ -253,19 +277,19 @@ def _read(extractors, readouts, X):
     return parts[0] if len(parts) == 1 else np.mean(parts, axis=0)
 
 
-def _fit_readouts(extractors, readouts, aligner, X, targets):
+def _fit_readouts(extractors, readouts, aligner, first, X, targets):
     """Fit supervised read-outs and the aligner on the documents that are no demonstrations; returns the aligner."""
     if X is None or targets is None:
         raise ValueError("Expected texts and targets: this method or aligner is fitted. Call fit(texts, Y).")
     texts = check_texts(X)
-    shown = {text for text, _ in extractors[0].demonstrations_}
+    shown = {text for text, _ in first.demonstrations_}
     rest = [i for i, text in enumerate(texts) if text not in shown]
     if len(rest) < N_FOLDS:
         raise ValueError(
             f"Got {len(texts)} documents, of which {len(rest)} are no demonstrations, but expected at least {N_FOLDS} "
             "to fit on: give more documents or fewer shots."
         )
-    Y, _ = check_targets(targets, labels=list(extractors[0].labels_), n_samples=len(texts))
+    Y, _ = check_targets(targets, labels=list(first.labels_), n_samples=len(texts))
     documents, Y = [texts[i] for i in rest], Y[rest]
     parts = []
     for extractor, readout in zip(extractors, readouts, strict=True):

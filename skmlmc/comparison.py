@@ -1,0 +1,150 @@
+"""Which method for this task: one call, one table, on the user's own documents."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.model_selection import check_cv
+
+from ._models import load_model, resolve_model
+from ._validation import check_targets, check_texts, majority
+from .classifier import ALIGNERS, METHODS, GGUFClassifier
+from .metrics import example_f1, l1_distance, nll
+
+BASE_RATE = "constant base rate"
+TIMED_DOCUMENTS = 16
+COLUMNS = ("nll", "l1", "example_f1")
+
+
+def compare_methods(
+    X,
+    y,
+    methods=("compare_to_none", "hard_predictions", "max_over_generations", "unary_breakdown"),
+    *,
+    cv=None,
+    estimator=None,
+    as_frame=False,
+) -> Any:
+    """Cross-validate several methods on the same documents and time each.
+
+    Parameters
+    ----------
+    X : sequence of str of length n
+        Documents.
+    y : array-like of shape (n, L) or DataFrame
+        Indicator or soft targets in [0, 1].
+    methods : sequence of str, or mapping of str to str or estimator
+        Methods of `GGUFClassifier`, with a fitted alignment as in ``"max_over_generations+platt"``. A mapping names
+        the rows; its values are such methods or any classifiers of texts whose ``predict_proba`` is ``(n, L)``.
+    cv : int, splitter or None, default=None
+        As in `sklearn.model_selection.cross_validate`; None: five folds.
+    estimator : GGUFClassifier or None, default=None
+        Where the methods take model, labels, shots and all else from. Give it ``memory=``, so that methods and folds
+        share what was decoded; with shots every fold has demonstrations, and so a prompt, of its own.
+    as_frame : bool, default=False
+        Return a pandas DataFrame.
+
+    Returns
+    -------
+    dict of str to list, or DataFrame
+        A row a method, the constant base rate of the training folds first: ``method``, the mean over folds of ``nll``,
+        ``l1`` and ``example_f1`` and their standard deviations ``..._std``, ``documents_per_second`` and
+        ``tokens_per_document``, which were measured on up to 16 documents without a cache after the prompt was decoded
+        (NaN for classifiers that are no `GGUFClassifier`).
+
+    Raises
+    ------
+    ValueError, TypeError
+        An unknown method, or documents and targets that do not fit each other; nothing was decoded.
+
+    Examples
+    --------
+    >>> from skmlmc import GGUFClassifier, compare_methods
+    >>> table = compare_methods(texts, Y, ["unary_breakdown", "linear_probe"],
+    ...                         estimator=GGUFClassifier(shots=10, memory="cache"))  # doctest: +SKIP
+    """
+    texts = check_texts(X)
+    rows = _estimators(methods, estimator)
+    names = next((e.labels for e in rows.values() if isinstance(e, GGUFClassifier) and e.labels is not None), None)
+    H, found = check_targets(y, labels=None if names is None else list(names), n_samples=len(texts))
+    if names is None and found is not None:
+        rows = {n: e.set_params(labels=found) if isinstance(e, GGUFClassifier) else e for n, e in rows.items()}
+    folds = list(check_cv(cv).split(texts, majority(H)))
+    table: dict[str, list] = {"method": [BASE_RATE, *rows]}
+    scores = [[_scores(H[test], np.tile(H[train].mean(axis=0), (len(test), 1))) for train, test in folds]]
+    timings = [(np.nan, np.nan)]
+    for row in rows.values():
+        fitted = None
+        scores.append([])
+        for train, test in folds:
+            fitted = clone(row).fit([texts[i] for i in train], H[train])
+            held_out = [texts[i] for i in test]
+            scores[-1].append(_scores(H[test], fitted.predict_proba(held_out), fitted.predict(held_out)))
+        timings.append(_time(fitted, held_out))
+    values = np.array(scores)
+    for k, column in enumerate(COLUMNS):
+        table[column] = values[:, :, k].mean(axis=1).tolist()
+        table[f"{column}_std"] = values[:, :, k].std(axis=1).tolist()
+    table["documents_per_second"], table["tokens_per_document"] = (list(t) for t in zip(*timings, strict=True))
+    if not as_frame:
+        return table
+    import pandas as pd
+
+    return pd.DataFrame(table)
+
+
+def _estimators(methods, estimator):
+    base = GGUFClassifier() if estimator is None else estimator
+    if not isinstance(base, GGUFClassifier):
+        raise TypeError(f"Got estimator={base!r} but expected a GGUFClassifier; other classifiers go into methods.")
+    named = methods if isinstance(methods, Mapping) else {str(m): m for m in methods}
+    if not named:
+        raise ValueError("Got no methods but expected at least one, such as methods=['max_over_generations'].")
+    return {name: _estimator(method, base) for name, method in named.items()}
+
+
+def _estimator(method, base):
+    if not isinstance(method, str):
+        if not hasattr(method, "predict_proba"):
+            raise TypeError(f"Got the method {method!r} but expected a name or a classifier with predict_proba.")
+        return clone(method)
+    name, _, aligner = method.partition("+")
+    if name not in METHODS or (aligner and aligner not in ALIGNERS):
+        raise ValueError(
+            f"Got the method {method!r} but expected one of {tuple(METHODS)}, alone or with one of {ALIGNERS} behind a "
+            "plus sign."
+        )
+    return clone(base).set_params(method=name, **({"aligner": aligner} if aligner else {}))
+
+
+def _scores(H, proba, predicted=None):
+    sets = (proba >= 0.5).astype(int) if predicted is None else predicted
+    return nll(H, proba), l1_distance(H, proba), example_f1(majority(H), sets)
+
+
+def _time(fitted, texts):
+    """Documents a second and tokens a document of a fitted classifier, without its cache and beside the prompt."""
+    if not isinstance(fitted, GGUFClassifier):
+        return np.nan, np.nan
+    uncached = _without_cache(fitted)
+    model = load_model(resolve_model(fitted.model))
+    timed = list(dict.fromkeys(texts))[:TIMED_DOCUMENTS]
+    uncached.predict_proba(timed[:1])
+    before, start = model.decoded, time.perf_counter()
+    uncached.predict_proba(timed)
+    seconds = time.perf_counter() - start
+    return len(timed) / seconds, (model.decoded - before) / len(timed)
+
+
+def _without_cache(fitted):
+    copied = deepcopy(fitted)
+    for extractor in copied.extractors_:
+        for part in (extractor, getattr(extractor, "extractor_", None)):
+            if hasattr(part, "memory"):
+                part.memory = None
+    return copied

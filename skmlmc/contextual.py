@@ -1,0 +1,130 @@
+"""Contextual calibration: divide by what the model answers to documents without content."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.utils.validation import check_is_fitted
+
+from ._extractor import ThreeDimensionalMixin
+from ._prompted import text_tags
+from ._validation import check_texts
+
+CONTENT_FREE = ("N/A", "[MASK]", "")
+
+
+def divide_by_prior(probabilities: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """Divide probabilities by the content-free ones and normalise again.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n, R, L + 1), (n, L) or (n, K, K)
+        Step distributions, or probabilities of two-way answers.
+    prior : ndarray of shape (L + 1,), (L,) or (K, K)
+        The content-free distribution at the first step, or the content-free probabilities of the same answers.
+
+    Returns
+    -------
+    ndarray, shape of `probabilities`
+        Distributions that sum to 1 again; NaN stays NaN.
+
+    Examples
+    --------
+    >>> divide_by_prior(np.array([[[0.6, 0.2, 0.2]]]), np.array([0.6, 0.2, 0.2])).round(3)
+    array([[[0.333, 0.333, 0.333]]])
+    >>> divide_by_prior(np.array([[0.5, 0.8]]), np.array([0.5, 0.8])).round(3)
+    array([[0.5, 0.5]])
+    """
+    tiny = np.finfo(float).tiny
+    if probabilities.ndim == 3 and prior.ndim == 1:
+        ratio = probabilities / np.maximum(prior, tiny)
+        return ratio / ratio.sum(axis=-1, keepdims=True)
+    yes = probabilities / np.maximum(prior, tiny)
+    no = (1 - probabilities) / np.maximum(1 - prior, tiny)
+    return yes / (yes + no)
+
+
+class ContextualCalibration(ThreeDimensionalMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+    """Take the prompt's own preference for some labels out of an extractor's probabilities; zero-shot.
+
+    The extractor answers a few documents without content; what it says there is the prompt's doing, not the
+    document's, and every probability is divided by it and normalised again.
+
+    Parameters
+    ----------
+    extractor : StepwiseExtractor, UnaryExtractor or PairwiseExtractor
+        The extractor; a clone of it is fitted.
+    content_free : sequence of str, default=("N/A", "[MASK]", "")
+        Documents without content; their answers are averaged.
+
+    Attributes
+    ----------
+    extractor_ : estimator
+        The fitted extractor.
+    prior_ : ndarray of shape (L + 1,), (L,) or (K, K)
+        Content-free probabilities: those of the first step, of each label, or of each pair.
+    labels_ : ndarray of shape (L,), object
+        Label names.
+
+    Notes
+    -----
+    Zhao et al., "Calibrate Before Use", ICML 2021, with a diagonal matrix and no bias. The first step's prior is used
+    at every step.
+
+    Examples
+    --------
+    >>> from skmlmc import ContextualCalibration, StepwiseExtractor
+    >>> ContextualCalibration(StepwiseExtractor(labels=["anger", "joy"])).fit().prior_.shape  # doctest: +SKIP
+    (3,)
+    """
+
+    def __init__(self, extractor, content_free=CONTENT_FREE):
+        self.extractor = extractor
+        self.content_free = content_free
+
+    def fit(self, X=None, y=None):
+        """Fit the extractor and let it answer the documents without content.
+
+        Parameters
+        ----------
+        X : sequence of str of length n, default=None
+            Documents, for the extractor's ``fit``.
+        y : array-like of shape (n, L), default=None
+            Targets, for the extractor's ``fit``.
+
+        Returns
+        -------
+        self : object
+            Itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            What the extractor raises; `content_free` is no sequence of str.
+        """
+        texts = check_texts(self.content_free, name="content_free")
+        self.extractor_ = clone(self.extractor).fit(X, y)
+        answers = np.asarray(self.extractor_.transform(texts), dtype=float)
+        steps = answers.ndim == 3 and hasattr(self.extractor_, "label_mass_")
+        self.prior_ = (answers[:, 0] if steps else answers).mean(axis=0)
+        self.labels_ = self.extractor_.labels_
+        return self
+
+    def transform(self, X):
+        """Extract and divide.
+
+        Parameters
+        ----------
+        X : sequence of str of length n
+            Documents.
+
+        Returns
+        -------
+        ndarray
+            As the extractor gives them, calibrated.
+        """
+        check_is_fitted(self)
+        return divide_by_prior(np.asarray(self.extractor_.transform(X), dtype=float), self.prior_)
+
+    def __sklearn_tags__(self):
+        return text_tags(super().__sklearn_tags__())

@@ -1,0 +1,90 @@
+"""One table of methods."""
+
+import numpy as np
+import pytest
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.model_selection import KFold
+from sklearn.pipeline import make_pipeline
+from tiny_gguf import write_tiny_gguf
+
+from skmlmc import GGUFClassifier, LinearProbe, clear_models, compare_methods
+from skmlmc._models import load_model
+from skmlmc.metrics import nll
+
+LABELS = ["joy", "anger", "sadness"]
+TEXTS = [f"text {k} {'word ' * (k % 4)}" for k in range(24)]
+H = np.random.default_rng(0).integers(0, 4, (24, 3)) / 3
+
+pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    yield str(write_tiny_gguf(tmp_path_factory.mktemp("models") / "w.gguf"))
+    clear_models()
+
+
+def test_rows_and_columns(model, tmp_path):
+    base = GGUFClassifier(model, labels=LABELS, memory=tmp_path)
+    methods = ["compare_to_none", "max_over_generations", "max_over_generations+platt", "linear_probe"]
+    table = compare_methods(TEXTS, H, methods, estimator=base, cv=KFold(3))
+    assert table["method"] == ["constant base rate", *methods]
+    assert all(len(column) == 5 for column in table.values())
+    assert np.isfinite([table["nll"], table["l1"], table["example_f1"]]).all()
+    # Steps are shared by the read-outs, and the probe adds hidden states.
+    assert table["tokens_per_document"][1] == table["tokens_per_document"][2]
+    assert np.isnan(table["tokens_per_document"][0])
+    assert min(table["documents_per_second"][1:]) > 0
+
+
+def test_numbers_are_those_of_cross_validation(model):
+    base = GGUFClassifier(model, labels=LABELS)
+    table = compare_methods(TEXTS, H, ["unary_breakdown"], estimator=base, cv=KFold(3))
+    by_hand, constant = [], []
+    for train, test in KFold(3).split(TEXTS):
+        fitted = GGUFClassifier(model, labels=LABELS, method="unary_breakdown").fit()
+        by_hand.append(nll(H[test], fitted.predict_proba([TEXTS[i] for i in test])))
+        constant.append(nll(H[test], np.tile(H[train].mean(axis=0), (len(test), 1))))
+    assert table["nll"] == pytest.approx([np.mean(constant), np.mean(by_hand)])
+    assert table["nll_std"] == pytest.approx([np.std(constant), np.std(by_hand)])
+
+
+def test_one_cache_decodes_each_document_once(model, tmp_path):
+    clear_models()
+    engine = load_model(GGUFClassifier(model)._options().model)
+    base = GGUFClassifier(model, labels=LABELS, memory=tmp_path)
+    compare_methods(TEXTS, H, ["compare_to_none", "hard_predictions", "max_over_generations"], estimator=base, cv=4)
+    # All documents once; and for each method a timing of six documents, with one more to warm up.
+    calls = engine.calls
+    clear_models()
+    engine = load_model(GGUFClassifier(model)._options().model)
+    base.set_params(memory=None).fit().predict_proba(TEXTS)
+    assert calls < 2.2 * engine.calls
+
+
+def test_other_classifiers_and_names(model):
+    pandas = pytest.importorskip("pandas")
+    tfidf = make_pipeline(TfidfVectorizer(), TruncatedSVD(2, random_state=0), LinearProbe())
+    frame = pandas.DataFrame(H, columns=LABELS)
+    methods = {"ours": "compare_to_none", "tf-idf": tfidf}
+    table = compare_methods(TEXTS, frame, methods, estimator=GGUFClassifier(model), cv=2, as_frame=True)
+    assert list(table["method"]) == ["constant base rate", "ours", "tf-idf"]
+    assert np.isnan(table["documents_per_second"][2])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"methods": ["guess"]}, "expected one of"),
+        ({"methods": ["compare_to_none+magic"]}, "plus sign"),
+        ({"methods": []}, "at least one"),
+        ({"methods": {"a": 3}}, "predict_proba"),
+        ({"estimator": LinearProbe()}, "GGUFClassifier"),
+        ({"y": H[:5]}, "24"),
+    ],
+)
+def test_bad_input(arguments, message, model):
+    given = {"X": TEXTS, "y": H, "estimator": GGUFClassifier(model, labels=LABELS), **arguments}
+    with pytest.raises((ValueError, TypeError), match=message):
+        compare_methods(**given)
