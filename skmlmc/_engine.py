@@ -12,7 +12,7 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from ctypes import POINTER, c_char_p, c_float, c_int8, c_int32, c_size_t, c_void_p, cast
+from ctypes import c_char_p, c_float, c_size_t, c_void_p
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ import llama_cpp as C  # noqa: N812
 import numpy as np
 from llama_cpp._ctypes_extensions import load_shared_library
 
+from ._batch import BatchArrays
 from ._prefix import PREFIX, Ask, Forest, Plan, Reading, levels
 
 N_SEQ = 64  # the prefix and 63 branches
@@ -202,7 +203,7 @@ class Model:
             )
         self._contexts.append(ctx)
         self._ctx, self._memory = ctx, C.llama_get_memory(ctx)
-        self._buffers = _Batch(N_UBATCH)
+        self._buffers = BatchArrays(C.llama_batch(), N_UBATCH)
         self._set_adapters(settings.lora)
         self._settings = settings
 
@@ -386,41 +387,6 @@ class HiddenTap:
             return True
 
         self.callback = C.ggml_backend_sched_eval_callback(on_tensor)
-
-
-class _Batch:
-    """llama.cpp's batch arrays, filled by numpy: tokens, positions, owners, which rows have logits."""
-
-    def __init__(self, capacity):
-        self._tokens, self._positions = np.zeros(capacity, np.int32), np.zeros(capacity, np.int32)
-        self._n_owners, self._wanted = np.zeros(capacity, np.int32), np.zeros(capacity, np.int8)
-        self._pointers = np.zeros(capacity, np.uintp)
-        self._batch = C.llama_batch()
-        self._batch.token = cast(self._tokens.ctypes.data, POINTER(c_int32))
-        self._batch.embd = cast(None, POINTER(c_float))
-        self._batch.pos = cast(self._positions.ctypes.data, POINTER(c_int32))
-        self._batch.n_seq_id = cast(self._n_owners.ctypes.data, POINTER(c_int32))
-        self._batch.seq_id = cast(self._pointers.ctypes.data, POINTER(POINTER(c_int32)))
-        self._batch.logits = cast(self._wanted.ctypes.data, POINTER(c_int8))
-
-    def set_owners(self, spans):
-        """Lay out which sequences own each token of the plan."""
-        lengths = [stop - start for start, stop, _ in spans]
-        counts = np.array([len(seqs) for *_, seqs in spans], np.int32)
-        self._owners = np.concatenate([np.asarray(seqs, np.int32) for *_, seqs in spans])
-        offsets = np.concatenate([[0], np.cumsum(counts)[:-1]]) * self._owners.itemsize
-        self._owner_counts = np.repeat(counts, lengths)
-        self._owner_pointers = np.repeat((self._owners.ctypes.data + offsets).astype(np.uintp), lengths)
-
-    def fill(self, tokens, positions, start, stop, wanted):
-        """Return the batch of tokens ``start:stop`` of the plan with logits at `wanted`."""
-        n = stop - start
-        self._tokens[:n], self._positions[:n] = tokens[start:stop], positions[start:stop]
-        self._n_owners[:n], self._pointers[:n] = self._owner_counts[start:stop], self._owner_pointers[start:stop]
-        self._wanted[:n] = 0
-        self._wanted[wanted - start] = 1
-        self._batch.n_tokens = n
-        return self._batch
 
 
 def _last_error():
