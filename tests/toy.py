@@ -1,6 +1,5 @@
 """A language model without a model: llama.cpp's unified cache, tokenizers and logits in pure Python, all exact."""
 
-import json
 import zlib
 
 import numpy as np
@@ -39,9 +38,7 @@ class UnifiedCache:
         for source, target in plan.forks:
             self.copy(source, target)
         self._check_coupled(plan)
-        contexts, outputs = [], list(plan.outputs)
-        wanted = {at for at, _ in outputs}
-        seen = {}
+        wanted, seen = {at for at, _ in plan.outputs}, {}
         owners = [seqs for start, stop, seqs in plan.spans for _ in range(start, stop)]
         assert len(owners) == len(plan.tokens) == len(plan.positions)
         for at, (token, position, seqs) in enumerate(zip(plan.tokens, plan.positions, owners, strict=True)):
@@ -55,8 +52,7 @@ class UnifiedCache:
                 assert seen[at][-1] == token
         self.peak = max(self.peak, len(self.cells))
         assert self.peak <= self.capacity, "the context is full"
-        contexts = [seen[at] for at, _ in outputs]
-        return contexts
+        return [seen[at] for at, _ in plan.outputs]
 
     def _check_coupled(self, plan):
         # llama_decode refuses tokens of several sequences that had diverged before the batch.
@@ -191,8 +187,3 @@ TOKENIZERS = {
         [" joy", " joyful", " anger", " none", "joy", "sad", " sad", '"]', '",', " ["], space_prefix=True
     ),
 }
-
-
-def json_text(words):
-    """The answer in the format of the paper."""
-    return json.dumps({"label": list(words)}, ensure_ascii=False)
