@@ -7,6 +7,11 @@ import pytest
 from tiny_gguf import CHATML, write_tiny_gguf
 
 
+def pytest_configure(config):
+    """Let the suite pass on processors with AMX, where the engine rightly warns; the warning has its own tests."""
+    config.addinivalue_line("filterwarnings", "ignore:This build of llama-cpp-python uses Intel AMX:RuntimeWarning")
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
     """Path of a random F32 Llama without a chat template."""

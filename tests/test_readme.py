@@ -25,7 +25,6 @@ def test_block_is_python(code):
 
 
 @pytest.mark.model
-@pytest.mark.filterwarnings("ignore:.*AMX")
 def test_blocks_run(embedded_model, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("SKMLMC_MODEL", raising=False)
