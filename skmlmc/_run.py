@@ -204,7 +204,7 @@ def _decode(task, todo, texts, path, options):
     show_log(int(options.verbose) > 1)
     model = load_model(path)
     n_ctx = min(options.n_ctx, model.n_ctx_train)
-    prepared = task.prepare(model)
+    prepared = model.prompts.get(task, lambda: task.prepare(model))
     documents = _fit_documents(prepared, todo, texts, n_ctx, options.truncation)
     free = n_ctx - len(prepared.prefix)
     needs = [len(tokens) + prepared.cells for tokens in documents]

@@ -13,7 +13,7 @@ from ._extractor import Extractor, ThreeDimensionalMixin
 from ._prompted import documented
 from ._tasks import BeamTask, StepsTask
 from ._validation import check_positive, check_positive_int, check_threshold
-from .prompts import check_prompt
+from .prompts import check_prompt, check_words
 
 LOW_LABEL_MASS = 0.1
 
@@ -141,6 +141,9 @@ class StepwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=
         check_prompt(self.prompt)
         if self.max_labels is not None:
             check_positive_int(self.max_labels, "max_labels")
+
+    def _after_fit(self):
+        check_words(check_prompt(self.prompt).answer_format, self._words())
 
     def _n_steps(self):
         return min(self.max_labels or len(self.labels_), len(self.labels_))
@@ -367,6 +370,7 @@ class MarginalOverGenerations(LabelProbabilityMixin, Extractor, auto_wrap_output
         check_positive(self.min_probability, "min_probability", upper=1)
 
     def _after_fit(self):
+        check_words(check_prompt(self.prompt).answer_format, self._words())
         check_threshold(self.threshold, self.labels_)
 
     def _task(self):
