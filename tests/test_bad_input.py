@@ -544,13 +544,13 @@ def lengths(fitted, text):
 
 @refused
 def test_too_long(make):
-    fitted = make(n_ctx=600).fit()
+    fitted = make(n_ctx=1200).fit()
     with pytest.raises(
         ValueError,
-        match=r"Document 2 has 9\d\d tokens but only \d+ fit beside the prompt of \d+ tokens \(n_ctx=600\); 2 "
+        match=r"Document 2 has 1[45]\d\d tokens but only \d+ fit beside the prompt of \d+ tokens \(n_ctx=1200\); 2 "
         r'documents are too long.*Raise n_ctx, shorten them, or cut them with truncation="end" or "start"',
     ):
-        answer(fitted, ["short", "short", "x" * 900, "y" * 900, "short"])
+        answer(fitted, ["short", "short", "x" * 1500, "y" * 1500, "short"])
 
 
 @refused
@@ -561,9 +561,9 @@ def test_too_long_prompt(make):
 
 @pytest.mark.parametrize("truncation", ["end", "start"])
 def test_truncation(make, truncation):
-    fitted = make(n_ctx=600, truncation=truncation).fit()
-    limit = lengths(make(n_ctx=600).fit(), "x" * 5000)[1]
-    long = "ab " * 300
+    fitted = make(n_ctx=1200, truncation=truncation).fit()
+    limit = lengths(make(n_ctx=1200).fit(), "x" * 5000)[1]
+    long = "ab " * 800
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         got = answer(fitted, ["short", long, "short", "z" + long])
@@ -577,23 +577,23 @@ def test_truncation(make, truncation):
 
 def test_truncation_keeps_the_right_end(make):
     """A document that just fits is what is left of a longer one, to the bit."""
-    refusing = make(n_ctx=600).fit()
-    bridge = lengths(refusing, "ab" + " ab" * 499)[0] - 1000  # " a" and "b" are one token each
-    own = lengths(refusing, "ab" + " ab" * 499)[1] - bridge
+    refusing = make(n_ctx=1200).fit()
+    bridge = lengths(refusing, "ab" + " ab" * 999)[0] - 2000  # " a" and "b" are one token each
+    own = lengths(refusing, "ab" + " ab" * 999)[1] - bridge
     fits = "ab" + " ab" * (own // 2 - 1) + "z" * (own % 2)
     expected = answer(refusing, [fits])
     for truncation, longer in [("end", fits + "qqq"), ("start", "qqq " + fits)]:
-        fitted = make(n_ctx=600, truncation=truncation).fit()
+        fitted = make(n_ctx=1200, truncation=truncation).fit()
         assert same(answer(fitted, [fits]), expected)
         with pytest.warns(UserWarning, match="were cut"):
             assert same(answer(fitted, [longer]), expected)
 
 
 def test_nothing_is_lost_when_one_document_is_too_long(make, tmp_path, tiny_model):
-    fitted = make(n_ctx=600, memory=tmp_path).fit()
+    fitted = make(n_ctx=1200, memory=tmp_path).fit()
     expected = answer(fitted, TEXTS)
     with pytest.raises(ValueError, match="Document 6 has"):
-        answer(fitted, [*TEXTS, "x" * 900])
+        answer(fitted, [*TEXTS, "x" * 1500])
     decoded = load_model(Path(tiny_model)).decoded
     assert same(answer(fitted, TEXTS), expected)
     assert load_model(Path(tiny_model)).decoded == decoded

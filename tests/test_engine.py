@@ -154,11 +154,13 @@ def test_a_replaced_file_is_noticed(tmp_path):
 
 
 def test_the_context_is_kept_between_calls(tiny_model, monkeypatch):
-    made = count_calls(monkeypatch, "llama_init_from_model")
+    made, threads = count_calls(monkeypatch, "llama_init_from_model"), []
+    monkeypatch.setattr(C, "llama_set_n_threads", lambda _, *numbers: threads.append(numbers))
     fitted = extractor(tiny_model)
     steps = fitted.transform(TEXTS)
     fitted.transform(TEXTS[:1])
     fitted.set_params(n_threads=2).transform(TEXTS[:1])
+    assert threads[-1] == (2, 2)
     extractor(tiny_model, labels=["hot", "cold"]).transform(TEXTS)
     assert len(made) == 1
     assert_same(fitted.transform(TEXTS), steps)
@@ -289,7 +291,7 @@ def test_a_forked_child_loads_its_own(tiny_model, parent, child):
     """OpenMP's threads do not survive a fork: a child that waits for them would wait for ever."""
     code = """
     texts = ["we won"]
-    fitted = StepwiseExtractor(sys.argv[1], labels=["joy", "anger", "sad"], n_threads=int(sys.argv[2])).fit()
+    fitted = StepwiseExtractor(sys.argv[1], labels=["joy", "anger"], max_labels=1, n_threads=int(sys.argv[2])).fit()
     expected = fitted.transform(texts)
     pid = os.fork()
     fitted.set_params(n_threads=int(sys.argv[3]))
