@@ -272,7 +272,8 @@ def _read(extractors, readouts, X):
     parts = []
     for extractor, readout in zip(extractors, readouts, strict=True):
         arrays = np.asarray(extractor.transform(X))  # a DataFrame under set_config(transform_output="pandas")
-        fitted = readout if hasattr(readout, "labels_") else readout.fit(arrays)
+        # Zero-shot read-outs learn only the number of labels: a copy does, and predicting changes nothing here.
+        fitted = readout if isinstance(readout, SUPERVISED) else clone(readout).fit(arrays)
         parts.append(fitted.predict_proba(arrays))
     return parts[0] if len(parts) == 1 else np.mean(parts, axis=0)
 
@@ -295,7 +296,7 @@ def _fit_readouts(extractors, readouts, aligner, first, X, targets):
     for extractor, readout in zip(extractors, readouts, strict=True):
         arrays = np.asarray(extractor.transform(documents))
         if not isinstance(readout, SUPERVISED):
-            parts.append(readout.fit(arrays).predict_proba(arrays))
+            parts.append(clone(readout).fit(arrays).predict_proba(arrays))
             continue
         if aligner is not None:
             parts.append(_out_of_fold(readout, arrays, Y))
