@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 
 from benchmarks._data import STACKOVERFLOW_LABELS, balanced_split, read_annotations
-from skmlmc import GGUFClassifier, LinearProbe, PromptTemplate, ScalingAligner
+from skmlmc import GGUFClassifier, HiddenStateExtractor, LinearProbe, PromptTemplate, ScalingAligner
 from skmlmc._models import load_model, resolve_model
 from skmlmc.metrics import example_f1, l1_distance, nll
 
@@ -34,6 +34,10 @@ ZERO_SHOT = [
     "binary_breakdown",
 ]
 SHARED_STEPS = ZERO_SHOT[:3]
+PROBES = {
+    "linear_probe, last layer (the paper's)": {},
+    "linear_probe, middle layer, mean": {"layer": 0.5, "pooling": "mean", "max_labels": 1},
+}
 VARIANTS = {
     "max_over_generations, 4 label orders": {"method": "max_over_generations", "n_label_orders": 4},
     "max_over_generations, contextual": {"method": "max_over_generations", "content_free": ("N/A", "[MASK]", "")},
@@ -150,23 +154,25 @@ class Bench:
         self.add("constant base rate", np.tile(H.mean(axis=0), (len(self.X), 1)), best_thresholds(H, known))
 
     def supervised(self, n):
-        """Compare TF-IDF, the linear probe on hidden states, and the mean of their log-odds, on `n` documents."""
+        """Compare TF-IDF with linear probes on hidden states, all fitted on the same `n` documents."""
         texts, H = self.fitting()
-        clf = self.classifier(method="linear_probe").fit(texts, H)
-        shown = {text for text, _ in clf.demonstrations_}
+        clf = self.classifier(method="linear_probe")
+        shared = {k: v for k, v in clf.get_params().items() if k in HiddenStateExtractor().get_params()}
+        extractor = HiddenStateExtractor(**shared).fit(texts, H)
+        shown = {text for text, _ in extractor.demonstrations_}
         keep = [i for i, text in enumerate(texts) if text not in shown][:n]
-        texts, H = [texts[i] for i in keep], H[keep]
-        words, words_held_out = tfidf(texts, H, self.X)
-        extractor = clf.extractors_[0]
-        hidden, held_out = extractor.transform(texts), np.empty(H.shape)
-        for train, test in KFold(5, shuffle=True, random_state=0).split(H):
-            held_out[test] = LinearProbe(random_state=0).fit(hidden[train], H[train]).predict_proba(hidden[test])
-        probe = LinearProbe(random_state=0).fit(hidden, H).predict_proba(extractor.transform(self.X))
+        documents, H = [texts[i] for i in keep], H[keep]
+        words, words_held_out = tfidf(documents, H, self.X)
+        self.add("TF-IDF + logistic regression", words, best_thresholds(H, words_held_out), fitted_on=len(H))
+        for name, params in PROBES.items():
+            extractor = HiddenStateExtractor(**{**shared, **params}).fit(texts, self.fitting()[1])
+            hidden, held_out = extractor.transform(documents), np.empty(H.shape)
+            for train, test in KFold(5, shuffle=True, random_state=0).split(H):
+                held_out[test] = LinearProbe(random_state=0).fit(hidden[train], H[train]).predict_proba(hidden[test])
+            probe = LinearProbe(random_state=0).fit(hidden, H).predict_proba(extractor.transform(self.X))
+            self.add(name, probe, best_thresholds(H, held_out), fitted_on=len(H))
         both, both_held_out = mean_log_odds(words, probe), mean_log_odds(words_held_out, held_out)
-        more = {"fitted_on": len(H)}
-        self.add("TF-IDF + logistic regression", words, best_thresholds(H, words_held_out), **more)
-        self.add("linear_probe", probe, best_thresholds(H, held_out), **more)
-        self.add("linear_probe and TF-IDF, mean log-odds", both, best_thresholds(H, both_held_out), **more)
+        self.add(f"{name} and TF-IDF, mean log-odds", both, best_thresholds(H, both_held_out), fitted_on=len(H))
 
     def method(self, name, fit=None, **params):
         """One method as it is and, where it is fitted on nothing, with alignment behind it."""

@@ -7,7 +7,8 @@ from .calibrate import LinearProbe, ScalingAligner
 from .classifier import GGUFClassifier
 from .comparison import compare_methods
 from .contextual import ContextualCalibration
-from .extract import HiddenStateExtractor, MarginalOverGenerations, StepwiseExtractor
+from .extract import HiddenStateExtractor, StepwiseExtractor
+from .marginal import MarginalOverGenerations
 from .prompts import PromptTemplate, QuestionTemplate
 
 __version__ = "0.1.0"

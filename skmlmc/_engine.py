@@ -12,7 +12,7 @@ import warnings
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from ctypes import c_char_p, c_float, c_size_t, c_void_p
+from ctypes import c_float
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from llama_cpp._ctypes_extensions import load_shared_library
 
 from ._batch import BatchArrays
 from ._prefix import PREFIX, Ask, Forest, Plan, Reading, levels
+from ._tap import HiddenTap
 
 N_SEQ = 64  # the prefix and 63 branches
 N_OUTPUTS = 128
@@ -35,12 +36,19 @@ AMX_ADVICE = (
 )
 
 
+class Hidden(NamedTuple):
+    """Which hidden states to read: after which block (None: after the last one, normalised), at which tokens."""
+
+    layer: int | float | None = None
+    pooling: str = "last"
+
+
 class Settings(NamedTuple):
     """What a context depends on: cells, KV cache type, whether hidden states are read, adapters; and the threads."""
 
     n_ctx: int = 4096
     kv_dtype: str = "float16"
-    hidden: bool = False
+    hidden: Hidden | None = None
     lora: tuple[tuple[Path, float], ...] = ()
     n_threads: int = 1
 
@@ -237,10 +245,20 @@ class Model:
         params.kv_unified, params.flash_attn_type = True, 0
         params.type_k = params.type_v = KV_TYPES[settings.kv_dtype]
         params.embeddings, params.pooling_type = False, 0
-        self._tap = HiddenTap(self.n_embd) if settings.hidden else None
-        if self._tap:
+        self._tap = None
+        if settings.hidden:
+            block = self._block(settings.hidden.layer)
+            self._tap = HiddenTap(_ggml(), C.ggml_backend_sched_eval_callback, self.n_embd, block)
             params.cb_eval = self._tap.callback
         return params
+
+    def _block(self, layer):
+        """Return the number of the block whose output is read; None for the last one, behind the final norm."""
+        n = C.llama_model_n_layer(self._model)
+        block = layer if layer is None or isinstance(layer, int) else round(layer * n) - 1
+        if block is not None and not -n <= block < n:
+            raise ValueError(f"Got layer={layer} but {str(self.path)!r} has {n} blocks: expected -{n} to {n - 1}.")
+        return None if block is None or block % n == n - 1 else block % n
 
     def _set_prefix(self, prefix: Sequence[int]):
         """Decode the prompt's prefix into sequence 0, or keep it."""
@@ -328,6 +346,7 @@ class Model:
         readings: list[Reading | None] = [None] * len(plan.outputs)
         where = np.array([at for at, _ in plan.outputs], int)
         n = len(plan.tokens)
+        states: list[np.ndarray] = []
         for start in range(0, n, N_UBATCH):
             stop = min(start + N_UBATCH, n)
             wanted = np.flatnonzero((where >= start) & (where < stop))
@@ -338,58 +357,28 @@ class Model:
             self.decoded += stop - start
             self.calls += 1
             rows = np.unique(where[wanted]).tolist()
+            if self._tap and self._tap.block is not None:
+                states.append(self._tap.take(stop - start))
             for k in wanted:
                 at, read = plan.outputs[k]
-                readings[k] = self._read(at - start, rows.index(at), read)
+                hidden = self._hidden(plan, states, at, rows.index(at)) if read.hidden else None
+                readings[k] = self._read(at - start, read, hidden)
         return readings
 
-    def _read(self, index, output, read):
+    def _hidden(self, plan, states, at, output):
+        """Hidden state at token `at`, or the mean over its branch up to there."""
+        if self._tap.block is None:
+            return self._tap.rows[output].copy()
+        begin = at if self._settings.hidden.pooling == "last" else next(a for a, b, _ in plan.spans if a <= at < b)
+        return np.concatenate(states)[begin : at + 1].mean(axis=0)
+
+    def _read(self, index, read, hidden):
         row = np.ctypeslib.as_array(C.llama_get_logits_ith(self._ctx, index), (self.n_vocab,))
         total = None
         if read.total:
             top = row.max()
             total = float(top) + float(np.log(np.exp(row - top).sum(dtype=np.float64)))
-        hidden = None
-        if read.hidden:
-            hidden = self._tap.rows[output].copy()
         return Reading(row[read.columns], total, hidden)
-
-
-class HiddenTap:
-    """Reads the last layer's hidden states of the outputs while llama.cpp computes them.
-
-    llama.cpp's own embeddings mode makes every token of a batch an output, and logits for all of them cost a third
-    more time and gigabytes for large vocabularies. Its evaluation callback sees the same tensor for the outputs alone.
-
-    Parameters
-    ----------
-    n_embd : int
-        Width of the model.
-
-    Attributes
-    ----------
-    rows : ndarray of shape (n_outputs, n_embd), float32
-        Hidden states of the last decode call, in the order of its outputs.
-    """
-
-    def __init__(self, n_embd):
-        self.rows = np.empty((0, n_embd), np.float32)
-        library = load_shared_library("ggml-base", Path(C.__file__).parent / "lib")
-        library.ggml_get_name.restype, library.ggml_get_name.argtypes = c_char_p, [c_void_p]
-        library.ggml_nbytes.restype, library.ggml_nbytes.argtypes = c_size_t, [c_void_p]
-        library.ggml_backend_tensor_get.argtypes = [c_void_p, c_void_p, c_size_t, c_size_t]
-        library.ggml_backend_tensor_get.restype = None
-
-        def on_tensor(tensor, ask, _):
-            if library.ggml_get_name(tensor) != b"result_norm":
-                return not ask
-            if not ask:
-                rows = np.empty((library.ggml_nbytes(tensor) // (4 * n_embd), n_embd), np.float32)
-                library.ggml_backend_tensor_get(tensor, rows.ctypes.data, 0, rows.nbytes)
-                self.rows = rows
-            return True
-
-        self.callback = C.ggml_backend_sched_eval_callback(on_tensor)
 
 
 class Recent:
@@ -407,6 +396,11 @@ class Recent:
             while len(self._values) > self._size:
                 self._values.popitem(last=False)
             return self._values[key]
+
+
+def _ggml():
+    """Return ggml's base library, which llama.cpp has loaded."""
+    return load_shared_library("ggml-base", Path(C.__file__).parent / "lib")
 
 
 def _last_error():

@@ -55,7 +55,7 @@ class Prepared(Protocol):
 class Task(Protocol):
     """What to ask of each document."""
 
-    hidden: bool
+    hidden: tuple | None
 
     def key(self) -> tuple:
         """Everything that a result depends on beside the model, the document and the options."""
@@ -199,7 +199,7 @@ def _decode(task, todo, texts, path, options):
     """Yield each text of `todo` with its result."""
     if not todo:
         return
-    from ._engine import Settings, show_log
+    from ._engine import Hidden, Settings, show_log
 
     show_log(int(options.verbose) > 1)
     model = load_model(path)
@@ -215,9 +215,8 @@ def _decode(task, todo, texts, path, options):
         per_document=prepared.sequences,
         sequences=model.sequences,
     )
-    settings = Settings(
-        n_ctx, options.kv_dtype, task.hidden, resolve_lora(options.lora), count_threads(options.n_threads)
-    )
+    hidden = None if task.hidden is None else Hidden(*task.hidden)
+    settings = Settings(n_ctx, options.kv_dtype, hidden, resolve_lora(options.lora), count_threads(options.n_threads))
     with (
         closing(model.run(prepared.prefix, lambda i: prepared.job(documents[i]), groups, settings)) as done,
         tqdm(done, total=len(todo), disable=not options.verbose, unit="doc", desc=type(task).__name__) as shown,

@@ -14,6 +14,7 @@ from ._steps import Answer, answer_steps
 from .prompts import PromptTemplate, QuestionTemplate
 
 BEAM_SEQUENCES = 60
+LAST_HIDDEN = (None, "last")
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class StepsTask:
         Texts and label numbers.
     max_labels : int
         Most labels of an answer.
-    hidden : bool
-        Whether to read hidden states in the same pass.
+    hidden : (int, float or None, str) or None
+        Layer and pooling of the hidden states to read in the same pass.
     """
 
     template: PromptTemplate
@@ -73,11 +74,12 @@ class StepsTask:
     order: tuple[int, ...]
     demonstrations: tuple
     max_labels: int
-    hidden: bool = False
+    hidden: tuple | None = None
 
     def key(self):
         """Everything that a result depends on beside the model, the document and the options."""
-        return ("steps", astuple(self.template), self.words, self.order, self.demonstrations, self.max_labels)
+        key = ("steps", astuple(self.template), self.words, self.order, self.demonstrations, self.max_labels)
+        return key if self.hidden in (None, LAST_HIDDEN) else (*key, self.hidden)
 
     def compile(self, model):
         """Tokenise the prompt."""
@@ -88,7 +90,7 @@ class StepsTask:
 
     def prepare(self, model):
         """Make the prompt ready for a loaded model."""
-        return PreparedSteps(self.compile(model), self.max_labels, self.hidden)
+        return PreparedSteps(self.compile(model), self.max_labels, self.hidden is not None)
 
     def to_arrays(self, result):
         """Turn an answer into arrays for the cache."""
@@ -97,7 +99,7 @@ class StepsTask:
 
     def from_arrays(self, arrays):
         """Turn a cache entry into an answer; None where hidden states are wanted and it has none."""
-        if self.hidden and "hidden" not in arrays:
+        if self.hidden is not None and "hidden" not in arrays:
             return None
         return Answer(arrays["steps"], float(arrays["label_mass"]), arrays.get("hidden"))
 
@@ -208,7 +210,7 @@ class QuestionsTask:
     questions: tuple[tuple[int, ...], ...]
     demonstrations: tuple
     answers: tuple[str, str]
-    hidden = False
+    hidden = None
 
     def key(self):
         """Everything that a result depends on beside the model, the document and the options."""

@@ -17,7 +17,8 @@ from .align import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerati
 from .breakdown import PairwiseExtractor, UnaryExtractor
 from .calibrate import LinearProbe, ScalingAligner
 from .contextual import ContextualCalibration
-from .extract import HiddenStateExtractor, MarginalOverGenerations, StepwiseExtractor
+from .extract import HiddenStateExtractor, StepwiseExtractor
+from .marginal import MarginalOverGenerations
 
 METHODS = {
     "max_over_generations": (StepwiseExtractor, MaxOverGenerations),
@@ -56,6 +57,10 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     content_free : sequence of str or None, default=None
         Documents without content, such as ``("N/A", "[MASK]", "")``: probabilities are divided by the answers to them
         (see `ContextualCalibration`). Not for the linear probe.
+    layer : int, float or None, default=None
+        Layer of the hidden states that "linear_probe" reads (see `HiddenStateExtractor`); None is the paper's.
+    pooling : {"last", "mean"}, default="last"
+        Where they are read.
     multi_label : bool, default=True
         False: exactly one label a document; probabilities sum to 1 and ``predict`` takes the largest. Not for
         "max_over_generations", which has no single-label form.
@@ -104,6 +109,8 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         aligner=None,
         n_label_orders=1,
         content_free=None,
+        layer=None,
+        pooling="last",
         multi_label=True,
         shots=0,
         demonstrations="multilabel",
@@ -128,6 +135,8 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         self.aligner = aligner
         self.n_label_orders = n_label_orders
         self.content_free = content_free
+        self.layer = layer
+        self.pooling = pooling
         self.multi_label = multi_label
         self.shots = shots
         self.demonstrations = demonstrations

@@ -8,11 +8,10 @@ import numpy as np
 from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import LabelProbabilityMixin
 from ._extractor import Extractor, ThreeDimensionalMixin
 from ._prompted import documented
-from ._tasks import BeamTask, StepsTask
-from ._validation import check_positive, check_positive_int, check_threshold
+from ._tasks import StepsTask
+from ._validation import check_choice, check_positive_int
 from .prompts import check_prompt, check_words
 
 LOW_LABEL_MASS = 0.1
@@ -148,7 +147,7 @@ class StepwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=
     def _n_steps(self):
         return min(self.max_labels or len(self.labels_), len(self.labels_))
 
-    def _task(self, hidden=False):
+    def _task(self, hidden=None):
         check_is_fitted(self)
         demonstrations = tuple(self._numbered_demonstrations())
         return StepsTask(
@@ -158,14 +157,20 @@ class StepwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=
 
 @documented
 class HiddenStateExtractor(StepwiseExtractor, auto_wrap_output_keys=("transform",)):
-    """Hidden state of the model where it predicts the first label.
+    """Hidden state of the model where it predicts the first label, or its mean over the document.
 
-    The last layer's state after the whole prompt and document, read in the same pass as the step distributions, and
-    kept in the same cache entry.
+    Read in the same pass as the step distributions and, with the default layer, kept in the same cache entry.
 
     Parameters
     ----------
     {engine_parameters}
+    layer : int, float or None, default=None
+        After which block the state is read. None: after the last one, normalised (the paper's). A float in (0, 1): at
+        that part of the depth; blocks in the middle say more about the document, the last ones more about the next
+        word.
+    pooling : {"last", "mean"}, default="last"
+        "last": at the token where the first label is predicted. "mean": over the document and what leads over to the
+        answer; needs a `layer` before the last one.
     prompt : PromptTemplate, str or None, default=None
         Template, or an instruction for the default one.
     max_labels : int or None, default=None
@@ -191,6 +196,64 @@ class HiddenStateExtractor(StepwiseExtractor, auto_wrap_output_keys=("transform"
     (1, 576)
     """
 
+    def __init__(
+        self,
+        model=None,
+        *,
+        labels=None,
+        shots=0,
+        demonstrations="multilabel",
+        prompt=None,
+        none_label="none",
+        label_order=None,
+        max_labels=None,
+        layer=None,
+        pooling="last",
+        batch_size=1,
+        truncation=None,
+        n_ctx=4096,
+        n_threads=None,
+        kv_dtype="float16",
+        lora=None,
+        memory=None,
+        verbose=0,
+        random_state=None,
+    ):
+        super().__init__(
+            model,
+            labels=labels,
+            shots=shots,
+            demonstrations=demonstrations,
+            prompt=prompt,
+            none_label=none_label,
+            label_order=label_order,
+            max_labels=max_labels,
+            batch_size=batch_size,
+            truncation=truncation,
+            n_ctx=n_ctx,
+            n_threads=n_threads,
+            kv_dtype=kv_dtype,
+            lora=lora,
+            memory=memory,
+            verbose=verbose,
+            random_state=random_state,
+        )
+        self.layer = layer
+        self.pooling = pooling
+
+    def _check_parameters(self):
+        super()._check_parameters()
+        layer, real = self.layer, isinstance(self.layer, (float, np.floating))
+        whole = isinstance(layer, (int, np.integer)) and not isinstance(layer, bool)
+        if not (layer is None or whole or (real and 0 < layer < 1)):
+            raise ValueError(f"Got layer={layer!r} but expected None, a block's number, or a float between 0 and 1.")
+        check_choice(self.pooling, "pooling", ("last", "mean"))
+        if layer is None and self.pooling == "mean":
+            raise ValueError(
+                "Got pooling='mean' with layer=None, but the last layer is computed at one token only: "
+                "choose a layer before it, such as layer=0.5."
+            )
+
     def transform(self, X):
         """Read the hidden states.
 
@@ -209,7 +272,7 @@ class HiddenStateExtractor(StepwiseExtractor, auto_wrap_output_keys=("transform"
         ValueError, TypeError
             A document is no str or does not fit the context; nothing was decoded.
         """
-        answers = self._run(X, self._task(hidden=True))
+        answers = self._run(X, self._task(hidden=(self.layer, self.pooling)))
         hidden = np.array([answer.hidden for answer in answers])
         self.n_features_out_ = hidden.shape[1]
         return hidden
@@ -231,153 +294,6 @@ class HiddenStateExtractor(StepwiseExtractor, auto_wrap_output_keys=("transform"
         """
         check_is_fitted(self, "n_features_out_")
         return np.array([f"hidden{k}" for k in range(self.n_features_out_)], dtype=object)
-
-
-@documented
-class MarginalOverGenerations(LabelProbabilityMixin, Extractor, auto_wrap_output_keys=("transform",)):
-    """Probability that each label stands in the model's answer at all, over all answers the model may give.
-
-    Follows every label sequence whose probability stays above a bound, where `MaxOverGenerations` reads the greedy
-    one alone. What the model itself believes; on small models not better aligned with people for it.
-
-    Parameters
-    ----------
-    {engine_parameters}
-    prompt : PromptTemplate, str or None, default=None
-        Template, or an instruction for the default one.
-    max_labels : int, default=3
-        Most labels of an answer that is followed; longer ones count as not followed to their end.
-    min_probability : float, default=0.002
-        Answers in progress below it are not followed.
-    threshold : float, array-like of shape (L,) or mapping of str to float, default=0.5
-        Probability from which ``predict`` gives a label.
-
-    Attributes
-    ----------
-    {engine_attributes}
-    mass_ : ndarray of shape (n,)
-        After ``transform``: probability of the answers that were followed to their end. The probabilities are lower
-        bounds, exact where it is 1.
-
-    Examples
-    --------
-    >>> from skmlmc import MarginalOverGenerations
-    >>> MarginalOverGenerations(labels=["anger", "joy"]).fit().transform(["We won!!!"]).shape  # doctest: +SKIP
-    (1, 2)
-    """
-
-    def __init__(
-        self,
-        model=None,
-        *,
-        labels=None,
-        shots=0,
-        demonstrations="multilabel",
-        prompt=None,
-        none_label="none",
-        label_order=None,
-        max_labels=3,
-        min_probability=0.002,
-        threshold=0.5,
-        batch_size=1,
-        truncation=None,
-        n_ctx=4096,
-        n_threads=None,
-        kv_dtype="float16",
-        lora=None,
-        memory=None,
-        verbose=0,
-        random_state=None,
-    ):
-        self.model = model
-        self.labels = labels
-        self.shots = shots
-        self.demonstrations = demonstrations
-        self.prompt = prompt
-        self.none_label = none_label
-        self.label_order = label_order
-        self.max_labels = max_labels
-        self.min_probability = min_probability
-        self.threshold = threshold
-        self.batch_size = batch_size
-        self.truncation = truncation
-        self.n_ctx = n_ctx
-        self.n_threads = n_threads
-        self.kv_dtype = kv_dtype
-        self.lora = lora
-        self.memory = memory
-        self.verbose = verbose
-        self.random_state = random_state
-
-    def transform(self, X):
-        """Follow the answers.
-
-        Parameters
-        ----------
-        X : sequence of str of length n
-            Documents.
-
-        Returns
-        -------
-        ndarray of shape (n, L), float64
-            Probability that the answer holds each label.
-
-        Raises
-        ------
-        ValueError, TypeError
-            A document is no str or does not fit the context; nothing was decoded.
-        """
-        marginals = self._run(X, self._task())
-        self.mass_ = np.array([m.mass for m in marginals])
-        return np.array([m.labels for m in marginals])
-
-    def predict_proba(self, X):
-        """Follow the answers: the same as ``transform``.
-
-        Parameters
-        ----------
-        X : sequence of str of length n
-            Documents.
-
-        Returns
-        -------
-        ndarray of shape (n, L), float64
-            Probability that the answer holds each label.
-        """
-        check_is_fitted(self)
-        marginals = self._run(X, self._task())
-        return np.array([m.labels for m in marginals])
-
-    def get_feature_names_out(self, input_features=None):
-        """Names of the output columns: the labels.
-
-        Parameters
-        ----------
-        input_features : ignored
-            Present for scikit-learn's convention.
-
-        Returns
-        -------
-        ndarray of shape (L,), object
-            Label names.
-        """
-        check_is_fitted(self)
-        return np.asarray(self.labels_, dtype=object)
-
-    def _check_parameters(self):
-        check_prompt(self.prompt)
-        check_positive_int(self.max_labels, "max_labels")
-        check_positive(self.min_probability, "min_probability", upper=1)
-
-    def _after_fit(self):
-        check_words(check_prompt(self.prompt).answer_format, self._words())
-        check_threshold(self.threshold, self.labels_)
-
-    def _task(self):
-        check_is_fitted(self)
-        shown = tuple(self._numbered_demonstrations())
-        limits = {"max_labels": min(self.max_labels, len(self.labels_)), "min_probability": self.min_probability}
-        return BeamTask(check_prompt(self.prompt), self._words(), self._order(), shown, **limits)
 
 
 def _warn_of_low_mass(label_mass):

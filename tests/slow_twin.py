@@ -6,11 +6,14 @@ import llama_cpp as C  # noqa: N812
 import numpy as np
 from scipy.special import logsumexp
 
+from skmlmc._engine import _ggml
+from skmlmc._tap import HiddenTap
+
 
 class SlowTwin:
     """A model that decodes every prompt from its first token, in one call, with an empty cache."""
 
-    def __init__(self, path, *, n_ctx=2048, kv="float32"):
+    def __init__(self, path, *, n_ctx=2048, kv="float32", block=None):
         params = C.llama_model_default_params()
         params.use_extra_bufts = b"AMX_INT8 = 1" not in C.llama_print_system_info()
         self._model = C.llama_model_load_from_file(os.fsencode(path), params)
@@ -18,10 +21,14 @@ class SlowTwin:
         self.n_vocab, self.n_embd = C.llama_vocab_n_tokens(self._vocab), C.llama_model_n_embd(self._model)
         context = C.llama_context_default_params()
         context.n_ctx = context.n_batch = n_ctx
-        context.n_ubatch, context.n_seq_max = 512, 1
+        context.n_ubatch, context.n_seq_max = 512 if block is None else n_ctx, 1
         context.n_threads = context.n_threads_batch = 2
         context.flash_attn_type, context.embeddings, context.pooling_type = 0, True, 0
         context.type_k = context.type_v = C.GGML_TYPE_F32 if kv == "float32" else C.GGML_TYPE_F16
+        self._tap = None
+        if block is not None:
+            self._tap = HiddenTap(_ggml(), C.ggml_backend_sched_eval_callback, self.n_embd, block)
+            context.cb_eval = self._tap.callback
         self._ctx = C.llama_init_from_model(self._model, context)
         self._seen = {}
 
@@ -41,6 +48,11 @@ class SlowTwin:
             row = np.ctypeslib.as_array(C.llama_get_logits_ith(self._ctx, -1), (self.n_vocab,))
             self._seen[tuple(tokens)] = row.astype(float)
         return self._seen[tuple(tokens)]
+
+    def states(self, tokens):
+        """Return the hidden state of every token after the block."""
+        self._decode(tokens)
+        return self._tap.take(len(tokens))
 
     def hidden(self, tokens):
         self._decode(tokens)

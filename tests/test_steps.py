@@ -197,6 +197,53 @@ def test_hidden_states_come_in_the_same_pass(word_model):
     twin.close()
 
 
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+def test_inner_layers(word_model, pooling, batch_size):
+    """The state after an inner block, at the token or over the document, also of documents longer than one batch."""
+    texts = [*TEXTS[:3], "a long one " * 70]
+    params = {"layer": 0.5, "pooling": pooling, "batch_size": batch_size, "kv_dtype": "float32", "max_labels": 1}
+    fitted = HiddenStateExtractor(str(word_model), labels=LABELS, demonstrations=SHOTS[:1], **params).fit()
+    got = fitted.transform(texts)
+    twin, ready = SlowTwin(word_model, block=0), prepared(fitted)
+    for text, row in zip(texts, got, strict=True):
+        prompt = [*ready.prefix, *ready.document(text), *ready.compiled.answers.slot().lead]
+        states = twin.states(prompt)
+        expected = states[-1] if pooling == "last" else states[len(ready.prefix) :].mean(axis=0)
+        np.testing.assert_allclose(row, expected, atol=1e-5)
+    twin.close()
+    assert len(prompt) - len(ready.prefix) > 512
+
+
+def test_a_number_names_the_same_layer(word_model):
+    params = {"labels": LABELS, "max_labels": 1}
+    by_part = HiddenStateExtractor(str(word_model), layer=0.5, **params).fit().transform(TEXTS)
+    for layer in (0, -2):
+        np.testing.assert_array_equal(
+            HiddenStateExtractor(str(word_model), layer=layer, **params).fit().transform(TEXTS), by_part
+        )
+    last = HiddenStateExtractor(str(word_model), **params).fit().transform(TEXTS)
+    np.testing.assert_array_equal(
+        HiddenStateExtractor(str(word_model), layer=-1, **params).fit().transform(TEXTS), last
+    )
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"layer": 1.5}, "between 0 and 1"),
+        ({"layer": "middle"}, "block's number"),
+        ({"layer": True}, "block's number"),
+        ({"pooling": "mean"}, "choose a layer before it"),
+        ({"layer": 0.5, "pooling": "max"}, "pooling"),
+        ({"layer": 7}, "has 2 blocks"),
+    ],
+)
+def test_bad_layers(word_model, params, message):
+    with pytest.raises(ValueError, match=message):
+        HiddenStateExtractor(str(word_model), labels=LABELS, **params).fit().transform(TEXTS[:1])
+
+
 def test_max_labels_bounds_the_answer(word_model):
     steps = extractor(word_model, max_labels=2).transform(TEXTS)
     assert steps.shape == (len(TEXTS), 2, len(LABELS) + 1)
