@@ -55,8 +55,9 @@ ENGINE_ATTRIBUTES = """labels_ : ndarray of shape (L,), object
 
 def documented(cls):
     """Class decorator: write the shared parameters and attributes where the docstring names them."""
-    text = cls.__doc__.replace("{engine_parameters}", ENGINE_PARAMETERS)
-    cls.__doc__ = text.replace("{engine_attributes}", ENGINE_ATTRIBUTES)
+    if cls.__doc__:  # python -OO drops it
+        text = cls.__doc__.replace("{engine_parameters}", ENGINE_PARAMETERS)
+        cls.__doc__ = text.replace("{engine_attributes}", ENGINE_ATTRIBUTES)
     return cls
 
 

@@ -275,6 +275,15 @@ def run_script(code, *args):
     return run.stdout
 
 
+def test_docstrings_are_complete(make):
+    assert "n_ctx : int" in type(make()).__doc__
+    assert "{engine" not in type(make()).__doc__
+
+
+def test_python_without_docstrings():
+    subprocess.run([sys.executable, "-OO", "-c", "import skmlmc"], cwd=ROOT, check=True, timeout=100)
+
+
 def test_reprs(make):
     estimator = make(shots=2)
     assert type(estimator).__name__ in repr(estimator)
