@@ -209,8 +209,8 @@ class Bench:
             "",
             f"{len(self.X)} test documents, a third each with none, one and several labels; {args.shots} "
             f"demonstrations, mode {args.mode!r}, batch_size {args.batch_size}; {machine['machine']}, {what['date']}. "
-            "95 % bootstrap intervals over documents. F1 of fitted rows: one threshold for all labels, chosen on the fitting "
-            "documents; elsewhere 0.5.",
+            "95 % bootstrap intervals over documents. F1 of fitted rows: one threshold for all labels, chosen on the "
+            "fitting documents; elsewhere 0.5.",
             "",
             "| method | NLL | L1 | F1 | fitted on |",
             "|---|---|---|---|---|",

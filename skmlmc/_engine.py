@@ -24,9 +24,10 @@ from ._batch import BatchArrays
 from ._prefix import PREFIX, Ask, Forest, Plan, Reading, levels
 from ._tap import HiddenTap
 
-N_SEQ = 64  # the prefix and 63 branches
-N_OUTPUTS = 128
-N_UBATCH = 512
+# llama.cpp keeps a row of logits for every sequence and scratch memory for every token of a batch. Fewer sequences for
+# large vocabularies, and 256 tokens, keep both small and cost no speed.
+LOGIT_BYTES, MIN_SEQ, MAX_SEQ = 25_000_000, 24, 64
+N_UBATCH = 256
 KV_TYPES = {"float32": C.GGML_TYPE_F32, "float16": C.GGML_TYPE_F16}
 AMX_ADVICE = (
     "This build of llama-cpp-python uses Intel AMX, whose kernels can crash the process (ggml-org/llama.cpp issue "
@@ -113,8 +114,6 @@ class Model:
         Prompts made ready for this model: tokenising every spelling of 30 labels takes a quarter of a second.
     """
 
-    sequences = N_SEQ - 1
-
     def __init__(self, path: Path):
         show_log(_echo)
         _log.clear()
@@ -138,6 +137,7 @@ class Model:
         self.n_vocab = C.llama_vocab_n_tokens(self._vocab)
         if self.n_vocab == 0 or C.llama_model_has_encoder(self._model) or not C.llama_model_has_decoder(self._model):
             raise ValueError(f"{str(path)!r} is no text generation model: expected a decoder with a vocabulary.")
+        self._n_seq = min(MAX_SEQ, max(MIN_SEQ, LOGIT_BYTES // (4 * max(1, self.n_vocab))))
         self.n_embd = C.llama_model_n_embd(self._model)
         self.n_ctx_train = C.llama_model_n_ctx_train(self._model)
         self.one_state = bool(C.llama_model_is_recurrent(self._model) or C.llama_model_is_hybrid(self._model))
@@ -170,6 +170,11 @@ class Model:
             buffer = (C.llama_token * -n)()
             n = C.llama_tokenize(self._vocab, raw, len(raw), buffer, len(buffer), False, special)
         return buffer[:n]
+
+    @property
+    def sequences(self) -> int:
+        """Sequences of the context beside the prefix's."""
+        return self._n_seq - 1
 
     @property
     def bos(self) -> list[int]:
@@ -237,9 +242,9 @@ class Model:
     def _context_params(self, settings):
         params = C.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = settings.n_ctx, N_UBATCH, N_UBATCH
-        params.n_seq_max = N_SEQ
+        params.n_seq_max = self._n_seq
         # A compute buffer for logits at every token of a batch would be half a gigabyte for large vocabularies.
-        params.n_outputs_max, params.n_outputs_max_per_seq = N_OUTPUTS, 0
+        params.n_outputs_max, params.n_outputs_max_per_seq = 2 * self._n_seq, 0
         params.n_threads = params.n_threads_batch = settings.n_threads
         # Without flash attention a prefix and its continuation give the same bits as the whole prompt.
         params.kv_unified, params.flash_attn_type = True, 0
@@ -310,7 +315,7 @@ class Model:
                 raise
 
     def _run_group(self, running, prefix_length):
-        forest = Forest(prefix_length, N_SEQ)
+        forest = Forest(prefix_length, self._n_seq)
         asks = {i: next(job) for i, job in running.items()}
         while asks:
             readings = self._answer(forest, asks)

@@ -35,12 +35,22 @@ def share(paths: Sequence[Sequence[int]]) -> list[_Node]:
     -------
     list of _Node
         Each token of the tree stands in one node. A parent of -1 is the document.
+
+    Raises
+    ------
+    ValueError
+        A path is a prefix of another one.
     """
     nodes: list[_Node] = []
 
     def split(members, depth, parent):
         groups: dict[int, list[int]] = {}
         for q in members:
+            if len(paths[q]) == depth:
+                raise ValueError(
+                    "Two questions have the same tokens, or one begins the other: labels cannot be told apart by their "
+                    "tokens in the prompt. Give one of them another wording."
+                )
             groups.setdefault(paths[q][depth], []).append(q)
         for group in groups.values():
             stop = depth + 1

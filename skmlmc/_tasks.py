@@ -13,7 +13,6 @@ from ._questions import Questionnaire
 from ._steps import Answer, answer_steps
 from .prompts import PromptTemplate, QuestionTemplate
 
-BEAM_SEQUENCES = 60
 LAST_HIDDEN = (None, "last")
 
 
@@ -109,16 +108,12 @@ class PreparedBeam(PreparedSteps):
     """The stepwise prompt of one model, ready to follow all answers."""
 
     beam: AnswerBeam = None
-
-    @property
-    def sequences(self):
-        """Sequences of a document."""
-        return BEAM_SEQUENCES
+    sequences: int = 1
 
     @cached_property
     def cells(self):
         """Cells of all answers that are followed at one time."""
-        return self.compiled.answers.longest(1) * BEAM_SEQUENCES
+        return self.compiled.answers.longest(1) * self.sequences
 
     def job(self, tokens):
         """Start a document."""
@@ -145,8 +140,8 @@ class BeamTask(StepsTask):
         """Make the prompt ready for a loaded model."""
         compiled = self.compile(model)
         limits = {"max_labels": self.max_labels, "min_probability": self.min_probability}
-        beam = AnswerBeam(compiled.answers, **limits, sequences=BEAM_SEQUENCES)
-        return PreparedBeam(compiled, self.max_labels, False, beam)
+        beam = AnswerBeam(compiled.answers, **limits, sequences=model.sequences - 1)
+        return PreparedBeam(compiled, self.max_labels, False, beam, model.sequences)
 
     def to_arrays(self, result):
         """Turn the marginals into arrays for the cache."""

@@ -350,8 +350,8 @@ class LinearProbe(FittedAligner):
         Z = np.sqrt(w)[:, None] * scaler.transform(X)
         width = self._width(X)
         if width == 0 or not Z.any():  # nothing to decompose
-            return make_pipeline(scaler)
+            return make_pipeline(scaler).set_output(transform="default")
         svd = TruncatedSVD(width, algorithm="arpack", random_state=self.random_state)
         with np.errstate(divide="ignore", invalid="ignore"):  # its share of explained variance, where there is none
             svd.fit(Z)
-        return make_pipeline(scaler, svd)
+        return make_pipeline(scaler, svd).set_output(transform="default")

@@ -352,14 +352,7 @@ def test_tags(classifier):
     assert not tags.target_tags.required
 
 
-PROBE_FOLLOWS_CONFIG = pytest.mark.xfail(
-    strict=True,
-    raises=(UserWarning, ValueError),
-    reason="LinearProbe's inner pipeline makes DataFrames when scikit-learn is told to",
-)
-
-
-@pytest.mark.parametrize("method", [*ZERO_SHOT, pytest.param("linear_probe", marks=PROBE_FOLLOWS_CONFIG)])
+@pytest.mark.parametrize("method", [*ZERO_SHOT, "linear_probe"])
 @pytest.mark.parametrize("output", ["pandas", "polars"])
 def test_arrays_whatever_scikit_learn_is_configured_to(classifier, method, output):
     params = {"method": method, "aligner": "platt", "random_state": 0}
