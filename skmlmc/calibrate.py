@@ -346,7 +346,9 @@ class LinearProbe(FittedAligner):
         return min(wanted, min(X.shape) - 1)
 
     def _fit_features(self, X, w):
-        scaler = StandardScaler().fit(X, sample_weight=w) if self.scale else FunctionTransformer().fit(X)
+        # Arrays inside, whatever scikit-learn is told to make outside.
+        scaler = (StandardScaler() if self.scale else FunctionTransformer()).set_output(transform="default")
+        scaler = scaler.fit(X, sample_weight=w) if self.scale else scaler.fit(X)
         Z = np.sqrt(w)[:, None] * scaler.transform(X)
         width = self._width(X)
         if width == 0 or not Z.any():  # nothing to decompose
