@@ -202,10 +202,11 @@ class Bench:
         result = {**what, **machine, "mode": args.mode, "batch_size": args.batch_size, "rows": self.rows}
         (out / f"methods-{args.name}.json").write_text(json.dumps(result, indent=1) + "\n")
         command = f"python -m benchmarks.methods --data {what['data']}/{Path(args.data).name} --model MODEL.gguf"
+        sizes = " ".join(str(n) for n in args.sizes)
         lines = [
             f"# {args.name} on {what['data']}",
             "",
-            f"    {command} --name {args.name}",
+            f"    {command} --name {args.name} --sizes {sizes} --breakdown-fit {args.breakdown_fit}",
             "",
             f"{len(self.X)} test documents, a third each with none, one and several labels; {args.shots} "
             f"demonstrations, mode {args.mode!r}, batch_size {args.batch_size}; {machine['machine']}, {what['date']}. "
