@@ -73,7 +73,27 @@ class LabelProbabilityMixin(ClassifierMixin):
         return tags
 
 
-class AlignerMixin(LabelProbabilityMixin, TransformerMixin):
+class LabelColumnsMixin:
+    """For outputs with a column a label."""
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the output columns: the labels.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Present for scikit-learn's convention.
+
+        Returns
+        -------
+        ndarray of shape (L,), object
+            Label names: those of the columns of `y` or of `labels`, or "label0", "label1", ...
+        """
+        check_is_fitted(self)
+        return np.asarray(self.labels_, dtype=object)
+
+
+class AlignerMixin(LabelColumnsMixin, LabelProbabilityMixin, TransformerMixin):
     """An aligner: probability arrays in, label probabilities out; both a transformer and a final estimator."""
 
     def transform(self, X):
@@ -90,19 +110,3 @@ class AlignerMixin(LabelProbabilityMixin, TransformerMixin):
             Probability of each label, each column in [0, 1] on its own.
         """
         return self.predict_proba(X)
-
-    def get_feature_names_out(self, input_features=None):
-        """Names of the output columns: the labels.
-
-        Parameters
-        ----------
-        input_features : ignored
-            Present for scikit-learn's convention.
-
-        Returns
-        -------
-        ndarray of shape (L,), object
-            Label names as seen in the columns of `y`, or "label0", "label1", ...
-        """
-        check_is_fitted(self)
-        return np.asarray(self.labels_, dtype=object)

@@ -13,6 +13,7 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from ctypes import c_float
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -260,7 +261,7 @@ class Model:
     def _block(self, layer):
         """Return the number of the block whose output is read; None for the last one, behind the final norm."""
         n = C.llama_model_n_layer(self._model)
-        block = layer if layer is None or isinstance(layer, int) else round(layer * n) - 1
+        block = layer if layer is None or isinstance(layer, Integral) else round(layer * n) - 1
         if block is not None and not -n <= block < n:
             raise ValueError(f"Got layer={layer} but {str(self.path)!r} has {n} blocks: expected -{n} to {n - 1}.")
         return None if block is None or block % n == n - 1 else block % n

@@ -7,6 +7,7 @@ from itertools import permutations
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from ._base import LabelColumnsMixin
 from ._extractor import Extractor, ThreeDimensionalMixin
 from ._prompted import documented
 from ._tasks import QuestionsTask
@@ -14,7 +15,7 @@ from .prompts import check_question, pair_demonstrations, unary_demonstrations
 
 
 @documented
-class UnaryExtractor(Extractor, auto_wrap_output_keys=("transform",)):
+class UnaryExtractor(LabelColumnsMixin, Extractor, auto_wrap_output_keys=("transform",)):
     """Unary breakdown: for each label the model's word on whether it fits.
 
     The document stands before the question, so it is decoded once and each label adds only the tokens of its own
@@ -104,22 +105,6 @@ class UnaryExtractor(Extractor, auto_wrap_output_keys=("transform",)):
             A document is no str or does not fit the context; nothing was decoded.
         """
         return np.array(self._run(X, self._task()))
-
-    def get_feature_names_out(self, input_features=None):
-        """Names of the output columns: the labels.
-
-        Parameters
-        ----------
-        input_features : ignored
-            Present for scikit-learn's convention.
-
-        Returns
-        -------
-        ndarray of shape (L,), object
-            Label names.
-        """
-        check_is_fitted(self)
-        return np.asarray(self.labels_, dtype=object)
 
     def _check_parameters(self):
         check_question(self.prompt, ("label",))

@@ -29,6 +29,7 @@ METHODS = {
     "marginal_over_generations": (MarginalOverGenerations, UnaryBreakdown),
     "linear_probe": (HiddenStateExtractor, LinearProbe),
 }
+SUPERVISED = (LinearProbe,)
 N_FOLDS = 5
 ALIGNERS = ("platt", "temperature", "beta", "isotonic", "matrix")
 
@@ -271,9 +272,6 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
 
     def __sklearn_tags__(self):
         return text_tags(super().__sklearn_tags__())
-
-
-SUPERVISED = (LinearProbe,)
 
 
 def _read(extractors, readouts, X):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import LabelProbabilityMixin
+from ._base import LabelColumnsMixin, LabelProbabilityMixin
 from ._extractor import Extractor
 from ._prompted import documented
 from ._tasks import BeamTask
@@ -14,7 +14,9 @@ from .prompts import check_prompt, check_words
 
 
 @documented
-class MarginalOverGenerations(LabelProbabilityMixin, Extractor, auto_wrap_output_keys=("transform",)):
+class MarginalOverGenerations(
+    LabelColumnsMixin, LabelProbabilityMixin, Extractor, auto_wrap_output_keys=("transform",)
+):
     """Probability that each label stands in the model's answer at all, over all answers the model may give.
 
     Follows every label sequence whose probability stays above a bound, where `MaxOverGenerations` reads the greedy
@@ -124,25 +126,7 @@ class MarginalOverGenerations(LabelProbabilityMixin, Extractor, auto_wrap_output
         ndarray of shape (n, L), float64
             Probability that the answer holds each label.
         """
-        check_is_fitted(self)
-        marginals = self._run(X, self._task())
-        return np.array([m.labels for m in marginals])
-
-    def get_feature_names_out(self, input_features=None):
-        """Names of the output columns: the labels.
-
-        Parameters
-        ----------
-        input_features : ignored
-            Present for scikit-learn's convention.
-
-        Returns
-        -------
-        ndarray of shape (L,), object
-            Label names.
-        """
-        check_is_fitted(self)
-        return np.asarray(self.labels_, dtype=object)
+        return np.array([m.labels for m in self._run(X, self._task())])
 
     def _check_parameters(self):
         check_prompt(self.prompt)

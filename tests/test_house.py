@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "_extractor": {"_prompted", "_run", "_validation"},
     "extract": {"_extractor", "_prompted", "_tasks", "_validation", "prompts"},
     "marginal": {"_base", "_extractor", "_prompted", "_tasks", "_validation", "prompts"},
-    "breakdown": {"_extractor", "_prompted", "_tasks", "_validation", "prompts"},
+    "breakdown": {"_base", "_extractor", "_prompted", "_tasks", "_validation", "prompts"},
     "contextual": {"_extractor", "_prompted", "_validation"},
     "classifier": {
         "_base",

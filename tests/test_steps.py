@@ -218,7 +218,7 @@ def test_inner_layers(word_model, pooling, batch_size):
 def test_a_number_names_the_same_layer(word_model):
     params = {"labels": LABELS, "max_labels": 1}
     by_part = HiddenStateExtractor(str(word_model), layer=0.5, **params).fit().transform(TEXTS)
-    for layer in (0, -2):
+    for layer in (0, -2, np.int64(0)):
         np.testing.assert_array_equal(
             HiddenStateExtractor(str(word_model), layer=layer, **params).fit().transform(TEXTS), by_part
         )
