@@ -143,37 +143,46 @@ class AnswerBeam:
             chosen = labels[at : at + self._width]
             grown = yield from self._write(state, chosen, tally, following, stale)
             for child in grown:
-                if child.p >= self._min or child.greedy:
-                    yield from self._enter(child, tally, stale)
+                yield from self._enter(child, tally, stale)
             stale += [(*state.trunk, k) for k in chosen]
 
     def _write(self, state, labels, tally, following, stale):
-        """Write each of `labels` in a branch of its own; returns the answers that go on."""
+        """Write each of `labels` in a branch of its own; returns the answers that go on, behind the separator."""
         trie = state.slot.trie
-        branches, known = [], {}
+        branches, ends = [], []
         for k in labels:
             node, tail = trie.deepest(k)
-            lead, ends = self._answers.slot(k).lead, np.array(trie.ends[k])
-            reads = [Read(len(tail) + len(lead) - 1, self._answers.slot(k).trie.columns[ROOT])]
-            if tail:
-                reads.insert(0, Read(len(tail) - 1, ends))
-            else:
-                row = dict(zip(trie.columns[node], state.logits[trie.branching.index(node)], strict=True))
-                known[k] = [row[t] for t in ends]
             parent = state.trunk if node == ROOT else (state.trunk, node)
-            branches.append(Branch((*state.trunk, k), [*tail, *lead], parent, tuple(reads)))
+            reads = (Read(len(tail) - 1, np.array(trie.ends[k])),) if tail else ()
+            branches.append(Branch((*state.trunk, k), tail, parent, reads))
+            row = dict(zip(trie.columns[node], state.logits[trie.branching.index(node)], strict=True))
+            ends.append(None if tail else [row[t] for t in trie.ends[k]])
         rows = yield Ask(tuple(branches), tuple(stale))
         stale.clear()
         grown = []
-        for k, row in zip(labels, rows, strict=True):
-            another, end = known[k] if k in known else row[0].logits
+        for k, row, known in zip(labels, rows, ends, strict=True):
+            another, end = row[0].logits if row else known
             goes_on = float(expit(float(another) - float(end)))
             tally.mass[0] += following[k] * (1 - goes_on)
             greedy = state.greedy and k == labels[0] and following[k] == following[:-1].max() and goes_on > 0.5
-            said = (*state.said, k)
-            slot = self._answers.slot(k)
-            grown.append(_State((*state.trunk, k), said, following[k] * goes_on, slot, [row[-1].logits], greedy))
-        return grown
+            p = following[k] * goes_on
+            if p >= self._min or greedy:
+                grown.append(_State((*state.trunk, k), (*state.said, k), p, self._answers.slot(k), [], greedy))
+        return (yield from self._separate(grown))
+
+    def _separate(self, grown):
+        """Write the separators of answers that go on, and read the slots behind them."""
+        if not grown:
+            return []
+        leads = [child.slot.lead for child in grown]
+        columns = [child.slot.trie.columns[ROOT] for child in grown]
+        rows = yield Ask(
+            tuple(
+                Branch(child.trunk, lead, None, (Read(len(lead) - 1, wanted),))
+                for child, lead, wanted in zip(grown, leads, columns, strict=True)
+            )
+        )
+        return [child._replace(logits=[row[0].logits]) for child, row in zip(grown, rows, strict=True)]
 
     def _enter(self, child, tally, stale):
         """Read the inner branches of a child's slot, where its labels share tokens, then follow it."""

@@ -10,7 +10,7 @@ import os
 import threading
 import warnings
 import weakref
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from ctypes import c_float
 from numbers import Integral
@@ -22,12 +22,12 @@ import numpy as np
 from llama_cpp._ctypes_extensions import load_shared_library
 
 from ._batch import BatchArrays
+from ._capacity import available_memory
 from ._prefix import PREFIX, Ask, Forest, Plan, Reading, levels
 from ._tap import HiddenTap
+from ._vocabulary import Vocabulary
 
-# llama.cpp keeps a row of logits for every sequence and scratch memory for every token of a batch. Fewer sequences for
-# large vocabularies, and 256 tokens, keep both small and cost no speed.
-LOGIT_BYTES, MIN_SEQ, MAX_SEQ = 25_000_000, 24, 64
+# llama.cpp keeps scratch memory for every token of a batch; more than 256 bring no speed.
 N_UBATCH = 256
 KV_TYPES = {"float32": C.GGML_TYPE_F32, "float16": C.GGML_TYPE_F16}
 AMX_ADVICE = (
@@ -97,8 +97,44 @@ def _free(model, contexts, pid):
         C.llama_model_free(model)
 
 
-class Model:
-    """A loaded model with one unified KV cache.
+def _load(path, *, vocabulary_only):
+    show_log(_echo)
+    _log.clear()
+    C.llama_backend_init()
+    params = C.llama_model_default_params()
+    params.vocab_only = vocabulary_only
+    if uses_amx() and not vocabulary_only:
+        params.use_extra_bufts = False
+        _warn_of_amx()
+    model = C.llama_model_load_from_file(os.fsencode(path), params)
+    if not model:
+        raise ValueError(
+            f"llama.cpp could not load {str(path)!r}: {_last_error()} Expected a complete GGUF file of a model "
+            "that this version of llama-cpp-python knows: download it again, or upgrade llama-cpp-python."
+        )
+    return model
+
+
+def load_vocabulary(path: Path) -> Vocabulary:
+    """Load a model's vocabulary and metadata without its weights.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A GGUF file.
+
+    Returns
+    -------
+    Vocabulary
+        Enough to tokenise prompts and documents.
+    """
+    vocabulary = Vocabulary(C, _load(path, vocabulary_only=True))
+    weakref.finalize(vocabulary, _free, vocabulary._model, [], os.getpid()).atexit = False
+    return vocabulary
+
+
+class Model(Vocabulary):
+    """A loaded model with one unified KV cache; attributes of `Vocabulary` too.
 
     Parameters
     ----------
@@ -111,94 +147,22 @@ class Model:
         Tokens handed to llama.cpp so far.
     calls : int
         Decode calls so far.
-    prompts : Recent
-        Prompts made ready for this model: tokenising every spelling of 30 labels takes a quarter of a second.
     """
 
     def __init__(self, path: Path):
-        show_log(_echo)
-        _log.clear()
-        C.llama_backend_init()
-        params = C.llama_model_default_params()
-        if uses_amx():
-            params.use_extra_bufts = False
-            _warn_of_amx()
+        super().__init__(C, _load(path, vocabulary_only=False))
         self.path, self.lock = path, threading.RLock()
-        self._model = C.llama_model_load_from_file(os.fsencode(path), params)
-        if not self._model:
-            raise ValueError(
-                f"llama.cpp could not load {str(path)!r}: {_last_error()} Expected a complete GGUF file of a model "
-                "that this version of llama-cpp-python knows: download it again, or upgrade llama-cpp-python."
-            )
         self._contexts: list = []
         self._adapters: dict[Path, Any] = {}  # freed with the model
         self._finalizer = weakref.finalize(self, _free, self._model, self._contexts, os.getpid())
         self._finalizer.atexit = False
-        self._vocab = C.llama_model_get_vocab(self._model)
-        self.n_vocab = C.llama_vocab_n_tokens(self._vocab)
         if self.n_vocab == 0 or C.llama_model_has_encoder(self._model) or not C.llama_model_has_decoder(self._model):
             raise ValueError(f"{str(path)!r} is no text generation model: expected a decoder with a vocabulary.")
-        self._n_seq = min(MAX_SEQ, max(MIN_SEQ, LOGIT_BYTES // (4 * max(1, self.n_vocab))))
         self.n_embd = C.llama_model_n_embd(self._model)
-        self.n_ctx_train = C.llama_model_n_ctx_train(self._model)
         self.one_state = bool(C.llama_model_is_recurrent(self._model) or C.llama_model_is_hybrid(self._model))
         self.decoded = self.calls = 0
-        self.prompts = Recent(8)
         self._settings: Settings | None = None
         self._prefix: tuple[int, ...] | None = None
-
-    # ---------------------------------------------------------------- text
-
-    def tokenize(self, text: str, special: bool = False) -> list[int]:
-        """Tokens of a text, without begin or end tokens.
-
-        Parameters
-        ----------
-        text : str
-            Lone surrogates become "?".
-        special : bool
-            Whether text such as ``<|im_end|>`` becomes the control token of that name: only for templates.
-
-        Returns
-        -------
-        list of int
-            Token ids.
-        """
-        raw = text.encode("utf-8", "replace")
-        buffer = (C.llama_token * (len(raw) + 16))()
-        n = C.llama_tokenize(self._vocab, raw, len(raw), buffer, len(buffer), False, special)
-        if n < 0:
-            buffer = (C.llama_token * -n)()
-            n = C.llama_tokenize(self._vocab, raw, len(raw), buffer, len(buffer), False, special)
-        return buffer[:n]
-
-    @property
-    def sequences(self) -> int:
-        """Sequences of the context beside the prefix's."""
-        return self._n_seq - 1
-
-    @property
-    def bos(self) -> list[int]:
-        """Tokens that begin every prompt of this model: its begin token, or nothing."""
-        return [C.llama_vocab_bos(self._vocab)] if C.llama_vocab_get_add_bos(self._vocab) else []
-
-    @property
-    def chat_template(self) -> str | None:
-        """The model's own chat template (Jinja), or None."""
-        raw = C.llama_model_chat_template(self._model, None)
-        return raw.decode("utf-8", "replace") if raw else None
-
-    def token_text(self, token: int) -> str:
-        """Text of a token, control tokens included; "" where there is none (-1)."""
-        return C.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace") if token >= 0 else ""
-
-    @property
-    def special_texts(self) -> dict[str, str]:
-        """Texts of the begin and end tokens, which chat templates refer to."""
-        return {
-            "bos_token": self.token_text(C.llama_vocab_bos(self._vocab)),
-            "eos_token": self.token_text(C.llama_vocab_eos(self._vocab)),
-        }
 
     # ------------------------------------------------------------- context
 
@@ -212,12 +176,10 @@ class Model:
         self._settings = self._prefix = None
         while self._contexts:
             C.llama_free(self._contexts.pop())
-        ctx = C.llama_init_from_model(self._model, self._context_params(settings))
+        fits = self._cells_that_fit(settings)
+        ctx = None if fits < settings.n_ctx else C.llama_init_from_model(self._model, self._context_params(settings))
         if not ctx:
-            raise MemoryError(
-                f"llama.cpp could not make a context of n_ctx={settings.n_ctx} tokens for {str(self.path)!r}: "
-                f"{_last_error()} Choose a smaller n_ctx."
-            )
+            raise MemoryError(_no_context(self.path, settings, fits))
         self._contexts.append(ctx)
         self._ctx, self._memory = ctx, C.llama_get_memory(ctx)
         self._buffers = BatchArrays(C.llama_batch(), N_UBATCH)
@@ -240,12 +202,18 @@ class Model:
         if C.llama_set_adapters_lora(self._ctx, handles, len(lora), scales):
             raise ValueError(f"llama.cpp could not apply the adapters {[str(path) for path, _ in lora]}.")
 
+    def _cells_that_fit(self, settings):
+        """Cells for which there is memory: llama.cpp fills what it allocates, and the system may kill for that."""
+        free = available_memory()
+        a_cell = self.cell_bytes(4 if settings.kv_dtype == "float32" else 2)
+        return settings.n_ctx if free is None or a_cell == 0 else int(free / a_cell)
+
     def _context_params(self, settings):
         params = C.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = settings.n_ctx, N_UBATCH, N_UBATCH
-        params.n_seq_max = self._n_seq
+        params.n_seq_max = self.n_seq
         # A compute buffer for logits at every token of a batch would be half a gigabyte for large vocabularies.
-        params.n_outputs_max, params.n_outputs_max_per_seq = 2 * self._n_seq, 0
+        params.n_outputs_max, params.n_outputs_max_per_seq = 2 * self.n_seq, 0
         params.n_threads = params.n_threads_batch = settings.n_threads
         # Without flash attention a prefix and its continuation give the same bits as the whole prompt.
         params.kv_unified, params.flash_attn_type = True, 0
@@ -316,7 +284,7 @@ class Model:
                 raise
 
     def _run_group(self, running, prefix_length):
-        forest = Forest(prefix_length, self._n_seq)
+        forest = Forest(prefix_length, self.n_seq)
         asks = {i: next(job) for i, job in running.items()}
         while asks:
             readings = self._answer(forest, asks)
@@ -387,23 +355,6 @@ class Model:
         return Reading(row[read.columns], total, hidden)
 
 
-class Recent:
-    """The values asked for last, by key; safe between threads."""
-
-    def __init__(self, size: int):
-        self._size, self._values, self._lock = size, OrderedDict(), threading.Lock()
-
-    def get(self, key, make: Callable[[], Any]):
-        """Return the value of `key`, made once."""
-        with self._lock:
-            if key not in self._values:
-                self._values[key] = make()
-            self._values.move_to_end(key)
-            while len(self._values) > self._size:
-                self._values.popitem(last=False)
-            return self._values[key]
-
-
 def _ggml():
     """Return ggml's base library, which llama.cpp has loaded."""
     return load_shared_library("ggml-base", Path(C.__file__).parent / "lib")
@@ -412,6 +363,18 @@ def _ggml():
 def _last_error():
     lines = [line.strip() for line in _log if "error" in line.lower() or "failed" in line.lower()]
     return (lines[0] + ".") if lines else "it gave no reason."
+
+
+def _no_context(path, settings, fits):
+    """Message for a context that cannot be made."""
+    tried = f"a context of n_ctx={settings.n_ctx} tokens for {str(path)!r}"
+    if fits < settings.n_ctx:
+        # A tenth is left for what one document needs beside the cache.
+        return (
+            f"There is not enough memory for {tried}: about n_ctx={max(256, int(fits * 0.9) // 256 * 256)} would fit "
+            "now. Choose a smaller n_ctx or fewer processes (n_jobs), or free memory."
+        )
+    return f"llama.cpp could not make {tried}: {_last_error()} Choose a smaller n_ctx."
 
 
 def _decode_error(code, settings):

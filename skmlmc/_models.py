@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ._engine import Model
+    from ._vocabulary import Vocabulary
 
 ENVIRONMENT_VARIABLE = "SKMLMC_MODEL"
 MAX_MODELS = 2
@@ -170,13 +171,14 @@ def _fingerprint(path, size, _time):
 
 
 _models: OrderedDict[tuple, Model] = OrderedDict()
+_vocabularies: OrderedDict[tuple, Vocabulary] = OrderedDict()
 _lock = threading.Lock()
 
 
 def _after_fork():
     # The parent's threads do not exist in a forked child, so neither its models nor its locks are usable there.
-    global _models, _lock
-    _models, _lock = OrderedDict(), threading.Lock()
+    global _models, _vocabularies, _lock
+    _models, _vocabularies, _lock = OrderedDict(), OrderedDict(), threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -198,21 +200,44 @@ def load_model(path: Path) -> Model:
     """
     from ._engine import Model
 
+    return _kept(_models, path, Model)
+
+
+def load_vocabulary(path: Path) -> Vocabulary:
+    """Return a model's vocabulary and metadata, without loading its weights where they are not loaded yet.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A GGUF file.
+
+    Returns
+    -------
+    skmlmc._vocabulary.Vocabulary
+        Enough to tokenise; for a process that leaves decoding to others.
+    """
+    from . import _engine
+
+    loaded = _models.get(file_state(path))
+    return _kept(_vocabularies, path, _engine.load_vocabulary) if loaded is None else loaded
+
+
+def _kept(kept, path, load):
     key = file_state(path)
     with _lock:
-        if key not in _models:
-            while len(_models) >= MAX_MODELS:
-                _models.popitem(last=False)
-            _models[key] = Model(path)
-        _models.move_to_end(key)
-        return _models[key]
+        if key not in kept:
+            while len(kept) >= MAX_MODELS:
+                kept.popitem(last=False)
+            kept[key] = load(path)
+        kept.move_to_end(key)
+        return kept[key]
 
 
 def clear_models() -> None:
     """Forget all loaded models of this process and free their memory.
 
     Estimators stay usable: the next call loads what it needs again. A model in use by another thread is freed when
-    that call ends.
+    that call ends. Worker processes of ``n_jobs`` keep theirs until they end: joblib stops idle ones after minutes.
 
     Examples
     --------
@@ -221,3 +246,4 @@ def clear_models() -> None:
     """
     with _lock:
         _models.clear()
+        _vocabularies.clear()

@@ -33,7 +33,12 @@ ENGINE_PARAMETERS = """model : str, path-like or None, default=None
     n_ctx : int, default=4096
         Tokens of the context: prompt, document and answer. At most what the model was trained for is used.
     n_threads : int or None, default=None
-        Threads; None: ``OMP_NUM_THREADS``, else the physical cores.
+        Threads of a process; None: ``OMP_NUM_THREADS``, else the physical cores, divided among the processes of
+        `n_jobs`.
+    n_jobs : int or None, default=None
+        Processes that answer documents, started by joblib; each loads the model, whose file they share in memory. None:
+        1, or what ``joblib.parallel_config`` says, which may also name a cluster (dask, ray). No bit of a result
+        depends on it when ``batch_size=1``.
     kv_dtype : {"float16", "float32"}, default="float16"
         Type of the attention cache.
     lora : str, path-like, list of them or of (path, scale), or None, default=None

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
+from numbers import Integral
 from typing import Any, Protocol
 
-import joblib
 from tqdm.auto import tqdm
 
 from ._cache import open_cache, result_key
-from ._models import load_model, model_fingerprint, resolve_lora, resolve_model
+from ._models import load_model, load_vocabulary, model_fingerprint, resolve_lora, resolve_model
 from ._prefix import pack
 from ._validation import check_choice, check_positive_int
+from ._workers import count_jobs, count_threads, share_of_threads, spread
 
 FLUSH_DOCUMENTS, FLUSH_SECONDS = 32, 2.0
-RESULT_VERSION = 1
+PIECES = 8  # of work for each process, so that all end at about the same time
+RESULT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Options:
     truncation: str | None = None
     n_ctx: int = 4096
     n_threads: int | None = None
+    n_jobs: int | None = None
     kv_dtype: str = "float16"
     lora: Any = None
     memory: Any = None
@@ -82,48 +84,15 @@ def check_options(options: Options) -> Options:
     check_positive_int(options.n_ctx, "n_ctx")
     if options.n_threads is not None:
         check_positive_int(options.n_threads, "n_threads")
+    if options.n_jobs is not None and (not isinstance(options.n_jobs, Integral) or options.n_jobs == 0):
+        raise ValueError(
+            f"Got n_jobs={options.n_jobs!r} but expected a number of processes, -1 for all processors, or None."
+        )
     check_choice(options.truncation, "truncation", (None, "end", "start"))
     check_choice(options.kv_dtype, "kv_dtype", ("float16", "float32"))
     resolve_model(options.model)
     resolve_lora(options.lora)
     return options
-
-
-def count_threads(n_threads: int | None) -> int:
-    """Threads to use: as asked, else ``OMP_NUM_THREADS`` (which joblib sets for its workers), else physical cores.
-
-    One in a process whose parent ran a model with more before it forked: there GNU's OpenMP would wait for ever. The
-    number changes no bit of a result.
-    """
-    global _threads_used, _fork_warned
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    if n_threads is None:
-        n_threads = int(told) if told.isdigit() and int(told) > 0 else joblib.cpu_count(only_physical_cores=True)
-    if n_threads > 1 and _one_thread:
-        if not _fork_warned:
-            _fork_warned = True
-            warnings.warn(
-                "This process was forked from one that had run a model with several threads, which llama.cpp's OpenMP "
-                "does not survive, so it uses one thread. For more start workers with joblib's default backend, or "
-                'with multiprocessing.get_context("spawn").',
-                RuntimeWarning,
-                stacklevel=2,
-            )
-        return 1
-    _threads_used = _threads_used or n_threads > 1
-    return n_threads
-
-
-_threads_used = _one_thread = _fork_warned = False
-
-
-def _after_fork():
-    global _one_thread
-    _one_thread = _threads_used
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def run(task: Task, texts: Sequence[str], options: Options) -> list:
@@ -196,33 +165,105 @@ def _saving(pairs: Generator, task, keys, cache):
 
 
 def _decode(task, todo, texts, path, options):
-    """Yield each text of `todo` with its result."""
+    """Yield each text of `todo` with its result, as they come."""
     if not todo:
         return
-    from ._engine import Hidden, Settings, show_log
+    from ._engine import show_log
 
     show_log(int(options.verbose) > 1)
-    model = load_model(path)
+    jobs = min(count_jobs(options.n_jobs), len(todo))
+    model = load_model(path) if jobs == 1 else load_vocabulary(path)
     n_ctx = min(options.n_ctx, model.n_ctx_train)
     prepared = model.prompts.get(task, lambda: task.prepare(model))
     documents = _fit_documents(prepared, todo, texts, n_ctx, options.truncation)
-    free = n_ctx - len(prepared.prefix)
-    needs = [len(tokens) + prepared.cells for tokens in documents]
     groups = pack(
-        needs,
+        [len(tokens) + prepared.cells for tokens in documents],
         batch_size=options.batch_size,
-        cells=free,
+        cells=n_ctx - len(prepared.prefix),
         per_document=prepared.sequences,
         sequences=model.sequences,
     )
-    hidden = None if task.hidden is None else Hidden(*task.hidden)
-    settings = Settings(n_ctx, options.kv_dtype, hidden, resolve_lora(options.lora), count_threads(options.n_threads))
+    if jobs == 1:
+        answers = answer(task, documents, groups, options)
+    else:
+        answers = _answer_elsewhere(task, documents, groups, options, jobs)
     with (
-        closing(model.run(prepared.prefix, lambda i: prepared.job(documents[i]), groups, settings)) as done,
+        closing(answers) as done,
         tqdm(done, total=len(todo), disable=not options.verbose, unit="doc", desc=type(task).__name__) as shown,
     ):
         for i, result in shown:
             yield todo[i], result
+
+
+def answer(
+    task: Task,
+    documents: Mapping[int, list[int]] | Sequence[list[int]],
+    groups: Sequence[Sequence[int]],
+    options: Options,
+) -> Generator:
+    """Answer tokenised documents in this process.
+
+    Parameters
+    ----------
+    task : Task
+        What to ask.
+    documents : mapping of int to list of int, or sequence
+        Tokens of each document by its number, short enough for the context.
+    groups : sequence of sequence of int
+        Documents that are decoded together.
+    options : Options
+        How to run.
+
+    Yields
+    ------
+    (int, object)
+        Document and result.
+    """
+    from ._engine import Hidden, Settings
+
+    model = load_model(resolve_model(options.model))
+    prepared = model.prompts.get(task, lambda: task.prepare(model))
+    hidden = None if task.hidden is None else Hidden(*task.hidden)
+    n_ctx, threads = min(options.n_ctx, model.n_ctx_train), count_threads(options.n_threads)
+    settings = Settings(n_ctx, options.kv_dtype, hidden, resolve_lora(options.lora), threads)
+    with closing(model.run(prepared.prefix, lambda i: prepared.job(documents[i]), groups, settings)) as done:
+        yield from done
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """What a process of its own does with a piece of the work: some groups of documents."""
+
+    task: Task
+    options: Options
+    fingerprint: bytes
+
+    def __call__(self, piece):
+        """Answer ``(documents by number, groups of numbers)``; returns pairs of number and result."""
+        documents, groups = piece
+        path = resolve_model(self.options.model)
+        if model_fingerprint(path) != self.fingerprint:
+            raise ValueError(
+                f"The model file {str(path)!r} of a worker differs from the one of the process that started it: "
+                "expected the same file on every machine."
+            )
+        return list(answer(self.task, documents, groups, self.options))
+
+
+def _answer_elsewhere(task, documents, groups, options, jobs):
+    """Answer documents in `jobs` other processes, which write no cache; yields as `answer` does.
+
+    A group's results depend on the group alone, so it does not matter who answers which.
+    """
+    threads = share_of_threads(options.n_threads, jobs)
+    theirs = replace(options, memory=None, verbose=0, n_jobs=1, n_threads=threads)
+    worker = _Worker(task, theirs, model_fingerprint(resolve_model(options.model)))
+    size = min(FLUSH_DOCUMENTS // options.batch_size, len(groups) // (PIECES * jobs)) or 1
+    parts = [groups[at : at + size] for at in range(0, len(groups), size)]
+    pieces = [({i: documents[i] for group in part for i in group}, part) for part in parts]
+    with closing(spread(worker, pieces, jobs)) as done:
+        for pairs in done:
+            yield from pairs
 
 
 def _fit_documents(prepared: Prepared, todo, texts, n_ctx, truncation):

@@ -52,8 +52,8 @@ def answer_steps(
     Yields
     ------
     Ask
-        The document with the first slot's inner branches; then a label together with the separator, of which the
-        second is speculative; then, where labels share tokens, the inner branches of the next slot.
+        The document with the first slot's inner branches; then the label; then, where the model goes on, the separator
+        with the inner branches of the next slot.
 
     Returns
     -------
@@ -88,27 +88,27 @@ def _best(row, said):
 
 
 def _write(answers, slot, trunk, said, logits):
-    """Write the label chosen last; returns where the next slot begins and its logits, or None at the answer's end."""
+    """Write the label chosen last; returns where the next slot begins and its logits, or None at the answer's end.
+
+    The separator waits for the model's choice. Guessing it together with the label saves a call where the answer goes
+    on, but costs its tokens and a second row of logits where it ends: slower on small models unless nearly all go on.
+    """
     step, label = len(said), said[-1]
     node, tail = slot.trie.deepest(label)
     at = trunk if node == ROOT else (step - 1, node)
-    lead, trie = answers.slot(label).lead, answers.slot(label).trie
     inner = [(step - 1, n) for n in slot.trie.branching[1:]]
     drop = tuple(name for name in [trunk, *inner] if name != at)
-    ends = np.array(slot.trie.ends[label])
+    ends = slot.trie.ends[label]
     if tail:
-        reads = (Read(len(tail) - 1, ends), Read(len(tail) + len(lead) - 1, trie.columns[ROOT]))
-        ((choice, root),) = yield Ask((Branch(at, [*tail, *lead], None, reads),), drop)
-        if choice.logits[0] <= choice.logits[1]:
-            return None
+        ((choice,),) = yield Ask((Branch(at, tail, None, (Read(len(tail) - 1, np.array(ends)),)),), drop)
+        (another, end), drop = choice.logits, ()
     else:
-        # The label ends at a node that was read already, so nothing need be guessed.
+        # The label ends at a node that was read already.
         known = dict(zip(slot.trie.columns[node], logits[slot.trie.branching.index(node)], strict=True))
-        if known[ends[0]] <= known[ends[1]]:
-            return None
-        ((root,),) = yield Ask((Branch(at, lead, None, (Read(len(lead) - 1, trie.columns[ROOT]),)),), drop)
-    rows = []
-    branches = trie.inner_branches(at, step)
-    if branches:
-        rows = yield Ask(branches)
-    return at, [root.logits, *(row[0].logits for row in rows)]
+        another, end = known[ends[0]], known[ends[1]]
+    if another <= end:
+        return None
+    lead, trie = answers.slot(label).lead, answers.slot(label).trie
+    root = Branch(at, lead, None, (Read(len(lead) - 1, trie.columns[ROOT]),))
+    rows = yield Ask((root, *trie.inner_branches(at, step)), drop)
+    return at, [row[0].logits for row in rows]

@@ -124,6 +124,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         truncation=None,
         n_ctx=4096,
         n_threads=None,
+        n_jobs=None,
         kv_dtype="float16",
         lora=None,
         memory=None,
@@ -150,6 +151,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         self.truncation = truncation
         self.n_ctx = n_ctx
         self.n_threads = n_threads
+        self.n_jobs = n_jobs
         self.kv_dtype = kv_dtype
         self.lora = lora
         self.memory = memory

@@ -146,5 +146,5 @@ def _without_cache(fitted):
     for extractor in copied.extractors_:
         for part in (extractor, getattr(extractor, "extractor_", None)):
             if hasattr(part, "memory"):
-                part.memory = None
+                part.memory, part.n_jobs = None, 1
     return copied

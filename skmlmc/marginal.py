@@ -65,6 +65,7 @@ class MarginalOverGenerations(
         truncation=None,
         n_ctx=4096,
         n_threads=None,
+        n_jobs=None,
         kv_dtype="float16",
         lora=None,
         memory=None,
@@ -85,6 +86,7 @@ class MarginalOverGenerations(
         self.truncation = truncation
         self.n_ctx = n_ctx
         self.n_threads = n_threads
+        self.n_jobs = n_jobs
         self.kv_dtype = kv_dtype
         self.lora = lora
         self.memory = memory

@@ -16,7 +16,7 @@ import pytest
 from tiny_gguf import CONTROL_TOKENS, byte_letters, write_tiny_gguf
 
 import skmlmc._engine as engine
-from skmlmc import StepwiseExtractor, _run, clear_models
+from skmlmc import StepwiseExtractor, _run, _workers, clear_models
 from skmlmc import _models as models
 from skmlmc._engine import C
 from skmlmc._models import load_model
@@ -308,8 +308,8 @@ def test_a_forked_child_loads_its_own(tiny_model, parent, child):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 def test_a_forked_child_says_that_it_uses_one_thread(tiny_model, monkeypatch):
-    monkeypatch.setattr(_run, "_one_thread", True)
-    monkeypatch.setattr(_run, "_fork_warned", False)
+    monkeypatch.setattr(_workers, "_one_thread", True)
+    monkeypatch.setattr(_workers, "_fork_warned", False)
     with pytest.warns(RuntimeWarning, match="forked.*one thread.*spawn"):
         extractor(tiny_model, n_threads=2).transform(TEXTS[:1])
     assert load_model(Path(tiny_model))._settings.n_threads == 1

@@ -1,0 +1,156 @@
+"""A model's words and metadata: tokenise, chat template, sizes. Needs no weights."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from ctypes import create_string_buffer
+from typing import Any
+
+# llama.cpp keeps a row of logits for every sequence. Fewer sequences for large vocabularies keep that small and cost
+# no speed.
+LOGIT_BYTES, MIN_SEQ, MAX_SEQ = 25_000_000, 24, 64
+
+
+class Vocabulary:
+    """What a model file says about text.
+
+    Parameters
+    ----------
+    library : module
+        llama.cpp's functions.
+    model : ctypes pointer
+        A loaded model, with or without its weights.
+
+    Attributes
+    ----------
+    n_vocab : int
+        Tokens of the vocabulary.
+    n_seq : int
+        Sequences of a context of this model.
+    prompts : Recent
+        Prompts made ready for this model: tokenising every spelling of 30 labels takes a quarter of a second.
+    """
+
+    def __init__(self, library, model):
+        self._library, self._model = library, model
+        self._vocab = library.llama_model_get_vocab(model)
+        self.n_vocab = library.llama_vocab_n_tokens(self._vocab)
+        self.n_seq = min(MAX_SEQ, max(MIN_SEQ, LOGIT_BYTES // (4 * max(1, self.n_vocab))))
+        self.prompts = Recent(8)
+
+    def tokenize(self, text: str, special: bool = False) -> list[int]:
+        """Tokens of a text, without begin or end tokens.
+
+        Parameters
+        ----------
+        text : str
+            Lone surrogates become "?".
+        special : bool
+            Whether text such as ``<|im_end|>`` becomes the control token of that name: only for templates.
+
+        Returns
+        -------
+        list of int
+            Token ids.
+        """
+        call = self._library.llama_tokenize
+        raw = text.encode("utf-8", "replace")
+        buffer = (self._library.llama_token * (len(raw) + 16))()
+        n = call(self._vocab, raw, len(raw), buffer, len(buffer), False, special)
+        if n < 0:
+            buffer = (self._library.llama_token * -n)()
+            n = call(self._vocab, raw, len(raw), buffer, len(buffer), False, special)
+        return buffer[:n]
+
+    def metadata(self, key: str) -> str | None:
+        """Value of the file's metadata, as text; ``{arch}`` in the key is the architecture's name."""
+        if "{arch}" in key:
+            key = key.replace("{arch}", self.metadata("general.architecture") or "")
+        buffer = create_string_buffer(1 << 12)
+        n = self._library.llama_model_meta_val_str(self._model, key.encode(), buffer, len(buffer))
+        return None if n < 0 else buffer.value.decode("utf-8", "replace")
+
+    @property
+    def n_ctx_train(self) -> int:
+        """Tokens of context that the model was trained for."""
+        return self._library.llama_model_n_ctx_train(self._model) or int(self.metadata("{arch}.context_length") or 0)
+
+    @property
+    def sequences(self) -> int:
+        """Sequences of the context beside the prefix's."""
+        return self.n_seq - 1
+
+    @property
+    def bos(self) -> list[int]:
+        """Tokens that begin every prompt of this model: its begin token, or nothing."""
+        begins = self._library.llama_vocab_get_add_bos(self._vocab)
+        return [self._library.llama_vocab_bos(self._vocab)] if begins else []
+
+    @property
+    def chat_template(self) -> str | None:
+        """The model's own chat template (Jinja), or None."""
+        raw = self._library.llama_model_chat_template(self._model, None)
+        return raw.decode("utf-8", "replace") if raw else None
+
+    def token_text(self, token: int) -> str:
+        """Text of a token, control tokens included; "" where there is none (-1)."""
+        if token < 0:
+            return ""
+        return self._library.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace")
+
+    @property
+    def special_texts(self) -> dict[str, str]:
+        """Texts of the begin and end tokens, which chat templates refer to."""
+        return {
+            "bos_token": self.token_text(self._library.llama_vocab_bos(self._vocab)),
+            "eos_token": self.token_text(self._library.llama_vocab_eos(self._vocab)),
+        }
+
+    def cell_bytes(self, value_bytes: int) -> int:
+        """Bytes of attention cache that one token takes, all layers together; 0 where the file does not say.
+
+        Parameters
+        ----------
+        value_bytes : int
+            Bytes of one number of the cache.
+
+        Returns
+        -------
+        int
+            Layers times key and value heads times their lengths; recurrent layers count as if they had them.
+        """
+        layers, heads, width = (
+            self._numbers(f"{{arch}}.{k}") for k in ("block_count", "attention.head_count", "embedding_length")
+        )
+        if not (layers and heads and heads[0] and width):
+            return 0
+        kv_heads = self._numbers("{arch}.attention.head_count_kv") or heads
+        own = width[0] // heads[0]
+        lengths = [(self._numbers(f"{{arch}}.attention.{k}_length") or [own])[0] for k in ("key", "value")]
+        total = sum(kv_heads) if len(kv_heads) > 1 else layers[0] * kv_heads[0]
+        return total * sum(lengths) * value_bytes
+
+    def _numbers(self, key):
+        """Whole numbers of a metadata value: one, or a list with one for each layer; empty where it is missing."""
+        text = (self.metadata(key) or "").strip("[] ")
+        parts = [part.strip() for part in text.split(",")]
+        return [int(part) for part in parts] if all(part.isdigit() for part in parts) else []
+
+
+class Recent:
+    """The values asked for last, by key; safe between threads."""
+
+    def __init__(self, size: int):
+        self._size, self._values, self._lock = size, OrderedDict(), threading.Lock()
+
+    def get(self, key, make: Callable[[], Any]):
+        """Return the value of `key`, made once."""
+        with self._lock:
+            if key not in self._values:
+                self._values[key] = make()
+            self._values.move_to_end(key)
+            while len(self._values) > self._size:
+                self._values.popitem(last=False)
+            return self._values[key]

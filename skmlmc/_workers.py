@@ -1,0 +1,149 @@
+"""How many threads and processes to use, and work spread over joblib's processes, here or on a cluster."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from typing import Any
+
+import joblib
+from joblib.parallel import get_active_backend
+
+# Where a backend gives results back only all together, this many pieces a process are handed out at one time.
+ROUND = 4
+
+
+def count_threads(n_threads: int | None) -> int:
+    """Threads to use: as asked, else ``OMP_NUM_THREADS`` (which joblib sets for its workers), else physical cores.
+
+    At most the processors that this process may use: more would only wait for each other. One in a process whose
+    parent ran a model with more before it forked: there GNU's OpenMP would wait for ever. The number changes no bit of
+    a result.
+    """
+    global _threads_used
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    most = joblib.cpu_count()
+    if n_threads is None:
+        n_threads = int(told) if told.isdigit() and int(told) > 0 else joblib.cpu_count(only_physical_cores=True)
+    elif n_threads > most:
+        warnings.warn(
+            f"Got n_threads={n_threads} but this process may use {most} processors, so it uses {most} threads.",
+            UserWarning,
+            stacklevel=2,
+        )
+    n_threads = min(n_threads, most)
+    if n_threads > 1 and _one_thread:
+        _warn_of_fork()
+        return 1
+    _threads_used = _threads_used or n_threads > 1
+    return n_threads
+
+
+def _warn_of_fork():
+    global _fork_warned
+    if not _fork_warned:
+        _fork_warned = True
+        warnings.warn(
+            "This process was forked from one that had run a model with several threads, which llama.cpp's OpenMP "
+            "does not survive, so it uses one thread. For more start workers with joblib's default backend, or "
+            'with multiprocessing.get_context("spawn").',
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+_threads_used = _one_thread = _fork_warned = False
+
+
+def _after_fork():
+    global _one_thread
+    _one_thread = _threads_used
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def count_jobs(n_jobs: int | None) -> int:
+    """Count the processes that joblib would use now: `n_jobs`, or those of ``joblib.parallel_config``.
+
+    One where joblib's backend runs threads, as it does inside a worker of its own: one model answers one caller at a
+    time, so more would only wait.
+    """
+    backend, _ = get_active_backend()
+    return 1 if getattr(backend, "supports_sharedmem", False) else joblib.effective_n_jobs(n_jobs)
+
+
+def share_of_threads(n_threads: int | None, n_jobs: int) -> int | None:
+    """Count the threads of each of `n_jobs` processes.
+
+    As asked, else a share of this machine; None for a cluster's workers, who are told by ``OMP_NUM_THREADS``.
+    """
+    backend, _ = get_active_backend()
+    local = getattr(backend, "supports_inner_max_num_threads", False)
+    return max(1, count_threads(None) // n_jobs) if n_threads is None and local else n_threads
+
+
+def spread(call: Callable[[Any], Any], pieces: Sequence[Any], n_jobs: int) -> Iterator[Any]:
+    """Call a function on each piece in joblib's processes.
+
+    Parameters
+    ----------
+    call : callable
+        Can be pickled, and so can its results.
+    pieces : sequence
+        Arguments, one a call.
+    n_jobs : int
+        Processes.
+
+    Yields
+    ------
+    object
+        What the calls return, as soon as they do. Pieces of a worker that died are handed out again.
+
+    Raises
+    ------
+    RuntimeError
+        Workers died again before any piece was done.
+    """
+    todo = dict(enumerate(pieces))
+    while todo:
+        before = len(todo)
+        try:
+            for k, result in _once(call, todo, n_jobs):
+                del todo[k]
+                yield result
+        except BrokenProcessPool as error:
+            if len(todo) == before:
+                raise RuntimeError(
+                    f"A worker process died and none of {len(todo)} pieces of work was done since. Most often memory "
+                    f"ran out: choose fewer processes than n_jobs={n_jobs}, a smaller n_ctx or a smaller model. What "
+                    "was done before is in the cache where memory= is set."
+                ) from error
+            warnings.warn(
+                f"A worker process died; its documents are answered again ({len(todo)} of {len(pieces)} pieces of work "
+                "are left).",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
+def _once(call, todo, n_jobs):
+    """Hand every piece out once; yields (number, result)."""
+    backend, _ = get_active_backend()
+    items = list(todo.items())
+    if not backend.supports_return_generator:
+        for at in range(0, len(items), ROUND * n_jobs):
+            some = items[at : at + ROUND * n_jobs]
+            yield from joblib.Parallel(n_jobs, batch_size=1)(joblib.delayed(_numbered)(call, *item) for item in some)
+        return
+    parallel = joblib.Parallel(n_jobs, batch_size=1, return_as="generator_unordered")
+    with closing(parallel(joblib.delayed(_numbered)(call, *item) for item in items)) as done:
+        yield from done
+
+
+def _numbered(call, number, piece):
+    return number, call(piece)
