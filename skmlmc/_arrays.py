@@ -46,6 +46,15 @@ def is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
 
 
+def to_frame(table: dict[str, list], as_frame: bool) -> Any:
+    """Return a tidy table as it is, or as a pandas DataFrame."""
+    if not as_frame:
+        return table
+    import pandas as pd
+
+    return pd.DataFrame(table)
+
+
 def check_not_empty(n: int, what: str) -> None:
     """Raise ValueError when there is no sample."""
     if n == 0:  # scikit-learn's wording, which its own checks look for

@@ -24,7 +24,7 @@ from llama_cpp._ctypes_extensions import load_shared_library
 from ._batch import BatchArrays
 from ._capacity import available_memory
 from ._prefix import PREFIX, Ask, Forest, Plan, Reading, levels
-from ._tap import HiddenTap
+from ._tap import make_tap
 from ._vocabulary import Vocabulary
 
 # llama.cpp keeps scratch memory for every token of a batch; more than 256 bring no speed.
@@ -39,7 +39,7 @@ AMX_ADVICE = (
 
 
 class Hidden(NamedTuple):
-    """Which hidden states to read: after which block (None: after the last one, normalised), at which tokens."""
+    """Which hidden states to read: after which block (None: the last, normalised), at which tokens; or "attention"."""
 
     layer: int | float | None = None
     pooling: str = "last"
@@ -222,7 +222,7 @@ class Model(Vocabulary):
         self._tap = None
         if settings.hidden:
             block = self._block(settings.hidden.layer)
-            self._tap = HiddenTap(_ggml(), C.ggml_backend_sched_eval_callback, self.n_embd, block)
+            self._tap = make_tap(_ggml(), C.ggml_backend_sched_eval_callback, self.n_embd, block, settings)
             params.cb_eval = self._tap.callback
         return params
 

@@ -22,6 +22,7 @@ from ._arrays import (
     is_frame,
     is_number,
     majority,
+    to_frame,
 )
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "check_texts",
     "check_threshold",
     "majority",
+    "to_frame",
 ]
 
 

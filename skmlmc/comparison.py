@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.model_selection import check_cv
 
 from ._models import load_model, resolve_model
-from ._validation import check_targets, check_texts, majority
+from ._validation import check_targets, check_texts, majority, to_frame
 from .classifier import ALIGNERS, METHODS, GGUFClassifier
 from .metrics import example_f1, l1_distance, nll
 
@@ -91,11 +91,7 @@ def compare_methods(
         table[column] = values[:, :, k].mean(axis=1).tolist()
         table[f"{column}_std"] = values[:, :, k].std(axis=1).tolist()
     table["documents_per_second"], table["tokens_per_document"] = (list(t) for t in zip(*timings, strict=True))
-    if not as_frame:
-        return table
-    import pandas as pd
-
-    return pd.DataFrame(table)
+    return to_frame(table, as_frame)
 
 
 def _estimators(methods, estimator):

@@ -59,11 +59,24 @@ MAY_IMPORT = {
         "marginal",
     },
     "comparison": {"_models", "_validation", "classifier", "metrics"},
-    "analysis": {"_validation"},
+    "_step_statistics": {"_alignment", "_validation"},
+    "_answer_statistics": {"_alignment", "_step_statistics", "_validation"},
+    "_probing": {"_alignment", "_answer_statistics", "_step_statistics", "_validation", "calibrate"},
+    "_attention": {"_alignment", "_prefix", "_run", "_step_statistics", "_tasks", "_validation", "extract"},
+    "analysis": {"_answer_statistics", "_attention", "_probing", "_step_statistics"},
     "datasets": {"_validation"},
     "plots": {"_validation", "analysis", "metrics"},
 }
-ARITHMETIC = ["_prefix", "_cache", "metrics", "align", "calibrate", "analysis"]
+ARITHMETIC = [
+    "_prefix",
+    "_cache",
+    "metrics",
+    "align",
+    "calibrate",
+    "_step_statistics",
+    "_answer_statistics",
+    "_probing",
+]
 
 
 def imported(tree):
