@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_array, check_consistent_length
 
 from ._alignment import generated_labels, label_sets
 from ._answer_statistics import n_generated
-from ._step_statistics import columns_of
+from ._step_statistics import columns_of, mean_of
 from ._validation import check_positive_int, check_steps, check_targets, check_texts, is_number, majority, to_frame
 from .calibrate import LinearProbe
 
@@ -235,6 +235,8 @@ def _out_of_fold(probe, X, H, folds):
 def _probe_scores(truth, proba, counted):
     """Scores over the entries that count."""
     rows = counted.any(axis=1)
+    if not rows.any():
+        return (0, 0, *[float("nan")] * 4)
     truth, proba, counted = truth[rows], proba[rows], counted[rows]
     # Entries that are 0 in both sets count for neither F1 nor the Jaccard index.
     sets, predicted = truth * counted, (proba >= 0.5) * counted
@@ -245,6 +247,6 @@ def _probe_scores(truth, proba, counted):
         len(sets),
         int(sets.sum()),
         *(float(f1_score(sets, predicted, average=a, zero_division=0)) for a in ("micro", "macro")),
-        float(jaccard_score(sets, predicted, average="samples", zero_division=1)) if len(sets) else float("nan"),
-        float(np.mean(areas)) if areas else float("nan"),
+        float(jaccard_score(sets, predicted, average="samples", zero_division=1)),
+        mean_of(areas),
     )

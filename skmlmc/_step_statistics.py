@@ -245,6 +245,6 @@ def columns_of(names: Sequence[str], rows: Sequence[tuple]) -> dict[str, list]:
     return {name: [row[k] for row in rows] for k, name in enumerate(names)}
 
 
-def mean_of(values: np.ndarray) -> float:
+def mean_of(values: np.ndarray | list) -> float:
     """Return the mean, NaN where there is nothing."""
     return float(np.mean(values)) if len(values) else float("nan")
