@@ -260,7 +260,7 @@ def attention_to_labels(
     HiddenStateExtractor(layer=layer)._check_parameters()
     texts = check_texts(X)
     steps_task = extractor._task(hidden=(layer, "attention"))
-    task = AttentionTask(**{f.name: getattr(steps_task, f.name) for f in fields(StepsTask)})
+    task: Any = AttentionTask(**{f.name: getattr(steps_task, f.name) for f in fields(StepsTask)})
     # Cells stand in the order of one document's tokens only where documents do not mix.
     results = run(task, texts, replace(extractor._options(), batch_size=1))
     return to_frame(_label_rows(results, extractor.labels_) if by_label else _target_rows(results), as_frame)

@@ -104,8 +104,8 @@ def multilabel_share(
             fitted = clone(extractor).set_params(labels=labels, demonstrations=chosen).fit()
             sizes = n_generated(fitted.transform(answered))
             rows.append((repeat, n_several / shots, len(sizes), float((sizes > 1).mean()), float(sizes.mean())))
-    names = ("repeat", "share_of_demonstrations", "documents", "share_of_answers", "labels_per_answer")
-    return to_frame(columns_of(names, rows), as_frame)
+    columns = ("repeat", "share_of_demonstrations", "documents", "share_of_answers", "labels_per_answer")
+    return to_frame(columns_of(columns, rows), as_frame)
 
 
 def _check_shares(shares, shots):
