@@ -101,6 +101,10 @@ def answer_order(
     TypeError, ValueError
         If `steps` does not hold step distributions, or `labels` or `label_order` do not fit it.
 
+    Notes
+    -----
+    A prompt that names the labels alphabetically cannot tell the two apart: give the extractor another `label_order`.
+
     Examples
     --------
     >>> from skmlmc.analysis import answer_order

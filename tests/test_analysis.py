@@ -1,6 +1,9 @@
 """Tables of how a model answers: on arrays made by hand with known answers, and against slow twins."""
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -339,6 +342,12 @@ def test_every_name_is_there():
         assert "paper" in getattr(module, name).__doc__.lower(), f"{name} names its source"
         assert ">>>" in getattr(module, name).__doc__
         assert name in module.__doc__
+
+
+def test_importing_it_loads_nothing_heavy():
+    code = "import sys, skmlmc.analysis; sys.exit(bool({'llama_cpp', 'pandas', 'matplotlib'} & set(sys.modules)))"
+    root = Path(__file__).parents[1]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
 
 
 # -- demonstrations
