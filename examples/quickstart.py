@@ -13,18 +13,17 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
 
 from skmlmc import GGUFClassifier, MaxOverGenerations, PromptTemplate, StepwiseExtractor
+from skmlmc.align import generated_labels
 from skmlmc.metrics import example_f1, l1_distance, nll
+from skmlmc.plots import StepsDisplay
 
 READERS = 3
 SHOWN = 24  # the first messages may serve as demonstrations, the others are predicted
 PROMPT = PromptTemplate(
     demonstration="{text}\nThe writer feels: {answer}\n\n", answer_format="list", wording="emotions", mode="plain"
 )
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#5F5F5F"  # told apart by colour-blind eyes
 
 
 def read_messages(path):
@@ -55,83 +54,29 @@ def print_scores(rows, share):
     print("NLL and L1 measure the distance to the readers' shares (lower is better); example-F1 compares label sets.")
 
 
-def answer_of(steps):
-    """Return the number of the label given at each step: the largest one not given before."""
-    given = []
-    for row in steps[~np.isnan(steps).any(axis=1)]:
-        rest = row.copy()
-        rest[given] = -1
-        given.append(int(rest.argmax()))
-    return given
-
-
 def choose_documents(steps, n=4):
     """Return the first document of each different answer, then others in order, shortest answers first."""
-    answers = [tuple(answer_of(document)) for document in steps]
+    answers = [tuple(answer[answer >= 0]) for answer in generated_labels(steps)]
     order = sorted(range(len(steps)), key=lambda i: (answers.index(answers[i]) != i, i))
-    return sorted(order[:n], key=lambda i: len(answers[i]))
+    return sorted(order[:n], key=lambda i: len(answers[i])), max(len(answers[i]) for i in order[:n])
 
 
-def draw_steps(ax, steps, names, n_columns):
-    """Draw what the model could have said (rows) at each step (columns), and outline what it said."""
-    given = answer_of(steps)
-    values = steps[: len(given)].T
-    ax.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    for (label, step), p in np.ndenumerate(values):
-        text = f"{100 * p:.0f}" if p >= 0.005 else "·"
-        weight = "bold" if given[step] == label else "normal"
-        ax.text(step, label, text, ha="center", va="center", weight=weight, color="white" if p > 0.55 else "black")
-    for step, label in enumerate(given):
-        ax.add_patch(Rectangle((step - 0.48, label - 0.46), 0.96, 0.92, fill=False, lw=2.2, ec=ORANGE, clip_on=False))
-    if len(given) < n_columns:
-        ax.text(len(given) - 0.4, (len(names) - 1) / 2, "end of\nthe answer", va="center", color=GREY)
-    ax.set_xticks(range(len(given)), [f"step {k + 1}\n{names[label]}" for k, label in enumerate(given)])
-    ax.set_yticks(range(len(names)), names)
-    ax.set_xlim(-0.5, n_columns - 0.5)
-    ax.tick_params(length=0)
-    ax.xaxis.tick_top()
-    ax.spines[:].set_visible(False)
-
-
-def draw_readout(ax, proba, share, threshold):
-    """Draw each label's read-out as a bar, and the share of readers as a diamond."""
-    rows = np.arange(len(proba))
-    ax.barh(rows, proba, height=0.62, color=BLUE)
-    ax.plot(share, rows, "D", color="white", mec="black", mew=1.4, ms=7, clip_on=False, zorder=3)
-    ax.plot([threshold] * 2, [-0.5, len(proba) - 0.5], color=GREY, ls="--", lw=1.2)
-    ax.set_xlim(0, 1)
-    ax.set_ylim(len(proba) + 0.5, -0.5)
-    ax.set_yticks(rows, [])
-    ax.set_xticks([0, 0.5, 1], ["\n0", "read-out\n50", "\n100 %"])
-    ax.tick_params(length=0)
-    ax.xaxis.tick_top()
-    ax.spines[["top", "right", "bottom"]].set_visible(False)
-    ax.spines["left"].set_bounds(-0.5, len(proba) - 0.5)
-
-
-def draw(path, texts, labels, steps, proba, share, threshold=0.5):
-    names = [*labels, "none"]
-    chosen = choose_documents(steps)
-    n_columns = max(len(answer_of(steps[i])) for i in chosen)
+def draw(path, texts, labels, steps, proba, share):
+    chosen, n_steps = choose_documents(steps)
     figure = Figure(figsize=(12, 8.8), layout="constrained")
-    panels = figure.subfigures(2, 2, wspace=0.05, hspace=0.06).ravel()
-    for panel, i in zip(panels, chosen, strict=True):
-        left, right = panel.subplots(1, 2, width_ratios=[2.2, 1])
-        draw_steps(left, steps[i], names, n_columns)
-        draw_readout(right, proba[i], share[i], threshold)
+    for panel, i in zip(figure.subfigures(2, 2, wspace=0.05, hspace=0.06).ravel(), chosen, strict=True):
+        display = StepsDisplay(steps[i], labels=labels, proba=proba[i], y_true=share[i])
+        display.plot(panel.subplots(1, 2, width_ratios=[2.2, 1]), sort=False, n_steps=n_steps)
         title = textwrap.fill(textwrap.shorten(f"“{texts[i]}”", 120, placeholder=" ...”"), 56)
         panel.suptitle(title, fontsize=12, weight="bold", x=0.02, ha="left")
     meaning = {
-        "what the model says at this step (numbers: probability in %, a step sums to 100)": Rectangle(
-            (0, 0), 1, 1, fc="none", ec=ORANGE, lw=2.2
-        ),
-        "read-out: the largest probability of the label at any step": Rectangle((0, 0), 1, 1, color=BLUE),
-        "share of the readers who marked the label": Line2D(
-            [], [], ls="", marker="D", color="white", mec="black", mew=1.4, ms=7
-        ),
-        "threshold: from here on the label is predicted": Line2D([], [], color=GREY, ls="--", lw=1.2),
+        "said": "what the model says at this step (numbers: probability in %, a step sums to 100)",
+        "proba": "label probability, read out as the largest at any step",
+        "y_true": "share of the readers who marked the label",
+        "threshold": "threshold: from here on the label is predicted",
     }
-    figure.legend(meaning.values(), meaning.keys(), loc="outside lower center", ncols=2, frameon=False, fontsize=10.5)
+    handles = [display.legend_handles_[key] for key in meaning]
+    figure.legend(handles, meaning.values(), loc="outside lower center", ncols=2, frameon=False, fontsize=10.5)
     figure.savefig(path, dpi=110)
 
 

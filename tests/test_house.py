@@ -65,7 +65,22 @@ MAY_IMPORT = {
     "_attention": {"_alignment", "_prefix", "_run", "_step_statistics", "_tasks", "_validation", "extract"},
     "analysis": {"_answer_statistics", "_attention", "_probing", "_step_statistics"},
     "datasets": {"_validation"},
-    "plots": {"_validation", "analysis", "metrics"},
+    "_canvas": set(),
+    "_method_table": {"_validation", "metrics"},
+    "_plotting": {"_alignment", "_validation"},
+    "_plot_distribution": {"_arrays", "_canvas", "_plotting", "_validation", "metrics"},
+    "_plot_reliability": {"_canvas", "_plotting"},
+    "_plot_spikiness": {"_canvas", "_plotting", "_validation"},
+    "_plot_steps": {"_canvas", "_plotting", "_validation"},
+    "plots": {
+        "_canvas",
+        "_method_table",
+        "_plot_distribution",
+        "_plot_reliability",
+        "_plot_spikiness",
+        "_plot_steps",
+        "comparison",
+    },
 }
 ARITHMETIC = [
     "_prefix",
@@ -76,6 +91,8 @@ ARITHMETIC = [
     "_step_statistics",
     "_answer_statistics",
     "_probing",
+    "_plotting",
+    "_method_table",
 ]
 
 
