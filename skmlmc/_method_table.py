@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import bootstrap
 
-from ._validation import check_proba, check_targets
+from ._validation import check_positive, check_proba, check_targets
 from .metrics import example_f1, l1_distance, nll
 
 SCORES = {"nll": nll, "l1": l1_distance, "example_f1": example_f1}
+N_RESAMPLES = 2000
 
 
 def read_table(table: Any) -> list[dict[str, Any]]:
@@ -117,6 +117,34 @@ def value_and_bounds(row: Mapping[str, Any], metric: str) -> tuple[float, float,
     return (value, np.nan, np.nan) if std is None else (value, value - float(std), value + float(std))
 
 
+def row_names(rows: list[dict[str, Any]], metrics: Sequence[str]) -> list[str]:
+    """Return a name for each row: its method, and where several rows have one, what tells them apart.
+
+    Parameters
+    ----------
+    rows : list of dict
+        A table of methods.
+    metrics : sequence of str
+        Columns that are measured, and so tell nothing apart.
+
+    Returns
+    -------
+    list of str
+        Names: "method", "method (column value)", or "method (2)" where no column helps.
+    """
+    names = [str(row["method"]) for row in rows]
+    columns = [c for c in dict.fromkeys(c for row in rows for c in row) if c not in ("method", *metrics)]
+    for name in {name for name in names if names.count(name) > 1}:
+        alike = [i for i, other in enumerate(names) if other == name]
+        # Floats are rather results than settings.
+        settings = [c for c in columns if all(isinstance(rows[i].get(c), int | str) for i in alike)]
+        column = next((c for c in settings if len({rows[i][c] for i in alike}) == len(alike)), None)
+        for number, i in enumerate(alike):
+            more = number + 1 if column is None else f"{column} {rows[i][column]}"
+            names[i] = name if column is None and number == 0 else f"{name} ({more})"
+    return names
+
+
 def score_table(y_true: Any, predictions: Mapping[str, Any], confidence_level: float = 0.95) -> list[dict[str, Any]]:
     """Score several methods' probabilities on the same documents, with bootstrap intervals over documents.
 
@@ -143,8 +171,9 @@ def score_table(y_true: Any, predictions: Mapping[str, Any], confidence_level: f
         raise TypeError(
             f"Expected predictions to be a mapping from method to probabilities, but got {type(predictions).__name__}."
         )
+    check_positive(confidence_level, "confidence_level", upper=1)
     H, names = check_targets(y_true, name="y_true")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for method, values in predictions.items():
         P, _ = check_proba(values, labels=names, n_samples=len(H), name=f"predictions[{method!r}]")
         row: dict[str, Any] = {"method": method}
@@ -158,6 +187,8 @@ def score_table(y_true: Any, predictions: Mapping[str, Any], confidence_level: f
 def _interval(values, confidence_level):
     if np.ptp(values) == 0:  # resamplings of equal values are equal
         return (np.nan, np.nan) if len(values) == 1 else (float(values[0]), float(values[0]))
-    kwargs = {"confidence_level": confidence_level, "method": "percentile", "batch": 500, "n_resamples": 2000}
-    bounds = bootstrap((values,), np.mean, rng=np.random.default_rng(0), **kwargs).confidence_interval
-    return float(bounds.low), float(bounds.high)
+    rng = np.random.default_rng(0)
+    # Not scipy.stats.bootstrap, whose argument for the random numbers has changed its name.
+    means = [rng.choice(values, len(values)).mean() for _ in range(N_RESAMPLES)]
+    low, high = np.quantile(means, [(1 - confidence_level) / 2, (1 + confidence_level) / 2])
+    return float(low), float(high)

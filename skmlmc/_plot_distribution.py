@@ -148,7 +148,7 @@ class DistributionDisplay:
         Parameters
         ----------
         ax : Axes or array-like of Axes, default=None
-            One a document. None: a new figure with title and legend.
+            One a document. None: a new figure with title and legend; ``ax.legend()`` adds one elsewhere.
         sort : bool, default=True
             Rows by the annotators' mean share, the largest first, in one order for all documents; False: as given.
 
@@ -198,7 +198,7 @@ class DistributionDisplay:
         ax.tick_params(length=0)
         ax.tick_params(axis="y", pad=9)  # a diamond at 0 does not touch the names
         ax.spines[["top", "right", "bottom"]].set_visible(False)
-        head = f"document {i + 1}" if self.texts is None else quote(self.texts[i], 34, 100)
+        head = f"document {i + 1}" if self.texts is None else quote(self.texts[i], 32, 96)
         distance = l1_distance(self.y_true[[i]], self.y_pred[[i]])
         ax.set_title(f"{head}\nL1 distance {distance:.2f}", size=9.5, loc="left")
 

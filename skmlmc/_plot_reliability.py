@@ -140,7 +140,7 @@ class ReliabilityDisplay:
         Parameters
         ----------
         ax : Axes or array-like of Axes, default=None
-            One a panel. None: a new figure with title and legend.
+            One a panel. None: a new figure with title and legend; ``ax.legend()`` adds one elsewhere.
         sort : bool, default=True
             Labels by their base rate, the most frequent first (all labels together remain in front); False: as given.
 

@@ -117,7 +117,7 @@ class SpikinessDisplay:
         Parameters
         ----------
         ax : Axes or array-like of Axes, default=None
-            One a quantity. None: a new figure.
+            One a quantity. None: a new figure with title and legend; ``ax.legend()`` adds one elsewhere.
         quantities : sequence of {"top_probability", "entropy"}, default=both
             What to draw, a panel each.
 

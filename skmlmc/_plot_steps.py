@@ -279,14 +279,15 @@ class StepsDisplay:
         ax.set_xlim(0, 1)
         ax.set_ylim(len(rows) + 0.5, -0.5)
         ax.set_yticks(rows, [])
-        ax.set_xticks([0, 0.5, 1], ["0", "label probability\n50", "100 %"])
+        head = "annotators" if self.proba is None else "label probability"
+        ax.set_xticks([0, 0.5, 1], ["0", f"{head}\n50", "100 %"])
         ax.tick_params(length=0)
         ax.xaxis.tick_top()
         ax.spines[["top", "right", "bottom"]].set_visible(False)
         ax.spines["left"].set_bounds(-0.5, len(rows) - 0.5)
 
     def _finish(self, said, width):
-        letters = int(width * 10)
+        letters = int(width * 8)  # of the bold font
         if self.text is None:
             title = "What the model says, step by step"
         else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ._canvas import BLUE, GREY, ORANGE, hand_back, import_matplotlib, make_axes, row_height, wrap
-from ._method_table import read_table, score_table, table_metrics, value_and_bounds
+from ._method_table import read_table, row_names, score_table, table_metrics, value_and_bounds
 from ._plot_distribution import DistributionDisplay
 from ._plot_reliability import ReliabilityDisplay
 from ._plot_spikiness import SpikinessDisplay
@@ -209,8 +209,10 @@ class MethodComparisonDisplay:
             If `ax` does not have a panel a metric, or a metric is no column.
         """
         metrics = table_metrics(self.rows, metrics)
-        rows = sorted(self.rows, key=lambda row: _rank(row, metrics[0])) if sort else self.rows
-        self.methods_ = [row["method"] for row in rows]
+        order = range(len(self.rows))
+        order = sorted(order, key=lambda i: _rank(self.rows[i], metrics[0])) if sort else order
+        names = row_names(self.rows, metrics)
+        rows, self.methods_ = [self.rows[i] for i in order], [names[i] for i in order]
         height = row_height(self.methods_, 0.3, _NAME_WIDTH) * len(rows) + 1.5
         longest = max(len(line) for name in self.methods_ for line in wrap(name, _NAME_WIDTH).split("\n"))
         size = (max(0.085 * longest + 0.5 + 3.1 * len(metrics), 5.5), height)
@@ -254,9 +256,9 @@ class MethodComparisonDisplay:
             weight = "bold" if value == best else "normal"
             place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
             ax.annotate(text, (1, at), (4, 0), color=color if is_baseline else "black", weight=weight, size=9, **place)
-        self._scale(ax, known, values)
+        self._scale(ax, known)
         ax.set_ylim(len(rows) - 0.5, -0.5)
-        ax.set_yticks(range(len(rows)), [wrap(row["method"], _NAME_WIDTH) for row in rows] if named else [])
+        ax.set_yticks(range(len(rows)), [wrap(name, _NAME_WIDTH) for name in self.methods_] if named else [])
         for tick, row in zip(ax.get_yticklabels(), rows, strict=False):
             tick.set_color(ORANGE if row["method"] == self.baseline else "black")
         ax.grid(axis="x", color="#E5E5E5", lw=0.8)
@@ -267,13 +269,13 @@ class MethodComparisonDisplay:
         ax.set_title(f"{_TITLES.get(metric, (metric, 0))[0]}{note}", size=10)
 
     @staticmethod
-    def _scale(ax, known, values):
+    def _scale(ax, known):
         if len(known) and known.min() > 0 and known.max() > 5 * known.min():
-            from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+            from matplotlib.ticker import LogLocator, NullFormatter
 
             ax.set_xscale("log")
-            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            ax.xaxis.set_major_formatter(ScalarFormatter())
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if known.max() < 50 * known.min() else (1,)))
+            ax.xaxis.set_major_formatter("{x:g}")
             ax.xaxis.set_minor_formatter(NullFormatter())
             ax.set_xlabel("logarithmic", size=8, color=GREY)
 
@@ -284,4 +286,6 @@ def _rank(row, metric):
 
 
 def _number(value):
+    if 0 < abs(value) < 0.1:
+        return f"{value:.2g}"
     return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 100 else f"{value:.0f}"
