@@ -54,7 +54,10 @@ class DistributionDisplay:
     Examples
     --------
     >>> from skmlmc.plots import DistributionDisplay
-    >>> DistributionDisplay.from_predictions([[1, 0.3, 0]], [[0.8, 0.1, 0.2]])  # doctest: +SKIP
+    >>> display = DistributionDisplay.from_predictions([[1, 0.3]], [[0.8, 0.1]], labels=["joy", "anger"])
+    >>> print(display.ax_.get_title(loc="left"))
+    document 1
+    L1 distance 0.40
     """
 
     def __init__(self, y_true, y_pred, *, labels, texts=None):

@@ -7,8 +7,6 @@ import numpy as np
 from ._canvas import BLUE, GREY, hand_back, import_matplotlib, make_axes, wrap
 from ._plotting import check_both, find_labels, predict_labels, reliability
 
-POOLED = "all labels"
-
 
 class ReliabilityDisplay:
     """Whether a label's probability is the share of yes: reliability curves, a panel a label.
@@ -26,6 +24,8 @@ class ReliabilityDisplay:
         Label names.
     base_rates : sequence of float
         Mean target of each label.
+    pooled : bool, default=False
+        Whether the first of them is all labels together.
 
     Attributes
     ----------
@@ -41,13 +41,18 @@ class ReliabilityDisplay:
     Examples
     --------
     >>> from skmlmc.plots import ReliabilityDisplay
-    >>> ReliabilityDisplay.from_predictions([[1, 0.3], [0, 0.6]], [[0.8, 0.1], [0.3, 0.5]])  # doctest: +SKIP
+    >>> display = ReliabilityDisplay.from_predictions([[1, 0.3], [0, 0.6]], [[0.8, 0.1], [0.3, 0.5]], n_bins=2)
+    >>> display.labels
+    ['all labels', 'label0', 'label1']
+    >>> [float(round(curve.error, 3)) for curve in display.curves]
+    [0.05, 0.25, 0.15]
     """
 
-    def __init__(self, curves, *, labels, base_rates):
+    def __init__(self, curves, *, labels, base_rates, pooled=False):
         self.curves = curves
         self.labels = labels
         self.base_rates = base_rates
+        self.pooled = pooled
 
     @classmethod
     def from_estimator(
@@ -129,10 +134,12 @@ class ReliabilityDisplay:
         import_matplotlib(cls.__name__)
         target, proba, names = check_both(y_true, y_pred, labels)
         columns = [(target[:, k], proba[:, k]) for k in range(len(names))]
-        if pooled and len(names) > 1:
-            columns, names = [(target.ravel(), proba.ravel()), *columns], [POOLED, *names]
+        pooled = bool(pooled) and len(names) > 1
+        if pooled:
+            columns, names = [(target.ravel(), proba.ravel()), *columns], ["all labels", *names]
         curves = [reliability(h, p, n_bins, strategy) for h, p in columns]
-        return cls(curves, labels=names, base_rates=[float(h.mean()) for h, _ in columns]).plot(ax, sort=sort)
+        base_rates = [float(h.mean()) for h, _ in columns]
+        return cls(curves, labels=names, base_rates=base_rates, pooled=pooled).plot(ax, sort=sort)
 
     def plot(self, ax=None, *, sort=True):
         """Draw.
@@ -156,7 +163,7 @@ class ReliabilityDisplay:
         """
         order = list(range(len(self.labels)))
         if sort:
-            order.sort(key=lambda k: (self.labels[k] is not POOLED, -self.base_rates[k]))
+            order.sort(key=lambda k: (not self._is_pooled(k), -self.base_rates[k]))
         n = len(order)
         n_columns = n if n <= 4 else 4 if n <= 12 else 6
         lines = max(wrap(name, 24).count("\n") for name in self.labels)
@@ -174,6 +181,9 @@ class ReliabilityDisplay:
             self.figure_.legend(handles, texts, loc="outside lower center", ncols=3 if n > 2 else 1, frameon=False)
         self.ax_ = hand_back(axes)
         return self
+
+    def _is_pooled(self, k):
+        return self.pooled and k == 0
 
     def _draw(self, ax, k):
         curve = self.curves[k]
@@ -196,7 +206,7 @@ class ReliabilityDisplay:
         ax.spines[["top", "right"]].set_visible(False)
         ax.spines["left"].set_bounds(0, scale)
         numbers = f"base rate {_percent(self.base_rates[k])}, ECE {_percent(curve.error)}"
-        weight = "bold" if self.labels[k] is POOLED else "normal"
+        weight = "bold" if self._is_pooled(k) else "normal"
         ax.set_title(f"{wrap(self.labels[k], 24)}\n{numbers}", size=9, weight=weight)
 
     @staticmethod

@@ -41,7 +41,9 @@ class SpikinessDisplay:
     Examples
     --------
     >>> from skmlmc.plots import SpikinessDisplay
-    >>> SpikinessDisplay.from_predictions([[[0.6, 0.3, 0.1], [0.1, 0.8, 0.1]]])  # doctest: +SKIP
+    >>> display = SpikinessDisplay.from_predictions([[[0.6, 0.3, 0.1], [0.1, 0.8, 0.1]]])
+    >>> [ax.get_title() for ax in display.ax_]
+    ['largest probability of the step', 'entropy of the step (nats)']
     """
 
     _names = {"top_probability": "largest probability of the step", "entropy": "entropy of the step (nats)"}

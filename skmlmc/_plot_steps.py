@@ -56,8 +56,9 @@ class StepsDisplay:
     Examples
     --------
     >>> from skmlmc.plots import StepsDisplay
-    >>> display = StepsDisplay.from_predictions(
-    ...     [[0.6, 0.3, 0.1], [0.1, 0.8, 0.1]], labels=["joy", "anger"], ax=None)  # doctest: +SKIP
+    >>> display = StepsDisplay.from_predictions([[0.6, 0.3, 0.1], [0.1, 0.8, 0.1]], labels=["joy", "anger"])
+    >>> [text.get_text() for text in display.ax_.get_yticklabels()]
+    ['joy', 'anger', 'none']
     """
 
     def __init__(self, steps, *, labels, proba=None, y_true=None, text=None, threshold=0.5, none_label="none"):

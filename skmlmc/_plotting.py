@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from ._alignment import generated_labels
+from ._arrays import as_list, first_repeated
 from ._validation import check_choice, check_positive_int, check_proba, check_steps, check_targets
 
 
@@ -69,8 +70,8 @@ def reliability(target: np.ndarray, proba: np.ndarray, n_bins: int = 5, strategy
     bins = np.searchsorted(edges[1:-1], proba)
     counts = np.bincount(bins, minlength=n_bins)
     filled = counts > 0
-    means = [np.bincount(bins, weights=v, minlength=n_bins)[filled] / counts[filled] for v in (proba, target)]
-    return Reliability(*means, counts[filled], np.column_stack([edges[:-1], edges[1:]])[filled])
+    pred, true = (np.bincount(bins, weights=v, minlength=n_bins)[filled] / counts[filled] for v in (proba, target))
+    return Reliability(pred, true, counts[filled], np.column_stack([edges[:-1], edges[1:]])[filled])
 
 
 def step_tops(steps: np.ndarray) -> dict[str, np.ndarray]:
@@ -150,15 +151,17 @@ def column_labels(labels: Any, n_columns: int, what: str) -> list[str]:
     TypeError
         If `labels` is no sequence of str.
     ValueError
-        If there are not as many labels as columns.
+        If there are not as many labels as columns, or one comes twice.
     """
     if labels is None:
         return [f"label{i}" for i in range(n_columns)]
-    names = [] if isinstance(labels, str) else list(labels)
+    names = as_list(labels)
     if not names or not all(isinstance(name, str) for name in names):
         raise TypeError(f"Got labels={labels!r:.80} but expected a sequence of str, one a column of {what}.")
     if len(names) != n_columns:
         raise ValueError(f"Got {len(names)} labels {names} but expected {n_columns}, one a column of {what}.")
+    if len(set(names)) < len(names):
+        raise ValueError(f"Expected different labels, but {first_repeated(names)!r} comes twice. Rename one.")
     return names
 
 
@@ -184,7 +187,8 @@ def check_both(y_true: Any, y_pred: Any, labels: Any) -> tuple[np.ndarray, np.nd
     TypeError, ValueError
         If they do not fit each other.
     """
-    wanted = None if labels is None else column_labels(labels, len(labels), "y_true")
+    n_labels = len(labels) if hasattr(labels, "__len__") else 0
+    wanted = None if labels is None else column_labels(labels, n_labels, "y_true")
     target, names = check_targets(y_true, labels=wanted, name="y_true")
     proba, others = check_proba(y_pred, labels=wanted or names, n_samples=len(target))
     if proba.shape != target.shape:
@@ -204,7 +208,7 @@ def find_labels(estimator: Any) -> list[str] | None:
 
 def find_none_label(estimator: Any) -> str:
     """Return the estimator's name for the empty answer."""
-    parts = [p for part in _parts(estimator) for p in (part, getattr(part, "extractor_", None))]
+    parts = [p for part in _parts(estimator) for p in (part, getattr(part, "extractor_", part))]
     return next((part.none_label for part in parts if hasattr(part, "none_label")), "none")
 
 

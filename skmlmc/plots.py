@@ -67,7 +67,8 @@ class MethodComparisonDisplay:
     --------
     >>> from skmlmc.plots import MethodComparisonDisplay
     >>> table = {"method": ["constant base rate", "unary_breakdown"], "nll": [2.3, 2.0], "nll_std": [0.1, 0.1]}
-    >>> MethodComparisonDisplay.from_table(table)  # doctest: +SKIP
+    >>> MethodComparisonDisplay.from_table(table).methods_
+    ['unary_breakdown', 'constant base rate']
     """
 
     def __init__(self, rows, *, baseline=BASE_RATE, confidence_level=None):

@@ -67,7 +67,7 @@ MAY_IMPORT = {
     "datasets": {"_validation"},
     "_canvas": set(),
     "_method_table": {"_validation", "metrics"},
-    "_plotting": {"_alignment", "_validation"},
+    "_plotting": {"_alignment", "_arrays", "_validation"},
     "_plot_distribution": {"_arrays", "_canvas", "_plotting", "_validation", "metrics"},
     "_plot_reliability": {"_canvas", "_plotting"},
     "_plot_spikiness": {"_canvas", "_plotting", "_validation"},

@@ -445,6 +445,9 @@ def test_reliability_display():
     assert display.curves[0].counts.sum() == 12
     lone = ReliabilityDisplay.from_predictions(H, P, pooled=False, sort=False, labels=LABELS)
     assert [ax.get_title().split("\n")[0] for ax in lone.ax_] == LABELS
+    # A label may be called as the first panel is.
+    named = ReliabilityDisplay.from_predictions(H, P, labels=["all labels", "joy", "sadness"])
+    assert [ax.get_title().split("\n")[0] for ax in named.ax_] == ["all labels", "joy", "all labels", "sadness"]
 
 
 def test_rare_labels_show_their_corner():
@@ -587,8 +590,11 @@ def test_importing_the_displays_loads_no_matplotlib():
 def test_column_labels():
     assert column_labels(None, 2, "y") == ["label0", "label1"]
     assert column_labels(np.array(["a", "b"]), 2, "y") == ["a", "b"]
-    with pytest.raises(TypeError, match="a sequence of str"):
-        column_labels([1, 2], 2, "y")
+    for wrong in ([1, 2], {"a", "b"}, "ab", 2, []):
+        with pytest.raises(TypeError, match="a sequence of str"):
+            check_both(H[:, :2], P[:, :2], wrong)
+    with pytest.raises(ValueError, match="'a' comes twice"):
+        column_labels(["a", "a"], 2, "y")
 
 
 @pytest.mark.filterwarnings("ignore:The label tokens hold only")
