@@ -38,12 +38,14 @@ __all__ = [
     "check_targets",
     "check_texts",
     "check_threshold",
+    "is_missing",
     "majority",
     "to_frame",
 ]
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Return whether `value` is None, NaN or the missing value of pandas."""
     # pandas.NA is recognised by name, so that pandas stays optional.
     return (
         value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
@@ -86,7 +88,7 @@ def check_texts(X: Any, name: str = "X") -> list[str]:
     check_not_empty(len(texts), name)
     for i, text in enumerate(texts):
         if not isinstance(text, str):
-            hint = "Drop missing texts or replace them with ''." if _is_missing(text) else "Convert it to str first."
+            hint = "Drop missing texts or replace them with ''." if is_missing(text) else "Convert it to str first."
             raise TypeError(f"{expected}, but element {i} is {text!r:.40} of type {type(text).__name__}. {hint}")
         if not text.isascii():
             _check_encodes(text, i, name)

@@ -64,7 +64,6 @@ MAY_IMPORT = {
     "_probing": {"_alignment", "_answer_statistics", "_step_statistics", "_validation", "calibrate"},
     "_attention": {"_alignment", "_prefix", "_run", "_step_statistics", "_tasks", "_validation", "extract"},
     "analysis": {"_answer_statistics", "_attention", "_probing", "_step_statistics"},
-    "datasets": {"_validation"},
     "_canvas": set(),
     "_method_table": {"_validation", "metrics"},
     "_plotting": {"_alignment", "_arrays", "_validation"},
@@ -81,6 +80,23 @@ MAY_IMPORT = {
         "_plot_steps",
         "comparison",
     },
+    "_annotators": {"_arrays", "_validation"},
+    "_fetch": set(),
+    "_corpora": {"_annotators", "_arrays"},
+    "_corpora_reddit": {"_corpora", "_fetch", "_validation"},
+    "_corpora_posts": {"_corpora", "_fetch"},
+    "_corpora_abuse": {"_corpora", "_fetch", "_validation"},
+    "_boxes": {"_corpora", "_validation"},
+    "_splits": {"_validation"},
+    "datasets": {
+        "_annotators",
+        "_boxes",
+        "_corpora",
+        "_corpora_abuse",
+        "_corpora_posts",
+        "_corpora_reddit",
+        "_splits",
+    },
 }
 ARITHMETIC = [
     "_prefix",
@@ -93,6 +109,7 @@ ARITHMETIC = [
     "_probing",
     "_plotting",
     "_method_table",
+    "datasets",
 ]
 
 
