@@ -6,14 +6,28 @@ negative log-likelihood and on L1 (appendix A.6), so look at example-F1 beside t
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
+from scipy.special import entr
+from scipy.stats import spearmanr
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import make_scorer
 
 from ._validation import check_positive, check_proba, check_sample_weight, check_targets, majority
 
-__all__ = ["example_f1", "example_f1_scorer", "l1_distance", "l1_scorer", "nll", "nll_scorer", "scorers"]
+__all__ = [
+    "entropy_correlation",
+    "entropy_correlation_scorer",
+    "example_f1",
+    "example_f1_scorer",
+    "l1_distance",
+    "l1_scorer",
+    "nll",
+    "nll_scorer",
+    "scorers",
+]
 
 
 def nll(y_true: Any, y_pred: Any, *, eps: float = 1e-8, multi_label: bool = True, sample_weight: Any = None) -> float:
@@ -133,6 +147,73 @@ def example_f1(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float:
     return float(np.average(f1, weights=weights))
 
 
+def entropy_correlation(
+    y_true: Any, y_pred: Any, *, multi_label: bool = True, replace_undefined_by: float = np.nan
+) -> float:
+    """Rank correlation of predicted and human entropy: whether the model knows which documents people disagree on.
+
+    Spearman's correlation, over documents, of the entropy of the label probabilities with that of the annotator
+    distribution. Uma et al. (2021), "Learning from Disagreement: A Survey", compare entropies so; ranks are used here
+    because probabilities that are too sharp or too flat everywhere keep them.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n, L)
+        Annotator distributions (share of the annotators who chose each label), in [0, 1].
+    y_pred : array-like of shape (n, L)
+        Label probabilities in [0, 1].
+    multi_label : bool, default=True
+        True: the sum over labels of the entropy of chosen or not. False, for single-label tasks: the entropy of the
+        distribution over the labels, after division by its sum.
+    replace_undefined_by : float, default=np.nan
+        Returned when all entropies of either side are equal, as those of indicators (all 0) and of a constant
+        prediction are, or there are fewer than two documents; NaN with an `UndefinedMetricWarning`.
+
+    Returns
+    -------
+    float
+        In [-1, 1]; higher is better, about 0 where predicted entropy says nothing.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an input does not hold numbers in [0, 1], shapes or column names differ, or, for single-label tasks, a row
+        is all 0.
+
+    Examples
+    --------
+    >>> from skmlmc.metrics import entropy_correlation
+    >>> round(entropy_correlation([[0.5, 0], [1, 0], [0.8, 0]], [[0.6, 0.1], [0.9, 0], [0.7, 0]]), 4)
+    1.0
+    """
+    target, proba, _ = _check_pair(y_true, y_pred, None)
+    human, model = _entropy(target, multi_label, "y_true"), _entropy(proba, multi_label, "y_pred")
+    if np.ptp(human) == 0 or np.ptp(model) == 0:
+        if np.isnan(replace_undefined_by):
+            warnings.warn(
+                "entropy_correlation is not defined: all documents have the same entropy in y_true or in y_pred. It is "
+                "set to NaN; replace_undefined_by= chooses another value.",
+                UndefinedMetricWarning,
+                stacklevel=2,
+            )
+        return float(replace_undefined_by)
+    return float(spearmanr(human, model).statistic)
+
+
+def _entropy(values: np.ndarray, multi_label: bool, name: str) -> np.ndarray:
+    """Return the entropy of every document in nats."""
+    if multi_label:
+        entropy = entr(values) + entr(1 - values)
+    else:
+        sums = values.sum(axis=1, keepdims=True)
+        if not sums.all():
+            i = np.flatnonzero(sums == 0)[0]
+            raise ValueError(f"Expected {name} to have a probability above 0 in every row, but row {i} is all 0.")
+        entropy = entr(values / sums)
+    # Equal entropies, such as those of 1/3 and 2/3, must be ties: without rounding they differ in the last bits.
+    return entropy.sum(axis=1).round(10)
+
+
 def _check_pair(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     target, names = check_targets(y_true, name="y_true")
     proba, _ = check_proba(y_pred, labels=names, n_samples=len(target))
@@ -186,3 +267,6 @@ l1_scorer = scorers()["l1"]
 
 example_f1_scorer = scorers()["example_f1"]
 """Scorer of ``example_f1`` on ``predict``."""
+
+entropy_correlation_scorer = make_scorer(entropy_correlation, response_method="predict_proba")
+"""Scorer of ``entropy_correlation`` on ``predict_proba``; not among ``scorers()``, which also take indicators."""
