@@ -8,6 +8,7 @@ import warnings
 from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.error import HTTPError
 
 from sklearn.datasets import fetch_file, get_data_home
 
@@ -81,6 +82,8 @@ def fetch(
         try:
             arrived = fetch_file(url, folder=room, local_filename=path.name, n_retries=n_retries, delay=delay)
         except (OSError, HTTPException) as error:
+            if isinstance(error, HTTPError):
+                error.close()  # it holds the open answer of the server
             raise OSError(f"Could not download {url} ({error!r}). {by_hand}") from error
         if sha256 is not None and (found := _checksum(arrived)) != sha256:
             raise OSError(

@@ -10,6 +10,7 @@ from scipy.special import xlogy
 from sklearn.base import BaseEstimator
 from sklearn.datasets import make_multilabel_classification
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import f1_score, log_loss
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict, cross_val_score, cross_validate
 from sklearn.multioutput import ClassifierChain
@@ -17,7 +18,17 @@ from sklearn.naive_bayes import GaussianNB
 
 from skmlmc._base import LabelProbabilityMixin
 from skmlmc._validation import check_targets, majority
-from skmlmc.metrics import example_f1, example_f1_scorer, l1_distance, l1_scorer, nll, nll_scorer, scorers
+from skmlmc.metrics import (
+    entropy_correlation,
+    entropy_correlation_scorer,
+    example_f1,
+    example_f1_scorer,
+    l1_distance,
+    l1_scorer,
+    nll,
+    nll_scorer,
+    scorers,
+)
 
 H = np.array([[1, 0, 0.5], [0, 0, 0.25]])
 P = np.array([[0.8, 0.1, 0.5], [0.2, 0.0, 1.0]])
@@ -315,3 +326,67 @@ def test_threshold_a_label():
     assert Shares().fit(X, y).predict(X).tolist() == [[1, 0]] * 4  # at least 0.5
     assert Shares(threshold={"b": 0.25, "a": 0.6}).fit(X, y).predict(X).tolist() == [[0, 1]] * 4
     assert Shares(threshold=[0.6, 0.2]).fit(X, y).predict(X).tolist() == [[0, 1]] * 4
+
+
+# --- entropy correlation ---
+
+
+def slow_entropy(row):
+    return sum(-p * np.log(p) for share in row for p in (share, 1 - share) if p > 0)
+
+
+@anytime
+@given(two_proportions)
+def test_entropy_correlation_is_that_of_ranks(pair):
+    human, model = ([round(slow_entropy(row), 10) for row in values] for values in pair)
+    if len(set(human)) == 1 or len(set(model)) == 1:
+        assert entropy_correlation(*pair, replace_undefined_by=7) == 7
+    else:
+        ranks = [pd.Series(values).rank() for values in (human, model)]
+        assert_allclose(entropy_correlation(*pair), np.corrcoef(*ranks)[0, 1], atol=1e-9)
+
+
+def test_entropy_correlation_by_hand():
+    soft = [[0.5, 0], [1, 0], [0.75, 0]]
+    assert entropy_correlation(soft, soft) == pytest.approx(1)
+    assert entropy_correlation(soft, [[1, 0], [0.5, 0.5], [0.9, 0]]) == pytest.approx(-1)
+    # Probabilities that are all sharper have other entropies in the same order.
+    assert entropy_correlation(soft, [[0.1, 0], [0.001, 0], [0.01, 0]]) == pytest.approx(1)
+
+
+def test_entropies_that_are_equal_on_paper_are_ties():
+    thirds = [[1 / 3, 0], [2 / 3, 0], [1, 0], [0, 1 / 3]]
+    assert entropy_correlation(thirds, [[0.5, 0], [0.5, 0], [0, 0], [0.5, 0]]) == pytest.approx(1)
+
+
+def test_entropy_of_single_labels_is_that_of_the_distribution():
+    soft = [[0.5, 0.5, 0], [1, 0, 0], [0.5, 0.25, 0.25]]
+    scaled = np.array(soft) * [[0.5], [1], [0.1]]  # division by the sum
+    assert entropy_correlation(soft, scaled, multi_label=False) == pytest.approx(1)
+    assert entropy_correlation(soft, [[0.5, 0.5, 0], [1, 0, 0], [1, 0, 0]], multi_label=False) == pytest.approx(0)
+    with pytest.raises(ValueError, match="y_pred to have a probability above 0 in every row, but row 1 is all 0"):
+        entropy_correlation(soft, [[1, 0, 0], [0, 0, 0], [1, 0, 0]], multi_label=False)
+
+
+@pytest.mark.parametrize("constant", [[[1, 0], [0, 1], [0, 0]], [[0.3, 0.7]] * 3])
+def test_entropy_correlation_that_is_not_defined(constant):
+    soft = [[0.5, 0], [1, 0], [0.75, 0]]
+    for pair in ((soft, constant), (constant, soft)):
+        with pytest.warns(UndefinedMetricWarning, match="same entropy"):
+            assert np.isnan(entropy_correlation(*pair))
+        assert entropy_correlation(*pair, replace_undefined_by=0) == 0  # and no warning
+    with pytest.warns(UndefinedMetricWarning):
+        assert np.isnan(entropy_correlation(soft[:1], soft[:1]))
+
+
+def test_entropy_correlation_scorer_scores_probabilities():
+    class Echo(LabelProbabilityMixin, BaseEstimator):
+        def fit(self, X, y):
+            self.labels_ = ["joy", "love"]
+            return self
+
+        def predict_proba(self, X):
+            return X
+
+    soft = np.array([[0.5, 0], [1, 0], [0.75, 0]])
+    assert entropy_correlation_scorer(Echo().fit(soft, soft), soft, soft) == pytest.approx(1)
