@@ -116,7 +116,7 @@ def _parse(file, number, line, field):
 
 def malformed(file: Any, line: int, expected: str, got: Any) -> ValueError:
     """Return the error of a file that is not as expected, with its name and line."""
-    return ValueError(f"{file}, line {line}: expected {expected}, but got {str(got).strip():.100}.")
+    return ValueError(f"{file}, line {line}: expected {expected}, but got {str(got).strip():.160}.")
 
 
 def read_lines(file: Any) -> Iterator[tuple[int, str]]:
@@ -153,7 +153,7 @@ def read_csv(file: Any, columns: Sequence[str]) -> Iterator[tuple[int, dict[str,
                 raise malformed(file, reader.line_num, f"{len(reader.fieldnames)} fields", "more or fewer")
             yield reader.line_num, row
     except csv.Error as error:
-        raise malformed(file, reader.line_num, "a row of comma-separated values", error) from error
+        raise malformed(file, reader.reader.line_num, "a row of comma-separated values", error) from error
 
 
 def _no_repeats(pairs):
