@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -89,16 +90,20 @@ def make_boxes(
     --------
     >>> from skmlmc.datasets import make_boxes
     >>> bunch = make_boxes(1, n_boxes=2, n_objects=4, n_operations=1, random_state=0)
-    >>> print(bunch.data[0])  # doctest: +SKIP
-    >>> bunch.target.shape
-    (1, 4)
+    >>> for sentence in bunch.data[0].split(". "):
+    ...     print(sentence)
+    Box 0 contains the apple and the ball and the book, Box 1 contains the bell
+    Remove the book from Box 0
+    What does Box 1 contain?
+    >>> bunch.target_names, bunch.target
+    (['apple', 'ball', 'bell', 'book'], array([[0, 0, 1, 0]]))
     """
     for what, value in (("n_samples", n_samples), ("max_per_box", max_per_box)):
         check_positive_int(value, what)
     limits = {"n_boxes": (2, 100), "n_objects": (2, len(OBJECTS)), "n_operations": (0, 1000)}
     for (what, (low, high)), value in zip(limits.items(), (n_boxes, n_objects, n_operations), strict=True):
-        if not low <= value <= high:
-            raise ValueError(f"Got {what}={value!r} but expected {low} to {high}.")
+        if not isinstance(value, Integral) or not low <= value <= high:
+            raise ValueError(f"Got {what}={value!r} but expected a whole number from {low} to {high}.")
     rng = check_random_state(random_state)
     names = OBJECTS[:n_objects]
     texts, target = [], np.zeros((n_samples, n_objects), dtype=int)
@@ -114,14 +119,21 @@ def _make_item(rng, names, n_boxes, n_operations, max_per_box):
     """Return one text and the positions of the objects in the box that it asks about."""
     # place[k] is the box of object k, n_boxes: in none.
     place = np.full(len(names), n_boxes)
-    for k in rng.permutation(len(names)):
-        box = rng.randint(n_boxes + 1)
-        if box < n_boxes and (place == box).sum() < max_per_box:
-            place[k] = box
+    outside = list(rng.permutation(len(names)))
+    for box in range(n_boxes):
+        for _ in range(min(rng.randint(max_per_box + 1), len(outside))):
+            place[outside.pop()] = box
     sentences = [", ".join(_describe(box, place, names) for box in range(n_boxes)) + "."]
     for _ in range(n_operations):
         free = [box for box in range(n_boxes) if (place == box).sum() < max_per_box]
-        steps = [(k, box) for k in range(len(names)) for box in [*free, n_boxes] if box != place[k]]
+        inside, outside = np.flatnonzero(place < n_boxes), np.flatnonzero(place == n_boxes)
+        kinds = [
+            [(k, box) for k in inside for box in free if box != place[k]],
+            [(k, n_boxes) for k in inside],
+            [(k, box) for k in outside for box in free],
+        ]
+        kinds = [steps for steps in kinds if steps]
+        steps = kinds[rng.randint(len(kinds))]
         k, box = steps[rng.randint(len(steps))]
         sentences.append(_operation(names[k], place[k], box, n_boxes))
         place[k] = box
