@@ -11,7 +11,7 @@ from sklearn.utils import Bunch
 from ._arrays import as_list, check_not_empty, describe, first_repeated, is_frame
 from ._validation import is_missing
 
-__all__ = ["annotator_distribution", "check_answer"]
+__all__ = ["annotator_distribution", "check_answer", "check_names"]
 
 
 def annotator_distribution(
@@ -86,7 +86,7 @@ def annotator_distribution(
     array([[1, 0],
            [0, 0]])
     """
-    names = None if labels is None else _check_names(labels)
+    names = None if labels is None else check_names(labels)
     if len(getattr(annotations, "shape", ())) == 3:
         document, answers, names, documents = _from_array(np.asarray(annotations), names)
     else:
@@ -150,7 +150,8 @@ def check_answer(answer: Any, where: str) -> list[str]:
     return values
 
 
-def _check_names(labels: Any) -> list[str]:
+def check_names(labels: Any) -> list[str]:
+    """Return label names as a list after checking that they are different and not blank."""
     names = list(labels) if isinstance(labels, Mapping) else as_list(labels)
     if not names or not all(isinstance(name, str) and name.strip() for name in names):
         raise TypeError(f"Got labels={labels!r:.80} but expected a sequence of label names, such as ['joy', 'anger'].")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
+from ._annotators import check_names
 from ._corpora import make_bunch, malformed, parse_json, read_lines
 from ._validation import check_positive_int
 
@@ -198,6 +199,7 @@ def load_boxes(
     >>> from skmlmc.datasets import load_boxes
     >>> bunch = load_boxes("test-t5.jsonl")  # doctest: +SKIP
     """
+    names = None if labels is None else check_names(labels)
     texts, contents, ids, numops = [], [], [], []
     for number, line in read_lines(path):
         row = parse_json(line, path, number)
@@ -205,7 +207,7 @@ def load_boxes(
             text, mask, _ = row["sentence_masked"].partition(MASK)
             head, _, answer = row["masked_content"].partition(MASK)
             found = _contents(answer.strip().rstrip(".").strip())
-            if head.strip() or not mask or (labels is not None and not set(found) <= set(labels)):
+            if head.strip() or not mask or (names is not None and not set(found) <= set(names)):
                 raise ValueError(f"{found} in the masked content")
             numops.append(int(row.get("numops", -1)))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -214,7 +216,8 @@ def load_boxes(
         texts.append(text.strip())
         contents.append(found)
         ids.append(f"{row.get('sample_id', '')}:{number}")
-    names = sorted({name for found in contents for name in found}) if labels is None else list(labels)
+    if names is None:
+        names = sorted({name for found in contents for name in found})
     target = np.array([[int(name in found) for name in names] for found in contents])
     return make_bunch(
         texts,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
-from ._annotators import annotator_distribution, check_answer
+from ._annotators import annotator_distribution, check_answer, check_names
 from ._arrays import as_list
 
 __all__ = [
@@ -83,20 +83,20 @@ def load_annotations(
     >>> from skmlmc.datasets import load_annotations
     >>> bunch = load_annotations(["train.jsonl", "dev.jsonl"])  # doctest: +SKIP
     """
-    known = None if labels is None else set(labels)
+    names = None if labels is None else check_names(labels)
     rows: dict[str, tuple[str, dict[str, list[str]]]] = {}
-    for file in [path] if isinstance(path, str) or as_list(path) is None else as_list(path):
+    for file in as_list(path) or [path]:
         for number, line in read_lines(file):
             document, text, answers = _parse(file, number, line, field)
             for annotator, answer in answers.items():
-                unknown = [] if known is None else [label for label in answer if label not in known]
+                unknown = [] if names is None else [label for label in answer if label not in names]
                 if unknown:
-                    raise malformed(file, number, f"labels of {list(labels)}", f"{unknown[0]!r} of {annotator!r}")
+                    raise malformed(file, number, f"labels of {names}", f"{unknown[0]!r} of {annotator!r}")
             if document in rows:
                 raise malformed(file, number, "an id of its own", f"the id {document!r} again")
             rows[document] = text, answers
     texts, annotations = [text for text, _ in rows.values()], [answers for _, answers in rows.values()]
-    return make_bunch(texts, annotations, labels, list(rows), DESCR, return_X_y=return_X_y, as_frame=as_frame)
+    return make_bunch(texts, annotations, names, list(rows), DESCR, return_X_y=return_X_y, as_frame=as_frame)
 
 
 def _parse(file, number, line, field):
@@ -150,7 +150,7 @@ def read_csv(file: Any, columns: Sequence[str]) -> Iterator[tuple[int, dict[str,
             raise malformed(file, 1, f"a header with the columns {list(columns)}", f"none named {missing}")
         for row in reader:
             if None in row or None in row.values():
-                raise malformed(file, reader.line_num, f"{len(reader.fieldnames)} fields", "more or fewer")
+                raise malformed(file, reader.line_num, f"{len(reader.fieldnames or [])} fields", "more or fewer")
             yield reader.line_num, row
     except csv.Error as error:
         raise malformed(file, reader.reader.line_num, "a row of comma-separated values", error) from error

@@ -225,7 +225,8 @@ def fetch_convabuse(
 def _read_convabuse(file: Path, task: str, context: bool):
     """Return the label names, and id, text, annotator and chosen labels of every row."""
     first: dict[tuple, str] = {}
-    rows, names = [], {}
+    names: dict[str, str] = {}
+    rows = []
     for number, row in read_csv(file, ["example_no", "annotator_id", *(column for _, column in CONVABUSE_TURNS)]):
         if not names:
             columns = [column for column in row if column.startswith(CONVABUSE_TASKS[task])]

@@ -6,8 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from ._annotators import annotator_distribution
 from ._corpora import gather, make_bunch, malformed, read_csv, read_lines
 from ._fetch import data_folder, fetch
 from ._validation import check_choice
@@ -137,32 +136,30 @@ def fetch_goemotions(
     if aggregated or subset != "all":
         for part in CHECKSUMS if subset == "all" else [subset]:
             rows += _read_aggregated(get(AGGREGATED.format(part), sha256=CHECKSUMS[part]), groups)
-    target = None
     if aggregated:
-        ids, texts, chosen = (list(column) for column in zip(*rows, strict=True))
-        annotations = None
-        target = np.array([[int(label in labels_) for label in labels] for labels_ in chosen])
+        texts, annotations, ids = gather(rows)
+        more = {"target": annotator_distribution(annotations, labels).majority, "annotations": None}
     else:
         files = [get(RATERS.format(k)) for k in (1, 2, 3)]
         texts, annotations, ids = gather(row for file in files for row in _read_raters(file, groups))
         if subset != "all":
             position = {document: i for i, document in enumerate(ids)}
-            keep = [position[document] for document, *_ in rows if document in position]
-            texts, annotations, ids = ([column[i] for i in keep] for column in (texts, annotations, ids))
-    return make_bunch(
-        texts, annotations, labels, ids, GOEMOTIONS, target=target, return_X_y=return_X_y, as_frame=as_frame
-    )
+            ids = [document for document, *_ in rows if document in position]
+            texts = [texts[position[document]] for document in ids]
+            annotations = [annotations[position[document]] for document in ids]
+        more = {"annotations": annotations}
+    return make_bunch(texts, labels=labels, ids=ids, descr=GOEMOTIONS, return_X_y=return_X_y, as_frame=as_frame, **more)
 
 
 def _read_aggregated(file: Path, groups: bool):
-    """Yield id, text and chosen labels of every line."""
+    """Yield id, text, a name for the raters together and the chosen labels of every line."""
     for number, line in read_lines(file):
         fields = line.split("\t")
         numbers = fields[1].split(",") if len(fields) == 3 else []
         if not numbers or not all(k.isdecimal() and int(k) <= len(EMOTIONS) for k in numbers):
             raise malformed(file, number, "text, tab, numbers of emotions (0 to 27), tab, comment id", line)
         emotions = [EMOTIONS[int(k)] for k in numbers if int(k) < len(EMOTIONS)]
-        yield fields[2], fields[0], _pool(emotions, groups)
+        yield fields[2], fields[0], "aggregated", _pool(emotions, groups)
 
 
 def _read_raters(file: Path, groups: bool):

@@ -73,7 +73,7 @@ def fetch(
         warnings.warn(
             f"{path} has another checksum than the owner's file. It is kept as {_set_aside(path, path).name} and not "
             "used.",
-            stacklevel=4,
+            stacklevel=3,
         )
     by_hand = f"Put what {url} gives into the folder {folder} under the name {path.name}; it is used from there."
     if not download_if_missing:

@@ -47,7 +47,8 @@ def paper_split(H: Any, *, n_test: int = 200, random_state: Any = None) -> tuple
     -----
     UserWarning
         A row of a number of labels has too few documents: it gives all it has, and what is missing is drawn from all
-        others. No warning where only a cell has too few: its row's other cell fills it up.
+        others, again half of it with disagreement. No warning where only a cell has too few: its row's other cell
+        fills it up.
 
     Examples
     --------
@@ -65,13 +66,10 @@ def paper_split(H: Any, *, n_test: int = 200, random_state: Any = None) -> tuple
     rng = check_random_state(random_state)
     order = rng.permutation(len(soft))
     row_of = np.minimum(majority(soft).sum(axis=1), 2)[order]
-    disagree = ((soft > 0) & (soft < 1)).any(axis=1)[order]
+    disagree = np.any((soft > 0) & (soft < 1), axis=1)[order]
     taken = np.zeros(len(soft), dtype=bool)
     for row, wanted in enumerate(_shares(n_test, 3)):
-        for cell, n in enumerate(_shares(wanted, 2)):
-            taken[np.flatnonzero((row_of == row) & (disagree == cell))[:n]] = True
-        missing = wanted - (taken & (row_of == row)).sum()
-        taken[np.flatnonzero((row_of == row) & ~taken)[:missing]] = True
+        _take(taken, row_of == row, disagree, wanted)
     short = [
         f"{name} ({(row_of == row).sum()} of {wanted})"
         for row, (name, wanted) in enumerate(zip(ROWS, _shares(n_test, 3), strict=True))
@@ -82,8 +80,17 @@ def paper_split(H: Any, *, n_test: int = 200, random_state: Any = None) -> tuple
             f"Too few documents with {', '.join(short)} for a balanced test set of {n_test}: the others fill it up.",
             stacklevel=2,
         )
-        taken[np.flatnonzero(~taken)[: n_test - taken.sum()]] = True
+        _take(taken, ~taken, disagree, n_test - taken.sum())
     return rng.permutation(order[taken]), order[~taken]
+
+
+def _take(taken: np.ndarray, where: np.ndarray, disagree: np.ndarray, wanted: int) -> None:
+    """Take `wanted` documents, half of them with disagreement if there are enough of both, all if there are fewer."""
+    there = np.flatnonzero(where & ~taken)
+    for cell, n in enumerate(_shares(wanted, 2)):
+        taken[there[disagree[there] == cell][:n]] = True
+    missing = wanted - taken[there].sum()
+    taken[there[~taken[there]][:missing]] = True
 
 
 def _shares(n: int, parts: int) -> list[int]:

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -138,6 +140,24 @@ def test_files_that_are_no_text_or_empty_are_named(tmp_path):
     file.write_bytes(b"")
     with pytest.raises(ValueError, match="Found no document"):
         load_annotations(file)
+
+
+def test_labels_that_are_no_names_are_named(tmp_path):
+    with pytest.raises(TypeError, match="Got labels='joy' but expected a sequence of label names"):
+        load_annotations(tmp_path / "some.jsonl", labels="joy")
+
+
+def test_pandas_is_needed_for_frames_alone(tmp_path):
+    file = tmp_path / "some.jsonl"
+    file.write_text(jsonl(LINES), encoding="utf-8")
+    code = (
+        "import sys; sys.modules['pandas'] = None; sys.modules['polars'] = None; sys.modules['matplotlib'] = None\n"
+        "from skmlmc.datasets import annotator_distribution, load_annotations, make_boxes\n"
+        "print(load_annotations(sys.argv[1]).target.shape, make_boxes(2).target.shape)\n"
+        "print('llama_cpp' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True)
+    assert run.stdout.split("\n")[:2] == ["(2, 2) (2, 12)", "False"]
 
 
 # --- GoEmotions ---

@@ -83,10 +83,10 @@ MAY_IMPORT = {
     "_annotators": {"_arrays", "_validation"},
     "_fetch": set(),
     "_corpora": {"_annotators", "_arrays"},
-    "_corpora_reddit": {"_corpora", "_fetch", "_validation"},
+    "_corpora_reddit": {"_annotators", "_corpora", "_fetch", "_validation"},
     "_corpora_posts": {"_corpora", "_fetch"},
     "_corpora_abuse": {"_corpora", "_fetch", "_validation"},
-    "_boxes": {"_corpora", "_validation"},
+    "_boxes": {"_annotators", "_corpora", "_validation"},
     "_splits": {"_validation"},
     "datasets": {
         "_annotators",

@@ -65,6 +65,13 @@ def test_a_row_with_too_few_is_filled_from_all_others_with_a_warning():
     assert_array_equal(np.sort(np.concatenate([test, rest])), np.arange(len(H)))
 
 
+def test_single_label_tasks_are_balanced_over_agreement():
+    H = np.repeat([[0, 1, 0], [2 / 3, 1 / 3, 0]], [300, 100], axis=0)
+    with pytest.warns(UserWarning, match=r"no label \(0 of 20\), several labels \(0 of 20\)"):
+        test, _ = paper_split(H, n_test=60, random_state=0)
+    assert_array_equal(cells(H[test]), [[0, 0], [30, 30], [0, 0]])
+
+
 def test_a_seed_gives_the_same_split_and_another_one_another():
     H = np.repeat(CELLS, 20, axis=0)
     first, again, other = (paper_split(H, n_test=30, random_state=seed) for seed in (5, 5, 6))
