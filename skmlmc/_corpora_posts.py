@@ -122,7 +122,7 @@ def _read_stackoverflow(file: Path):
 
 
 def _read_workbook(file: Path, names: list[str], columns: list[str]) -> Iterator[tuple[str, int, dict[str, str]]]:
-    """Yield sheet, row number and fields, by the header in the first row, of rows with anything in `columns`."""
+    """Yield sheet, row number and fields, by the header in the first row, of every row."""
     try:
         with zipfile.ZipFile(file) as book:
             links = ElementTree.fromstring(book.read("xl/_rels/workbook.xml.rels"))
@@ -151,9 +151,7 @@ def _read_sheet(file, name, sheet, strings, columns):
             if set(header.values()) != set(columns):
                 raise malformed(file, number, f"a header with {columns} in the sheet {name}", list(cells.values()))
             continue
-        fields = {column: cells.get(letters, "") for letters, column in header.items()}
-        if any(fields.values()):
-            yield number, fields
+        yield number, {column: cells.get(letters, "") for letters, column in header.items()}
 
 
 def _text(item) -> str:
@@ -162,8 +160,6 @@ def _text(item) -> str:
 
 
 def _value(cell, strings: list[str]) -> str:
-    if cell.get("t") == "inlineStr":
-        return _text(cell.find(f"{MAIN}is"))
     value = cell.findtext(f"{MAIN}v") or ""
     return strings[int(value)] if value and cell.get("t") == "s" else value
 

@@ -21,6 +21,7 @@ def replay(text, max_per_box):
     for operation in operations:
         verb, name = re.match(r"(Move|Remove|Put) the (\w+)", operation).groups()
         numbers = re.findall(r"Box (\d+)", operation)
+        assert len(numbers) == len(set(numbers))  # no move from a box to itself
         if verb in ("Move", "Remove"):
             boxes[numbers.pop(0)].remove(name)  # KeyError if it is not there
         else:

@@ -284,6 +284,9 @@ def test_mfrc(home):
     home.put("mfrc", "final_mfrc_data.csv", table(MFRC_HEADER, rows) + '"half a row, as a bro')
     with pytest.raises(ValueError, match="line 6: expected a row of comma-separated values"):
         fetch_mfrc(**home.offline)
+    home.put("mfrc", "final_mfrc_data.csv", table(MFRC_HEADER, [*rows, ["Café", *rows[0][1:]]]).encode("latin-1"))
+    with pytest.raises(ValueError, match="final_mfrc_data.csv, line 6: expected UTF-8 text"):
+        fetch_mfrc(**home.offline)
 
 
 # --- Stack Overflow ---
