@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import log_softmax, logsumexp, softmax
 
 from ._prefix import Branch, Read
 
@@ -121,14 +120,15 @@ class LabelTrie:
     def _prepare_scores(self):
         """Give each choice of each branching node a number, and list the choices along each label's path."""
         at, number = 0, {}
-        self._slices: list[tuple[int, list[int]]] = []
+        self._slices: list[tuple[np.ndarray, int]] = []  # first column of each choice, and the end of the last
         for n in self.branching:
-            widths = [len(c.tokens) for c in self.choices[n]]
-            self._slices.append((n, widths))
+            stops = np.cumsum([len(c.tokens) for c in self.choices[n]])
+            self._slices.append((np.concatenate([[0], stops[:-1]]), int(stops[-1])))
             for c in self.choices[n]:
                 number[n, c.child] = at
                 at += 1
         self.steps = [self._choice_numbers(label, number) for label in range(len(self.paths))]
+        self._variant_labels = np.repeat(np.arange(len(self.paths)), [len(v) for v in self.variants])
 
     def _choice_numbers(self, label, number):
         numbers, node, child = [], self.nodes[label], ~label
@@ -193,20 +193,16 @@ class LabelTrie:
         ndarray of shape (L + 1,)
             Sums to 1; the empty answer's word last.
         """
-        parts = []
-        for (_, widths), row in zip(self._slices, logits, strict=True):
-            row = np.asarray(row, float)
-            starts = np.concatenate([[0], np.cumsum(widths)])
-            parts.append(np.array([logsumexp(row[a:b]) for a, b in zip(starts[:-1], starts[1:], strict=True)]))
-        values = np.concatenate([parts[0], *(log_softmax(p) for p in parts[1:])])
+        # numpy's own reductions: scipy's checks would take longer than the arithmetic, at each step of each document.
+        rows = [np.asarray(row, float) for row in logits]
+        parts = [
+            np.logaddexp.reduceat(row[:stop], starts) for (starts, stop), row in zip(self._slices, rows, strict=True)
+        ]
+        values = np.concatenate([parts[0], *(p - np.logaddexp.reduce(p) for p in parts[1:])])
         scores = np.array([values[s].sum() for s in self.steps])
-        at = sum(self._slices[0][1])
-        extra = np.asarray(logits[0], float)
-        for label, variants in enumerate(self.variants):
-            for _ in variants:
-                scores[label] = max(scores[label], extra[at])
-                at += 1
-        return softmax(scores)
+        np.maximum.at(scores, self._variant_labels, rows[0][self._slices[0][1] :])
+        odds = np.exp(scores - scores.max())
+        return odds / odds.sum()
 
 
 @dataclass(frozen=True)

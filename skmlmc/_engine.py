@@ -12,6 +12,7 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from ctypes import c_float
 from numbers import Integral
 from pathlib import Path
@@ -29,6 +30,8 @@ from ._vocabulary import Vocabulary
 
 # llama.cpp keeps scratch memory for every token of a batch; more than 256 bring no speed.
 N_UBATCH = 256
+# Where a decode call may take seconds, an interrupt should not wait for its end.
+SLOW_BYTES = 400_000_000
 KV_TYPES = {"float32": C.GGML_TYPE_F32, "float16": C.GGML_TYPE_F16}
 AMX_ADVICE = (
     "This build of llama-cpp-python uses Intel AMX, whose kernels can crash the process (ggml-org/llama.cpp issue "
@@ -183,6 +186,10 @@ class Model(Vocabulary):
         self._contexts.append(ctx)
         self._ctx, self._memory = ctx, C.llama_get_memory(ctx)
         self._buffers = BatchArrays(C.llama_batch(), N_UBATCH)
+        self._stop: list[None] = []
+        self._must_stop = C.ggml_abort_callback(self._stop.__contains__)  # is asked with None
+        if C.llama_model_size(self._model) >= SLOW_BYTES:
+            C.llama_set_abort_callback(ctx, self._must_stop, None)
         self._set_adapters(settings.lora)
         self._settings = settings
 
@@ -325,7 +332,7 @@ class Model(Vocabulary):
             stop = min(start + N_UBATCH, n)
             wanted = np.flatnonzero((where >= start) & (where < stop))
             batch = self._buffers.fill(plan.tokens, plan.positions, start, stop, where[wanted])
-            code = C.llama_decode(self._ctx, batch)
+            code = self._call(batch)
             if code:
                 raise RuntimeError(_decode_error(code, self._settings))
             self.decoded += stop - start
@@ -338,6 +345,20 @@ class Model(Vocabulary):
                 hidden = self._hidden(plan, states, at, rows.index(at)) if read.hidden else None
                 readings[k] = self._read(at - start, read, hidden)
         return readings
+
+    def _call(self, batch):
+        """Decode a batch; of a slow model so that an interrupt stops it at once."""
+        if C.llama_model_size(self._model) < SLOW_BYTES:
+            return C.llama_decode(self._ctx, batch)
+        # The main thread, which gets the interrupts, waits; llama.cpp asks between two operations whether to stop.
+        self._stop.clear()
+        with ThreadPoolExecutor(1) as other:
+            decoding = other.submit(C.llama_decode, self._ctx, batch)
+            try:
+                return decoding.result()
+            except BaseException:
+                self._stop.append(None)
+                raise
 
     def _hidden(self, plan, states, at, output):
         """Hidden state at token `at`, or the mean over its branch up to there."""

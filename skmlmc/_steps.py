@@ -6,7 +6,6 @@ from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
 
 from ._answers import ROOT, AnswerSpace
 from ._prefix import Ask, Branch, Read
@@ -64,7 +63,7 @@ def answer_steps(
     tokens = [*document, *slot.lead]
     read = Read(len(tokens) - 1, slot.trie.columns[ROOT], total=True, hidden=hidden)
     (first,), *rest = yield Ask((Branch(trunk, tokens, None, (read,)), *slot.trie.inner_branches(trunk)))
-    label_mass = float(np.exp(logsumexp(first.logits.astype(float)) - first.total))
+    label_mass = float(np.exp(np.logaddexp.reduce(first.logits.astype(float)) - first.total))
     logits = [first.logits, *(row[0].logits for row in rest)]
     rows: list[np.ndarray] = []
     said: list[int] = []
