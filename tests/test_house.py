@@ -59,6 +59,7 @@ MAY_IMPORT = {
         "marginal",
     },
     "comparison": {"_models", "_validation", "classifier", "metrics"},
+    "streaming": {"_models", "_validation"},
     "_step_statistics": {"_alignment", "_validation"},
     "_answer_statistics": {"_alignment", "_step_statistics", "_validation"},
     "_probing": {"_alignment", "_answer_statistics", "_step_statistics", "_validation", "calibrate"},

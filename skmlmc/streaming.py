@@ -1,0 +1,181 @@
+"""Corpora that do not fit into memory: predict chunk by chunk, write as it goes, resume."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from ._models import model_fingerprint, resolve_lora, resolve_model
+from ._validation import check_texts
+
+# What changes how an estimator works, but not what it answers.
+_MERE_MEANS = ("memory", "n_jobs", "n_threads", "verbose")
+# What a call leaves behind on extractors.
+_LEFT_BEHIND = ("label_mass_", "mass_", "n_features_out_")
+
+
+def predict_chunks(
+    estimator: Any,
+    chunks: Iterable[Any],
+    folder: str | os.PathLike | None = None,
+    *,
+    method: str = "predict_proba",
+) -> Iterator[np.ndarray]:
+    """Apply a fitted estimator to one chunk of documents after the other.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted: a `GGUFClassifier`, an extractor, or a pipeline with one.
+    chunks : iterable of sequences of str
+        Documents, a chunk at a time, such as ``(part["text"] for part in pandas.read_csv(path, chunksize=10_000))``.
+        Only the chunk at hand is kept in memory.
+    folder : str, path-like or None, default=None
+        Where to write each chunk's result as soon as it is there, one ``.npz`` file a chunk. A second call with the
+        same estimator and documents reads what is there and goes on behind it. Give the estimator ``memory=`` to
+        resume within a chunk too. None: nothing is written.
+    method : str, default="predict_proba"
+        Method of the estimator to call.
+
+    Yields
+    ------
+    ndarray of shape (n_documents_of_the_chunk, ...)
+        Result of each chunk, in order.
+
+    Raises
+    ------
+    ValueError
+        A file in `folder` was written for other documents, by another estimator or by another method.
+    AttributeError
+        The estimator has no such method.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.feature_extraction.text import CountVectorizer
+    >>> from sklearn.naive_bayes import MultinomialNB
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skmlmc.streaming import predict_chunks
+    >>> model = make_pipeline(CountVectorizer(), MultinomialNB()).fit(["we won", "we lost"], [1, 0])
+    >>> for proba in predict_chunks(model, [["we won", "won"], ["lost"]]):
+    ...     print(proba.shape)
+    (2, 2)
+    (1, 2)
+    """
+    call = getattr(estimator, method)
+    state = None
+    for number, chunk in enumerate(chunks):
+        texts = check_texts(chunk)
+        if folder is None:
+            yield np.asarray(call(texts))
+            continue
+        state = state or joblib.hash((_what_it_is(estimator), method))
+        file = Path(folder) / f"chunk-{number:08d}.npz"
+        key = joblib.hash((state, texts))
+        result = _read(file, key)
+        if result is None:
+            result = np.asarray(call(texts))
+            _write(file, key, result)
+        yield result
+
+
+def read_chunks(folder: str | os.PathLike) -> Iterator[np.ndarray]:
+    """Read what `predict_chunks` wrote.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        As given to `predict_chunks`.
+
+    Yields
+    ------
+    ndarray
+        Result of each chunk, in order; ``numpy.concatenate(list(...))`` joins them.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sklearn.dummy import DummyClassifier
+    >>> from skmlmc.streaming import predict_chunks, read_chunks
+    >>> model = DummyClassifier().fit(["a", "b"], [0, 1])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for _ in predict_chunks(model, [["c", "d"], ["e"]], folder, method="predict"):
+    ...         pass
+    ...     [len(part) for part in read_chunks(folder)]
+    [2, 1]
+    """
+    files = sorted(Path(folder).glob("chunk-*.npz"))
+    if not files:
+        raise FileNotFoundError(f"There are no results in {str(folder)!r}: expected files chunk-*.npz.")
+    for file in files:
+        with np.load(file, allow_pickle=False) as data:
+            yield data["result"]
+
+
+def _read(file, key):
+    """Read the result in a file; None where there is none yet."""
+    if not file.exists():
+        return None
+    try:
+        with np.load(file, allow_pickle=False) as data:
+            found, result = str(data["key"]), data["result"]
+    except Exception as error:
+        raise ValueError(f"{str(file)!r} is no result of predict_chunks: delete it and call again.") from error
+    if found != key:
+        raise ValueError(
+            f"{str(file)!r} was written for other documents, by another estimator or by another method. Expected the "
+            "call that began in this folder: choose another folder, or delete the files there."
+        )
+    return result
+
+
+def _write(file, key, result):
+    """Write all or nothing."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
+    try:
+        with open(handle, "wb") as stream:
+            np.savez(stream, key=np.array(key), result=result)
+        os.replace(name, file)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _what_it_is(estimator):
+    """Copy of an estimator without what does not matter to its results, and with the model's content for its path."""
+    copied = deepcopy(estimator)
+    todo, seen = [copied], set()
+    while todo:
+        part = todo.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, dict):
+            todo += part.values()
+        elif isinstance(part, (list, tuple)):
+            todo += part
+        elif isinstance(part, BaseEstimator):
+            for name in _MERE_MEANS:
+                if hasattr(part, name):
+                    setattr(part, name, None)
+            if hasattr(part, "model") and hasattr(part, "kv_dtype"):
+                part.lora = [(model_fingerprint(path), scale) for path, scale in resolve_lora(part.lora)]
+                part.model = model_fingerprint(resolve_model(part.model))
+            for name in _LEFT_BEHIND:
+                vars(part).pop(name, None)
+            todo += vars(part).values()
+    return copied
