@@ -170,11 +170,12 @@ class Model(Vocabulary):
     # ------------------------------------------------------------- context
 
     def _prepare(self, settings: Settings):
-        """Make the context that `settings` ask for, or keep the one there is."""
+        """Make the context that `settings` ask for, or keep the one there is, which may have more cells."""
         _log.clear()
-        if self._settings is not None and self._settings[:4] == settings[:4]:
+        now = self._settings
+        if now is not None and now[1:4] == settings[1:4] and now.n_ctx >= settings.n_ctx:
             C.llama_set_n_threads(self._ctx, settings.n_threads, settings.n_threads)
-            self._settings = settings
+            self._settings = settings._replace(n_ctx=now.n_ctx)
             return
         self._settings = self._prefix = None
         while self._contexts:

@@ -31,7 +31,8 @@ ENGINE_PARAMETERS = """model : str, path-like or None, default=None
     truncation : {None, "end", "start"}, default=None
         What to cut of documents that do not fit the context; None: an error that names the first.
     n_ctx : int, default=4096
-        Tokens of the context: prompt, document and answer. At most what the model was trained for is used.
+        Tokens that the context may grow to: prompt, document and answer. At most what the model was trained for is
+        used, and memory is taken for no more than the documents need.
     n_threads : int or None, default=None
         Threads of a process; None: ``OMP_NUM_THREADS``, else the physical cores, divided among the processes of
         `n_jobs`.

@@ -16,7 +16,7 @@ import pytest
 from tiny_gguf import CONTROL_TOKENS, byte_letters, write_tiny_gguf
 
 import skmlmc._engine as engine
-from skmlmc import StepwiseExtractor, _run, _workers, clear_models
+from skmlmc import StepwiseExtractor, _capacity, _run, _workers, clear_models
 from skmlmc import _models as models
 from skmlmc._engine import C
 from skmlmc._models import load_model
@@ -167,11 +167,10 @@ def test_the_context_is_kept_between_calls(tiny_model, monkeypatch):
     assert len(made) == 1
 
 
-@pytest.mark.parametrize("params", [{"n_ctx": 777}, {"kv_dtype": "float32"}], ids=str)
-def test_other_settings_make_a_new_context(tiny_model, monkeypatch, params):
+def test_another_type_of_cache_makes_a_new_context(tiny_model, monkeypatch):
     made, freed = count_calls(monkeypatch, "llama_init_from_model"), count_calls(monkeypatch, "llama_free")
     steps = extractor(tiny_model).transform(TEXTS)
-    other = extractor(tiny_model, **params).transform(TEXTS)
+    other = extractor(tiny_model, kv_dtype="float32").transform(TEXTS)
     assert (len(made), len(freed)) == (2, 1), "one context a model at a time"
     np.testing.assert_allclose(other, steps, atol=0.01)
     assert_same(extractor(tiny_model).transform(TEXTS), steps)
@@ -179,22 +178,57 @@ def test_other_settings_make_a_new_context(tiny_model, monkeypatch, params):
 
 def test_the_size_of_the_context_does_not_change_a_bit(tiny_model):
     """The result cache relies on this: its keys do not name n_ctx."""
-    steps = [extractor(tiny_model, n_ctx=n).transform(TEXTS) for n in (512, 600, 2048)]
-    assert_same(steps[1], steps[0])
-    assert_same(steps[2], steps[0])
+    long = "and so on " * 50
+    steps = extractor(tiny_model).transform(TEXTS)
+    model = load_model(Path(tiny_model))
+    assert model._settings.n_ctx == 512
+    assert_same(extractor(tiny_model).transform([*TEXTS, long])[: len(TEXTS), : steps.shape[1]], steps)
+    assert model._settings.n_ctx == 1024
+    assert_same(extractor(tiny_model).transform(TEXTS), steps)
+    assert model._settings.n_ctx == 1024, "what is large enough is kept"
+    clear_models()
+    assert_same(extractor(tiny_model, n_ctx=400).transform(TEXTS), steps)
+    assert load_model(Path(tiny_model))._settings.n_ctx == 400
 
 
 def test_no_more_context_than_the_model_was_trained_for(tiny_model):
-    extractor(tiny_model, n_ctx=1_000_000).transform(TEXTS[:1])
+    extractor(tiny_model, n_ctx=1_000_000).transform(["a " * 1500])
     model = load_model(Path(tiny_model))
     assert model._settings.n_ctx == model.n_ctx_train == 2048
+    with pytest.raises(ValueError, match="n_ctx=2048"):
+        extractor(tiny_model, n_ctx=1_000_000).transform(["a " * 3000])
+
+
+def test_memory_is_looked_at_before_it_is_taken(tiny_model, monkeypatch):
+    """llama.cpp fills what it allocates: a system without enough memory would kill the process."""
+    fitted = extractor(tiny_model)
+    a_cell = load_model(Path(tiny_model)).cell_bytes(2)
+    assert a_cell == 2 * 2 * 32 * 2, "layers, keys and values, width, bytes"
+    monkeypatch.setattr(engine, "available_memory", lambda: 1500 * a_cell)
+    with pytest.raises(MemoryError, match="not enough memory .*n_ctx=2048 .*about n_ctx=1280 would fit"):
+        fitted.transform(["a " * 1400])
+    assert fitted.set_params(n_ctx=1280, truncation="end").transform(TEXTS[:2]).shape[0] == 2
+
+
+def test_available_memory(monkeypatch, tmp_path):
+    meminfo, limit, usage = tmp_path / "meminfo", tmp_path / "max", tmp_path / "current"
+    monkeypatch.setattr(_capacity, "MEMINFO", meminfo)
+    monkeypatch.setattr(_capacity, "CGROUPS", ((limit, usage),))
+    assert _capacity.available_memory() is None
+    meminfo.write_text("MemTotal: 9 kB\nMemAvailable:    1000 kB\n")
+    assert _capacity.available_memory() == 1000 * 1024
+    limit.write_text("500000\n")
+    usage.write_text("100000\n")
+    assert _capacity.available_memory() == 400_000
+    limit.write_text("max\n")
+    assert _capacity.available_memory() == 1000 * 1024
 
 
 def test_no_memory_for_the_context(tiny_model, monkeypatch):
     fitted = extractor(tiny_model)
     with monkeypatch.context() as patch:
         patch.setattr(C, "llama_init_from_model", lambda *_: None)
-        with pytest.raises(MemoryError, match="context of n_ctx=2048 tokens .* Choose a smaller n_ctx"):
+        with pytest.raises(MemoryError, match="context of n_ctx=512 tokens .* Choose a smaller n_ctx"):
             fitted.transform(TEXTS)
     assert fitted.transform(TEXTS[:1]).shape == (1, 4, 5)
 
@@ -268,6 +302,43 @@ def test_an_interruption_between_decodes_lets_go_of_the_model(tiny_model, tmp_pa
     thread.join(30)
     assert not thread.is_alive(), "the interrupted call still holds the model's lock"
     assert_same(got[0], expected)
+
+
+def test_slow_models_decode_in_a_second_thread_and_give_the_same(tiny_model, monkeypatch):
+    expected = extractor(tiny_model).transform(TEXTS)
+    clear_models()
+    monkeypatch.setattr(engine, "SLOW_BYTES", 0)
+    assert_same(extractor(tiny_model).transform(TEXTS), expected)
+
+
+@pytest.mark.model
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_an_interrupt_stops_a_slow_decode_call(embedded_model):
+    code = """
+    import signal, threading, time
+    import skmlmc._engine as engine
+    engine.SLOW_BYTES = 0
+    codes, begun, decode = [], threading.Event(), engine.C.llama_decode
+    def noted(*args):
+        begun.set()
+        codes.append(decode(*args))
+        return codes[-1]
+    engine.C.llama_decode = noted
+    def interrupt():
+        begun.wait()
+        time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+    threading.Thread(target=interrupt, daemon=True).start()
+    fitted = StepwiseExtractor(sys.argv[1], labels=["joy", "anger"], max_labels=1, n_threads=1).fit()
+    try:
+        fitted.transform(["and so on " * 300])
+    except KeyboardInterrupt:
+        print(codes)
+    engine.C.llama_decode = decode
+    print(fitted.transform(["we won"]).shape)
+    """
+    run = run_script(code, embedded_model)
+    assert run.stdout.splitlines() == ["[2]", "(1, 1, 3)"], run.stdout + run.stderr
 
 
 # -- several threads, several processes
