@@ -1,31 +1,99 @@
-"""Data that the benchmarks read: one schema of annotated documents."""
+"""Data that the benchmarks read: annotated documents by name, and who is tested and who is fitted on."""
 
 from __future__ import annotations
 
-import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-STACKOVERFLOW_LABELS = ["anger", "fear", "joy", "love", "sadness", "surprise"]
+from skmlmc import datasets
 
 
-def read_annotations(path, labels):
-    """Read ``{"text", "annotations": {annotator: [labels]}}`` lines: texts and annotator proportions ``(n, L)``."""
-    texts, proportions = [], []
-    with open(Path(path), encoding="utf-8") as file:
-        for line in file:
-            row = json.loads(line)
-            answers = list(row["annotations"].values())
-            texts.append(row["text"])
-            proportions.append([np.mean([label in answer for answer in answers]) for label in labels])
-    return texts, np.array(proportions)
+@dataclass(frozen=True)
+class Source:
+    """Where annotated documents come from, and what their labels are."""
+
+    fetch: Callable | None = None
+    wording: str = "labels"
+    field: str = "annotations"
+    single: bool = False
+    paper: str = "GoEmotions"
+    same: bool = False
 
 
-def balanced_split(H, *, n_test=300, n_fit=2000, seed=0):
-    """Draw test documents in thirds of none, one and several labels (by majority), and others for fitting."""
-    rng = np.random.default_rng(seed)
-    sizes = np.minimum((H > 0.5).sum(axis=1), 2)
-    test = np.concatenate([rng.permutation(np.flatnonzero(sizes == k))[: n_test // 3] for k in range(3)])
-    rest = np.setdiff1d(np.arange(len(H)), test)
-    return rng.permutation(test), rng.permutation(rest)[:n_fit]
+SOURCES = {
+    "stackoverflow_emotions": Source(datasets.fetch_stackoverflow_emotions, "emotions"),
+    "goemotions": Source(partial(datasets.fetch_goemotions, groups=True), "emotions", same=True),
+    "goemotions_27": Source(datasets.fetch_goemotions, "emotions"),
+    "mfrc": Source(datasets.fetch_mfrc, "moral foundations", paper="MFRC", same=True),
+    "hatexplain": Source(
+        partial(datasets.fetch_hatexplain, task="class"), "classes", "class", True, "HateXplain", same=True
+    ),
+    "hatexplain_targets": Source(datasets.fetch_hatexplain, "target groups", paper="MFRC"),
+    "hs_brexit": Source(datasets.fetch_hs_brexit, "kinds of speech", paper="MFRC"),
+    "convabuse": Source(datasets.fetch_convabuse, "kinds of abuse", paper="MFRC"),
+}
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Texts with annotator proportions `H` of shape (n, L), and what was done to them."""
+
+    texts: list[str]
+    H: np.ndarray
+    labels: list[str]
+    ids: list[str]
+    notes: tuple[str, ...] = ()
+
+    def take(self, rows):
+        """Return some of them."""
+        texts, ids = [self.texts[i] for i in rows], [self.ids[i] for i in rows]
+        return replace(self, texts=texts, ids=ids, H=self.H[rows])
+
+
+def load(name, files=None, data_home=None, n_labels=None):
+    """Read the documents of a data set, from files of JSON lines where given; labels in alphabetical order."""
+    source = SOURCES.get(name, Source())
+    if files:
+        bunch = datasets.load_annotations(files, field=source.field)
+    elif source.fetch is None:
+        raise SystemExit(f"Got --data {name} but expected one of {sorted(SOURCES)}, or any name with --file.")
+    else:
+        bunch = source.fetch(data_home=data_home)
+    columns = sorted(range(len(bunch.target_names)), key=lambda k: bunch.target_names[k])
+    every = Documents(bunch.data, bunch.target[:, columns], [bunch.target_names[k] for k in columns], bunch.ids)
+    return every if n_labels is None else most_frequent(every, n_labels)
+
+
+def most_frequent(documents, n_labels):
+    """Keep the labels that annotators chose most often; documents with others only count as having none."""
+    keep = np.sort(np.argsort(-documents.H.mean(axis=0), kind="stable")[:n_labels])
+    left = len(documents.labels) - len(keep)
+    note = f"The {len(keep)} most frequent labels are kept; the {left} others count as none."
+    labels = [documents.labels[k] for k in keep]
+    return replace(documents, H=documents.H[:, keep], labels=labels, notes=(*documents.notes, note) if left else ())
+
+
+def split(documents, n_test, *, test_ids=None, seed=0):
+    """Return test documents and all others: the paper's ids where there are, else a balanced draw."""
+    if test_ids is not None and Path(test_ids).exists():
+        wanted = set(Path(test_ids).read_text(encoding="utf-8").split())
+        test = np.array([i for i, name in enumerate(documents.ids) if name in wanted], int)
+        if len(test) < len(wanted):
+            raise SystemExit(f"{test_ids}: {len(wanted) - len(test)} of its {len(wanted)} ids are not in the data.")
+        rest = np.random.default_rng(seed).permutation(np.setdiff1d(np.arange(len(documents.ids)), test))
+        notes = [f"Test documents: the {len(test)} ids in {Path(test_ids).name}."]
+    else:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            test, rest = datasets.paper_split(documents.H, n_test=n_test, random_state=seed)
+        notes = ["Test documents: drawn by `paper_split`.", *(str(warning.message) for warning in caught)]
+        notes += [] if test_ids is None else [f"No file {Path(test_ids).name} was there, so its ids are not used."]
+    tested = {documents.texts[i] for i in test}
+    rest = np.array([i for i in rest if documents.texts[i] not in tested], int)
+    told = replace(documents, notes=(*documents.notes, *notes))
+    return told.take(test), told.take(rest)

@@ -1,0 +1,155 @@
+"""What benchmarks with a model share: options, prompts and demonstrations, estimators, results that can go on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks._data import SOURCES, Source, load, split
+from benchmarks._scores import majority_sets
+from skmlmc import PromptTemplate
+from skmlmc.prompts import choose_demonstrations
+
+SINGLE = (
+    "Classify the following inputs into exactly one of the following {wording} per input: {labels}. Output exactly one "
+    "of these {wording} and no others."
+)
+# How many processes or threads work, and where files lie, changes no result.
+NO_RESULT = ("out", "cache", "n_jobs", "data_home")
+
+
+def make_parser(description):
+    """Return a parser of the options that all benchmarks with a model have."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help=f"one of {', '.join(SOURCES)}; any name with --file")
+    parser.add_argument("--model", type=Path, default=None, help="GGUF file; default: the embedded model")
+    parser.add_argument("--name", default="model", help="what the tables call the model")
+    parser.add_argument("--data-home", type=Path, default=None, help="scikit-learn's folder of data sets")
+    parser.add_argument("--file", type=Path, nargs="+", default=None, help="lines of {id, text, annotations} to read")
+    parser.add_argument("--test-ids", type=Path, default=None, help="file of the ids of the test documents")
+    parser.add_argument("--labels", type=int, default=None, help="keep so many labels, the most frequent ones")
+    parser.add_argument("--wording", default=None, help="what the labels are, such as emotions")
+    parser.add_argument("--mode", default="plain", choices=["auto", "plain", "chat"])
+    parser.add_argument("--shots", type=int, default=10)
+    parser.add_argument("--test", type=int, default=300, help="test documents, where there are no ids")
+    parser.add_argument("--fit", type=int, default=800, help="documents to fit on")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--cache", type=Path, default=None, help="folder of the answers; default: OUT/cache")
+    parser.add_argument("--n-jobs", type=int, default=2, help="processes")
+    return parser
+
+
+def command_of(parser, args):
+    """Write the command that gives the same results, with names of files in place of their paths."""
+    words = [f"python -m benchmarks.{parser.prog.removesuffix('.py').split('.')[-1]}"]
+    for action in parser._actions:
+        value = getattr(args, action.dest, None)
+        if action.dest in ("help", *NO_RESULT) or value == action.default:
+            continue
+        option = action.option_strings[-1]
+        values = value if isinstance(value, list) else [] if value is True else [value]
+        words += [option, *(short(v) if isinstance(v, Path) else str(v) for v in values)]
+    return " ".join(words)
+
+
+def short(path):
+    """Name a file, annotated documents with their folder: the names are the same in all of them."""
+    return f"{path.resolve().parent.name}/{path.name}" if path.suffix in (".jsonl", ".txt") else path.name
+
+
+def settings_of(args):
+    """Return what decides the results; rows of a run with other settings are not kept."""
+    named = {k: v for k, v in vars(args).items() if k not in NO_RESULT}
+    return json.loads(json.dumps(named, default=short))
+
+
+class Bench:
+    """One model on one data set: documents, prompt, demonstrations, and the estimators' parameters."""
+
+    def __init__(self, args):
+        self.args, self.source = args, SOURCES.get(args.data, Source())
+        self.single = self.source.single
+        documents = load(args.data, args.file, args.data_home, args.labels)
+        self.labels = documents.labels
+        self.test, rest = split(documents, args.test, test_ids=args.test_ids)
+        self.notes = list(self.test.notes)
+        pool = rest.take(np.arange(min(args.fit + args.shots, len(rest.texts))))
+        shown = self._choose(pool)
+        self.demonstrations = [(pool.texts[i], self._names(pool.H[i])) for i in shown]
+        texts = {pool.texts[i] for i in shown}
+        self.fit = pool.take([i for i, text in enumerate(pool.texts) if text not in texts])
+        self.pool = pool
+
+    def _choose(self, pool):
+        Y = majority_sets(pool.H)
+        if not self.single:
+            return choose_demonstrations(Y, self.args.shots, "multilabel", 0)
+        # A post without a majority has no right class to show.
+        decided = np.flatnonzero(Y.any(axis=1))
+        return decided[choose_demonstrations(Y[decided], self.args.shots, "balanced", 0)]
+
+    def _names(self, h):
+        return [name for name, value in zip(self.labels, h, strict=True) if value > 0.5]
+
+    def make(self, estimator, **params):
+        """Make an estimator with those of the benchmark's settings that it has; it needs no data to be fitted."""
+        wording = self.args.wording or self.source.wording
+        instruction = {"instruction": SINGLE} if self.single else {}
+        shared = {
+            "model": None if self.args.model is None else os.fspath(self.args.model),
+            "labels": self.labels,
+            "demonstrations": self.demonstrations,
+            "prompt": PromptTemplate(**instruction, wording=wording, mode=self.args.mode),
+            "multi_label": not self.single,
+            "max_labels": 1 if self.single else None,
+            "truncation": "end",
+            "n_jobs": self.args.n_jobs,
+            "memory": os.fspath(self.args.cache or self.args.out / "cache"),
+            "random_state": 0,
+        }
+        known = estimator().get_params()
+        return estimator(**{k: v for k, v in {**shared, **params}.items() if k in known})
+
+    def facts(self):
+        """Say what the run was."""
+        return {
+            "model": self.args.name,
+            "data": self.args.data,
+            "labels": self.labels,
+            "date": str(date.today()),
+            "machine": f"{platform.machine()}, {platform.system()}, {os.cpu_count()} processors",
+            "n_test": len(self.test.texts),
+            "n_fit": len(self.fit.texts),
+            "shots": self.args.shots,
+            "mode": self.args.mode,
+            "notes": self.notes,
+        }
+
+
+def stem(kind, args):
+    """Name of the result files, without ending."""
+    return f"{kind}-{args.data}-{args.name}"
+
+
+def write_json(path, content):
+    """Write a JSON file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".part")
+    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    os.replace(beside, path)
+
+
+def read_json(path):
+    """Return the content of a JSON file, an empty object where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def table(header, rows):
+    """Write a Markdown table."""
+    return ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)]
