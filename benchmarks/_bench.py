@@ -77,17 +77,16 @@ class Bench:
         self.single = self.source.single
         documents = load(args.data, args.file, args.data_home, args.labels)
         self.labels = documents.labels
-        self.test, rest = split(documents, args.test, test_ids=args.test_ids)
+        self.test, self.rest = split(documents, args.test, test_ids=args.test_ids, reserved=args.shots)
         self.notes = list(self.test.notes)
-        pool = rest.take(np.arange(min(args.fit + args.shots, len(rest.texts))))
-        shown = self._choose(pool)
-        self.demonstrations = [(pool.texts[i], self._names(pool.H[i])) for i in shown]
-        texts = {pool.texts[i] for i in shown}
-        self.fit = pool.take([i for i, text in enumerate(pool.texts) if text not in texts])
-        self.pool = pool
+        # Drawn from all that are not tested: documents with several labels are few in some data.
+        shown = self._choose(self.rest)
+        self.demonstrations = [(self.rest.texts[i], self._names(self.rest.H[i])) for i in shown]
+        texts = {text for text, _ in self.demonstrations}
+        self.fit = self.rest.take([i for i, text in enumerate(self.rest.texts) if text not in texts][: args.fit])
 
-    def _choose(self, pool):
-        Y = majority_sets(pool.H)
+    def _choose(self, documents):
+        Y = majority_sets(documents.H)
         if not self.single:
             return choose_demonstrations(Y, self.args.shots, "multilabel", 0)
         # A post without a majority has no right class to show.

@@ -78,22 +78,30 @@ def most_frequent(documents, n_labels):
     return replace(documents, H=documents.H[:, keep], labels=labels, notes=(*documents.notes, note) if left else ())
 
 
-def split(documents, n_test, *, test_ids=None, seed=0):
-    """Return test documents and all others: the paper's ids where there are, else a balanced draw."""
+def split(documents, n_test, *, test_ids=None, reserved=0, seed=0):
+    """Return test documents and all others: the paper's ids where there are, else a balanced draw.
+
+    So many documents with several labels are `reserved` for demonstrations: where they are rare, a balanced test set
+    would take them all.
+    """
+    rng = np.random.default_rng(seed)
     if test_ids is not None and Path(test_ids).exists():
         wanted = set(Path(test_ids).read_text(encoding="utf-8").split())
         test = np.array([i for i, name in enumerate(documents.ids) if name in wanted], int)
         if len(test) < len(wanted):
             raise SystemExit(f"{test_ids}: {len(wanted) - len(test)} of its {len(wanted)} ids are not in the data.")
-        rest = np.random.default_rng(seed).permutation(np.setdiff1d(np.arange(len(documents.ids)), test))
         notes = [f"Test documents: the {len(test)} ids in {Path(test_ids).name}."]
     else:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            test, rest = datasets.paper_split(documents.H, n_test=n_test, random_state=seed)
-        notes = ["Test documents: drawn by `paper_split`.", *(str(warning.message) for warning in caught)]
+            several = np.flatnonzero((documents.H > 0.5).sum(axis=1) > 1)
+            free = np.setdiff1d(np.arange(len(documents.H)), rng.permutation(several)[:reserved])
+            test = free[datasets.paper_split(documents.H[free], n_test=n_test, random_state=seed)[0]]
+        aside = min(reserved, len(several))
+        kept = f", after {aside} documents with several labels were kept for demonstrations" if aside else ""
+        notes = [f"Test documents: drawn by `paper_split`{kept}.", *(str(warning.message) for warning in caught)]
         notes += [] if test_ids is None else [f"No file {Path(test_ids).name} was there, so its ids are not used."]
     tested = {documents.texts[i] for i in test}
-    rest = np.array([i for i in rest if documents.texts[i] not in tested], int)
+    rest = rng.permutation([i for i, text in enumerate(documents.texts) if text not in tested])
     told = replace(documents, notes=(*documents.notes, *notes))
     return told.take(test), told.take(rest)

@@ -182,10 +182,9 @@ def markdown(result, bench):
     header += [f"paper: {data}, Llama 3 {size}" for data, size in columns]
     rows = []
     for row in result["rows"]:
-        limits = (
-            [f", {row['documents']} documents"] if row.get("documents", result["n_test"]) < result["n_test"] else []
-        )
-        cells = [row["method"] + "".join(limits), *(number(row, metric) for metric in METRICS)]
+        n = row.get("documents", result["n_test"])
+        limited = f", the first {n} documents" if n < result["n_test"] else ""
+        cells = [row["method"] + limited, *(number(row, metric) for metric in METRICS)]
         known = paper_method(row["method"])
         rows.append([*cells, str(row.get("fitted_on", "-")), *(paper.cell(column, known) for column in columns)])
     return [
