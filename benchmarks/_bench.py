@@ -24,9 +24,10 @@ SINGLE = (
 NO_RESULT = ("out", "cache", "n_jobs", "data_home")
 
 
-def make_parser(description):
+def make_parser(name, description):
     """Return a parser of the options that all benchmarks with a model have."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(f"python -m benchmarks.{name}", description=description, formatter_class=form)
     parser.add_argument("--data", required=True, help=f"one of {', '.join(SOURCES)}; any name with --file")
     parser.add_argument("--model", type=Path, default=None, help="GGUF file; default: the embedded model")
     parser.add_argument("--name", default="model", help="what the tables call the model")
@@ -47,7 +48,7 @@ def make_parser(description):
 
 def command_of(parser, args):
     """Write the command that gives the same results, with names of files in place of their paths."""
-    words = [f"python -m benchmarks.{parser.prog.removesuffix('.py').split('.')[-1]}"]
+    words = [parser.prog]
     for action in parser._actions:
         value = getattr(args, action.dest, None)
         if action.dest in ("help", *NO_RESULT) or value == action.default:

@@ -74,11 +74,13 @@ def sweep(ax, tables):
 def order(ax, tables):
     """Table 7."""
     found = tables["answer_order"]
-    names = [f"{name}\nn = {n}" for name, n in zip(found["prompt order"], found["answers"], strict=True)]
+    shown = [name.replace(", ", ",\n").replace(" alone", "\nalone") for name in found["prompt order"]]
+    names = [f"{name}\nn = {n}" for name, n in zip(shown, found["answers"], strict=True)]
     bars(ax, names, found["alphabetical"], BLUE, -0.2, 0.4, "alphabetical")
     bars(ax, names, found["as the prompt"], ORANGE, 0.2, 0.4, "as the prompt")
     ax.plot(range(len(names)), found["by chance"], "_", color="black", ms=30)
     ax.plot([], [], "_", color="black", ms=10, label="by chance")
+    ax.tick_params(axis="x", labelsize=8)
     ax.set(title="Table 7: order of answers", xlabel="order in the prompt", ylabel="share of answers", ylim=(0, 1.3))
     ax.legend(fontsize=8, loc="upper center", ncols=3, frameon=False)
 

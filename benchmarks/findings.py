@@ -41,7 +41,7 @@ TITLES = {
 
 
 def main(argv=None):
-    parser = make_parser(__doc__)
+    parser = make_parser("findings", __doc__)
     parser.add_argument("--sweep", type=int, default=60, help="documents of Figure 6, asked with every prompt")
     parser.add_argument("--orders", type=int, default=100, help="documents of Table 7, asked with every order")
     parser.add_argument("--attention", type=int, default=60, help="documents of Table 6")
@@ -260,15 +260,26 @@ class Findings(Bench):
             interval=[round(float(high - low + sign * error), 4) for sign in (-1, 1)],
         )
 
+    def steps_of_order(self, order, texts, alone):
+        """Answer with another order of the labels, in the demonstrations' answers too or in the instruction alone."""
+        if alone:
+            return self.make(StepwiseExtractor, label_order=order).fit().transform(texts)
+        steps = self.make(StepwiseExtractor, labels=order).fit().transform(texts)
+        return steps[:, :, [*(order.index(name) for name in self.labels), -1]]
+
     def orders(self):
         """Table 7, on fewer documents."""
         n, names = self.args.orders, self.labels
         random = [names[k] for k in np.random.default_rng(0).permutation(len(names))]
-        prompts = {"alphabetical": names, "random": random, "reverse": names[::-1]}
+        prompts = {
+            "alphabetical": names,
+            "random": random,
+            "reverse": names[::-1],
+            "reverse, in the instruction alone": names[::-1],
+        }
         steps, rows = {}, []
         for name, order in prompts.items():
-            extractor = self.make(StepwiseExtractor, label_order=order)
-            steps[name] = self.steps[:n] if order == names else extractor.fit().transform(self.X[:n])
+            steps[name] = self.steps_of_order(order, self.X[:n], alone=name.endswith("alone"))
             found = analysis.answer_order(steps[name], names, order)
             shares = dict(zip(found["order"], found["share"], strict=True))
             rows.append((name, found["answers"][0], shares["alphabetical"], shares["prompt"], found["by_chance"][0]))

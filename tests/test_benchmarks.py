@@ -137,8 +137,7 @@ def test_hard_predictions_of_the_paper_fit_their_own_formula(hard):
 
 
 def test_command_has_no_folders_of_this_machine():
-    parser = _bench.make_parser("")
-    parser.prog = "paper_table.py"
+    parser = _bench.make_parser("paper_table", "")
     given = ["--data", "x", "--model", "/home/me/m.gguf", "--file", "/data/x/a.jsonl", "--cache", "/c", "--n-jobs", "1"]
     args = parser.parse_args(given)
     command = _bench.command_of(parser, args)
