@@ -19,10 +19,23 @@ from benchmarks import _findings_figure as figure
 from benchmarks._bench import Bench, command_of, make_parser, settings_of, stem, table, write_json
 from benchmarks._data import SOURCES
 from benchmarks._scores import majority_sets, resample
+from benchmarks._statistics import (
+    ENOUGH,
+    OfRows,
+    attention_ratio,
+    column,
+    draw_demonstrations,
+    first_minus_second,
+    judge,
+    last_against_intermediate,
+    means_by_target,
+    second_ranked,
+    share_in_order,
+    top_probability,
+)
 from skmlmc import HiddenStateExtractor, StepwiseExtractor, analysis
 
 N_RESAMPLES = 300
-ENOUGH = 20
 PAPER_SHARE = 0.5
 SHARES = (0.0, 0.5, 1.0)
 # Nearer to ten times than to once, on a logarithmic scale.
@@ -65,60 +78,6 @@ def main(argv=None):
 def file_name(args):
     """Name of the result files, without ending."""
     return stem("findings", args) + ("" if args.several == PAPER_SHARE else f"-several-{args.several:g}")
-
-
-def judge(value, interval, border, n, at_most=False):
-    """Say whether a number of `n` observations keeps to its rule: at least `border`, or at most."""
-    if n < ENOUGH or np.isnan(value):
-        return f"too few (n = {n})"
-    low, high = (value, value) if interval is None else interval
-    keeps, breaks = (high <= border, low > border) if at_most else (low >= border, high < border)
-    return "holds" if keeps else "does not hold" if breaks else "unclear"
-
-
-def column(found, name, **where):
-    """Values of a table's column in the rows where other columns have given values."""
-    rows = range(len(found[name]))
-    return [found[name][i] for i in rows if all(found[k][i] == v for k, v in where.items())]
-
-
-def top_probability(steps, chosen):
-    """Mean of the largest probability over the steps that `chosen` picks from the table of values."""
-    values = {name: np.array(column) for name, column in analysis.step_values(steps).items()}
-    top = values["top1"][chosen(values)]
-    return top.mean() if len(top) else np.nan
-
-
-def last_against_intermediate(steps):
-    """Difference of the largest probability between last and intermediate steps, without its sign."""
-    last, other = (
-        top_probability(steps, lambda v, p=position: v["position"] == p) for position in ("last", "intermediate")
-    )
-    return abs(last - other)
-
-
-def second_ranked(steps, name):
-    """Read a share of Table 4."""
-    return analysis.second_ranked(steps, by_step=False)[name][0]
-
-
-def first_minus_second(steps, H):
-    """Accuracy of the label generated first minus that of the second, over answers with two or more."""
-    accuracy = analysis.accuracy_by_step(steps, H)["accuracy"]
-    return accuracy[0] - accuracy[1] if len(accuracy) > 1 else np.nan
-
-
-def share_in_order(steps, labels, order, prompt):
-    """Share of the answers that follow an order."""
-    return column(analysis.answer_order(steps, labels, prompt), "share", order=order)[0]
-
-
-def attention_ratio(looks, documents):
-    """Attention to an earlier label's token over that to a token of the input, over the labels of `documents`."""
-    means = [
-        np.concatenate([looks[target].get(i, np.empty(0)) for i in documents]) for target in ("earlier labels", "input")
-    ]
-    return means[0].mean() / means[1].mean() if len(means[0]) else np.nan
 
 
 class Findings(Bench):
@@ -291,6 +250,10 @@ class Findings(Bench):
 
         n = len(steps["reverse"])
         answers = min(self.tables["answer_order"]["answers"][k] for k in (0, 2))
+        yield from self.order_findings(share, n, answers)
+
+    def order_findings(self, share, n, answers):
+        """Say whether answers follow the prompt."""
         yield self.state(
             "Label order: an alphabetical prompt makes answers alphabetical (share, minus that with a reverse prompt)",
             "0.964 - 0.159 = 0.805",
@@ -344,34 +307,6 @@ class Findings(Bench):
             ORDER_OF_MAGNITUDE,
             sum(len(values) for values in looks.get("input", {}).values()),
         )
-
-
-def draw_demonstrations(several, shots, share):
-    """Draw documents, a share of them with several labels, as far as there are such, in random order."""
-    rng = np.random.default_rng(0)
-    many, few = (rng.permutation(np.flatnonzero(group)) for group in (several, ~several))
-    n = min(round(share * shots), len(many))
-    return rng.permutation(np.concatenate([many[:n], few[: shots - n]]))
-
-
-class OfRows:
-    """A statistic of documents' rows, and how many documents there are."""
-
-    def __init__(self, statistic, n):
-        self.statistic, self.n = statistic, n
-
-    def __call__(self, rows):
-        """Return the statistic of these rows."""
-        return self.statistic(rows)
-
-
-def means_by_target(found):
-    """Average a table of attention over the labels that look."""
-    targets = sorted(set(found["target"]))
-    table = {"target": targets, "labels": [len(column(found, "tokens", target=target)) for target in targets]}
-    for name in ("tokens", "attention", "per_token"):
-        table[name] = [float(np.nanmean(column(found, name, target=target))) for target in targets]
-    return table
 
 
 def plain(value):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_house import body_lines
 
-from benchmarks import _baselines, _bench, _data, _paper, _scores, findings, paper_table
+from benchmarks import _baselines, _bench, _data, _paper, _scores, _statistics, findings, paper_table
 from skmlmc.metrics import entropy_correlation, example_f1, l1_distance, nll
 
 FOLDER = Path(_bench.__file__).parent
@@ -160,28 +160,28 @@ def test_command_has_no_folders_of_this_machine():
     ],
 )
 def test_verdicts(value, interval, at_most, verdict):
-    assert findings.judge(value, interval, 0.3, 20, at_most) == verdict
-    assert findings.judge(value, interval, 0.3, 19, at_most) == "too few (n = 19)"
+    assert _statistics.judge(value, interval, 0.3, 20, at_most) == verdict
+    assert _statistics.judge(value, interval, 0.3, 19, at_most) == "too few (n = 19)"
 
 
 def test_statistics_of_findings():
     nan = [np.nan] * 3
     steps = np.array([[[0.6, 0.3, 0.1], [0.1, 0.8, 0.1]], [[0.2, 0.7, 0.1], nan]])
-    assert findings.top_probability(steps, lambda v: v["step"] == 1) == pytest.approx(0.65)
-    assert np.isnan(findings.top_probability(steps, lambda v: v["step"] == 3))
-    assert findings.last_against_intermediate(steps) == pytest.approx((0.8 + 0.7) / 2 - 0.6)
-    assert findings.first_minus_second(steps, np.array([[1, 0], [0, 0]])) == 1
-    assert np.isnan(findings.first_minus_second(steps[1:], np.array([[1, 0]])))
-    assert findings.share_in_order(steps, ["x", "y"], "prompt", ["y", "x"]) == 0
+    assert _statistics.top_probability(steps, lambda v: v["step"] == 1) == pytest.approx(0.65)
+    assert np.isnan(_statistics.top_probability(steps, lambda v: v["step"] == 3))
+    assert _statistics.last_against_intermediate(steps) == pytest.approx((0.8 + 0.7) / 2 - 0.6)
+    assert _statistics.first_minus_second(steps, np.array([[1, 0], [0, 0]])) == 1
+    assert np.isnan(_statistics.first_minus_second(steps[1:], np.array([[1, 0]])))
+    assert _statistics.share_in_order(steps, ["x", "y"], "prompt", ["y", "x"]) == 0
     looks = {"earlier labels": {0: [0.2], 1: [0.4, 0.6]}, "input": {0: [0.1], 1: [0.1, 0.1]}}
-    assert findings.attention_ratio(looks, [1]) == pytest.approx(5)
-    assert np.isnan(findings.attention_ratio(looks, [2]))
+    assert _statistics.attention_ratio(looks, [1]) == pytest.approx(5)
+    assert np.isnan(_statistics.attention_ratio(looks, [2]))
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0, 0), (0.5, 2), (1, 3)])
 def test_demonstrations_with_several_labels(share, expected):
     several = np.array([True] * 3 + [False] * 7)
-    chosen = findings.draw_demonstrations(several, 4, share)
+    chosen = _statistics.draw_demonstrations(several, 4, share)
     assert len(set(chosen)) == 4 and several[chosen].sum() == expected
 
 
