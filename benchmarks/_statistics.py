@@ -11,8 +11,10 @@ ENOUGH = 20
 
 def judge(value, interval, border, n, at_most=False):
     """Say whether a number of `n` observations keeps to its rule: at least `border`, or at most."""
-    if n < ENOUGH or np.isnan(value):
+    if n < ENOUGH:
         return f"too few (n = {n})"
+    if np.isnan(value):
+        return "not defined"
     low, high = (value, value) if interval is None else interval
     keeps, breaks = (high <= border, low > border) if at_most else (low >= border, high < border)
     return "holds" if keeps else "does not hold" if breaks else "unclear"

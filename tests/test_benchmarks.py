@@ -156,7 +156,7 @@ def test_command_has_no_folders_of_this_machine():
         (0.5, [0.4, 0.6], True, "does not hold"),
         (0.31, None, False, "holds"),
         (0.29, None, False, "does not hold"),
-        (np.nan, None, False, "too few (n = 20)"),
+        (np.nan, None, False, "not defined"),
     ],
 )
 def test_verdicts(value, interval, at_most, verdict):
