@@ -66,7 +66,8 @@ def reliability(target: np.ndarray, proba: np.ndarray, n_bins: int = 5, strategy
     """
     quantiles = np.linspace(0, 1, check_positive_int(n_bins, "n_bins") + 1)
     uniform = check_choice(strategy, "strategy", ("uniform", "quantile")) == "uniform"
-    edges = quantiles if uniform else np.quantile(proba, quantiles)
+    # Percentiles as scikit-learn takes them: quantiles round differently, which moves ties to other bins.
+    edges = quantiles if uniform else np.percentile(proba, quantiles * 100)
     bins = np.searchsorted(edges[1:-1], proba)
     counts = np.bincount(bins, minlength=n_bins)
     filled = counts > 0

@@ -426,11 +426,11 @@ def test_method_comparison_from_predictions():
         MethodComparisonDisplay.from_predictions(H, {"model": P[:2]})
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "benchmarks" / "results").glob("methods-*.json")))
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "benchmarks" / "results").glob("paper-*.json")))
 def test_committed_results_are_drawn(path):
     results = json.loads(path.read_text())
     display = MethodComparisonDisplay.from_table(results)
-    assert len(display.ax_) == 3
+    assert len(display.ax_) >= 3
     assert len(display.methods_) == len(results["rows"])
 
 
