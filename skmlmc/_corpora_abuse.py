@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ._corpora import gather, make_bunch, malformed, read_csv, read_json
-from ._fetch import data_folder, fetch
+from ._fetch import data_folder, documented_fetch, fetch
 from ._validation import check_choice
 
 __all__ = ["fetch_convabuse", "fetch_hatexplain", "fetch_hs_brexit"]
@@ -76,6 +76,7 @@ Victims in Abusive Language Detection. arXiv 2106.15896, 2021.
 """
 
 
+@documented_fetch
 def fetch_hatexplain(
     *,
     task: str = "targets",
@@ -97,16 +98,7 @@ def fetch_hatexplain(
         The official sets.
     data_home : path, default=None
         Folder of scikit-learn's data sets; files (12 MB) go to ``skmlmc/hatexplain`` in it.
-    download_if_missing : bool, default=True
-        Raise OSError instead of downloading.
-    return_X_y : bool, default=False
-        Return ``(data, target)`` instead of a Bunch.
-    as_frame : bool, default=False
-        `data` as a pandas Series and `target` as a DataFrame.
-    n_retries : int, default=3
-        How often to try a download again.
-    delay : float, default=1.0
-        Seconds between tries.
+    {fetch_parameters}
 
     Returns
     -------
@@ -163,6 +155,7 @@ def _read_post(file: Path, name: str, post: Any, task: str):
         yield name, text, annotator, [label] if task == "class" else groups
 
 
+@documented_fetch
 def fetch_convabuse(
     *,
     task: str = "all",
@@ -185,16 +178,7 @@ def fetch_convabuse(
         Texts are the last four turns, a line each; False: the user's last turn alone.
     data_home : path, default=None
         Folder of scikit-learn's data sets; the file (2.5 MB) goes to ``skmlmc/convabuse`` in it.
-    download_if_missing : bool, default=True
-        Raise OSError instead of downloading.
-    return_X_y : bool, default=False
-        Return ``(data, target)`` instead of a Bunch.
-    as_frame : bool, default=False
-        `data` as a pandas Series and `target` as a DataFrame.
-    n_retries : int, default=3
-        How often to try a download again.
-    delay : float, default=1.0
-        Seconds between tries.
+    {fetch_parameters}
 
     Returns
     -------
@@ -243,6 +227,7 @@ def _read_convabuse(file: Path, task: str, context: bool):
     return list(names.values()), rows
 
 
+@documented_fetch
 def fetch_hs_brexit(
     *,
     subset: str = "all",
@@ -262,16 +247,7 @@ def fetch_hs_brexit(
     data_home : path, default=None
         Folder of scikit-learn's data sets; the archive goes to ``skmlmc/hs_brexit`` in it. Files such as
         ``HS-Brexit_train.json`` that lie there already are read instead.
-    download_if_missing : bool, default=True
-        Raise OSError instead of downloading.
-    return_X_y : bool, default=False
-        Return ``(data, target)`` instead of a Bunch.
-    as_frame : bool, default=False
-        `data` as a pandas Series and `target` as a DataFrame.
-    n_retries : int, default=3
-        How often to try a download again.
-    delay : float, default=1.0
-        Seconds between tries.
+    {fetch_parameters}
 
     Returns
     -------

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ._corpora import gather, make_bunch, malformed, read_lines
-from ._fetch import data_folder, fetch
+from ._fetch import data_folder, documented_fetch, fetch
 
 __all__ = ["fetch_stackoverflow_emotions", "load_semeval2018"]
 
@@ -40,6 +40,7 @@ MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 LINK = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 
 
+@documented_fetch
 def fetch_stackoverflow_emotions(
     *,
     data_home: Any = None,
@@ -55,16 +56,7 @@ def fetch_stackoverflow_emotions(
     ----------
     data_home : path, default=None
         Folder of scikit-learn's data sets; the file (1.5 MB) goes to ``skmlmc/stackoverflow_emotions`` in it.
-    download_if_missing : bool, default=True
-        Raise OSError instead of downloading.
-    return_X_y : bool, default=False
-        Return ``(data, target)`` instead of a Bunch.
-    as_frame : bool, default=False
-        `data` as a pandas Series and `target` as a DataFrame.
-    n_retries : int, default=3
-        How often to try a download again.
-    delay : float, default=1.0
-        Seconds between tries.
+    {fetch_parameters}
 
     Returns
     -------

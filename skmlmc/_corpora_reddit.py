@@ -8,7 +8,7 @@ from typing import Any
 
 from ._annotators import annotator_distribution
 from ._corpora import gather, make_bunch, malformed, read_csv, read_lines
-from ._fetch import data_folder, fetch
+from ._fetch import data_folder, documented_fetch, fetch
 from ._validation import check_choice
 
 __all__ = ["fetch_goemotions", "fetch_mfrc"]
@@ -63,6 +63,7 @@ J. Trager et al. The Moral Foundations Reddit Corpus. arXiv 2208.05545, 2022.
 """
 
 
+@documented_fetch
 def fetch_goemotions(
     *,
     subset: str = "all",
@@ -87,16 +88,7 @@ def fetch_goemotions(
         Load the owners' aggregated labels (5 MB) instead of every rater's answers (43 MB).
     data_home : path, default=None
         Folder of scikit-learn's data sets; files go to ``skmlmc/goemotions`` in it.
-    download_if_missing : bool, default=True
-        Raise OSError instead of downloading.
-    return_X_y : bool, default=False
-        Return ``(data, target)`` instead of a Bunch.
-    as_frame : bool, default=False
-        `data` as a pandas Series and `target` as a DataFrame.
-    n_retries : int, default=3
-        How often to try a download again.
-    delay : float, default=1.0
-        Seconds between tries.
+    {fetch_parameters}
 
     Returns
     -------
@@ -177,6 +169,7 @@ def _pool(emotions: list[str], groups: bool) -> list[str]:
     return sorted({GROUP_OF[emotion] for emotion in emotions}) if groups else emotions
 
 
+@documented_fetch
 def fetch_mfrc(
     *,
     data_home: Any = None,
@@ -192,16 +185,7 @@ def fetch_mfrc(
     ----------
     data_home : path, default=None
         Folder of scikit-learn's data sets; the file (16 MB) goes to ``skmlmc/mfrc`` in it.
-    download_if_missing : bool, default=True
-        Raise OSError instead of downloading.
-    return_X_y : bool, default=False
-        Return ``(data, target)`` instead of a Bunch.
-    as_frame : bool, default=False
-        `data` as a pandas Series and `target` as a DataFrame.
-    n_retries : int, default=3
-        How often to try a download again.
-    delay : float, default=1.0
-        Seconds between tries.
+    {fetch_parameters}
 
     Returns
     -------

@@ -12,7 +12,22 @@ from urllib.error import HTTPError
 
 from sklearn.datasets import fetch_file, get_data_home
 
-__all__ = ["data_folder", "fetch"]
+from ._docs import documented
+
+__all__ = ["data_folder", "documented_fetch", "fetch"]
+
+documented_fetch = documented(
+    fetch_parameters="""download_if_missing : bool, default=True
+        Raise OSError instead of downloading.
+    return_X_y : bool, default=False
+        Return ``(data, target)`` instead of a Bunch.
+    as_frame : bool, default=False
+        `data` as a pandas Series and `target` as a DataFrame.
+    n_retries : int, default=3
+        How often to try a download again.
+    delay : float, default=1.0
+        Seconds between tries."""
+)
 
 
 def data_folder(data_home: str | os.PathLike | None, name: str) -> Path:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ._docs import documented as shared_texts
 from ._run import Options, check_options
 from ._validation import check_choice, check_labels, check_targets, check_texts, majority
 from .prompts import choose_demonstrations
@@ -59,13 +60,7 @@ ENGINE_ATTRIBUTES = """labels_ : ndarray of shape (L,), object
         Their rows in the data given to ``fit``."""
 
 
-def documented(cls):
-    """Class decorator: write the shared parameters and attributes where the docstring names them."""
-    if cls.__doc__:  # python -OO drops it
-        text = cls.__doc__.replace("{engine_parameters}", ENGINE_PARAMETERS)
-        cls.__doc__ = text.replace("{engine_attributes}", ENGINE_ATTRIBUTES)
-    return cls
-
+documented = shared_texts(engine_parameters=ENGINE_PARAMETERS, engine_attributes=ENGINE_ATTRIBUTES)
 
 DEMONSTRATION_CHOICES = ("multilabel", "balanced", "random")
 
