@@ -101,7 +101,7 @@ ReliabilityDisplay.from_predictions(
 )
 
 # %%
-# Before, a higher probability does not mean more readers; after, the curve rises along the diagonal. Is that also better
+# Before, a higher probability does not mean more readers; after, the curve rises with the diagonal. Is that also better
 # than saying the same of every message? The base rates are those of the training folds, as for the aligner.
 
 base_rate = np.empty_like(share)
