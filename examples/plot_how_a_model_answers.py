@@ -84,9 +84,8 @@ never = runner_up["not_next"][0] * runner_up["never_generated"][0]
 left.barh(["is next", "comes later", "never comes"], [runner_up["next"][0], runner_up["not_next"][0] - never, never])
 left.set(title="the label ranked second", xlabel="share of the steps")
 middle.barh(order["order"], order["share"])
-middle.plot(order["by_chance"], order["order"], "kD", label="by chance")
-middle.set(title="order of the labels in an answer", xlabel="share of the answers")
-middle.legend(loc="upper right")
+middle.plot(order["by_chance"], order["order"], "kD")
+middle.set(title="order of the labels in an answer", xlabel="share of the answers (diamonds: by chance)")
 right.barh(attention["target"], attention["per_token"])
 right.set(title="where a later label looks", xlabel="attention per token")
 for ax in (left, middle, right):
@@ -98,5 +97,6 @@ plt.show()
 # In this model the runner-up mostly does come next, unlike in the larger ones of the paper: long answers list labels
 # until few are left. The first labels agree best with the readers, and labels late in a long answer are mostly wrong,
 # so the length of an answer is no evidence that a message has many emotions. Answers go against the order of the prompt
-# more often than chance would have it. A later label looks at an earlier one much more than at a word of the message:
-# it is chosen to continue the list rather than to describe the text.
+# more often than chance would have it. Token for token, a later label looks at an earlier one much more than at the
+# message; the prompt gets most attention in total because it is long. That fits a model which continues its list more
+# than it reads the text, though attention alone does not prove it.
