@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
-from ._arrays import as_list, check_not_empty, describe, first_repeated, is_frame
+from ._arrays import as_list, check_not_empty, default_names, describe, first_repeated, is_frame
 from ._validation import is_missing
 
 __all__ = ["annotator_distribution", "check_answer", "check_names"]
@@ -245,7 +245,7 @@ def _from_array(cube, names):
         raise TypeError(f"Expected an array of 0, 1 and NaN, but got {describe(cube)} of dtype {cube.dtype}.")
     cube = cube.astype(np.float64)
     check_not_empty(cube.size, "annotations")
-    names = [f"label{k}" for k in range(cube.shape[2])] if names is None else names
+    names = default_names(cube.shape[2]) if names is None else names
     if len(names) != cube.shape[2]:
         raise ValueError(f"Expected an array with a label each for the {len(names)} labels, but got {cube.shape}.")
     missing = np.isnan(cube)

@@ -138,7 +138,12 @@ def check_label_names(y: Any, n_labels: int, n_samples: int, name: str = "y") ->
         values, names = _check_proportions(y, None, n_samples, name, hint="", bounded=False)
         if values.shape[1] != n_labels:
             raise ValueError(f"Expected {name} to have {n_labels} columns, one a label, but got {values.shape[1]}.")
-    return names or [f"label{i}" for i in range(n_labels)]
+    return names or default_names(n_labels)
+
+
+def default_names(n_labels: int) -> list[str]:
+    """Names of labels that nobody named: "label0", "label1", ..."""
+    return [f"label{i}" for i in range(n_labels)]
 
 
 def _check_proportions(y, labels, n_samples, name, hint, bounded=True):

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from ._arrays import default_names
 from ._validation import check_targets, check_threshold, majority
 from .metrics import example_f1
 
@@ -81,16 +82,20 @@ class LabelColumnsMixin:
 
         Parameters
         ----------
-        input_features : ignored
-            Present for scikit-learn's convention.
+        input_features : sequence of str, default=None
+            Names along the input's last axis, such as an extractor gives in a pipeline: the labels, with or without
+            the empty answer. Used where nothing else named the labels.
 
         Returns
         -------
         ndarray of shape (L,), object
-            Label names: those of the columns of `y` or of `labels`, or "label0", "label1", ...
+            Label names: those of the columns of `y` or of `labels`, else of `input_features`, else "label0", ...
         """
         check_is_fitted(self)
-        return np.asarray(self.labels_, dtype=object)
+        names, n = np.asarray(self.labels_, dtype=object), len(self.labels_)
+        if input_features is not None and len(input_features) in (n, n + 1) and list(names) == default_names(n):
+            return np.asarray(input_features, dtype=object)[:n]
+        return names
 
 
 class AlignerMixin(LabelColumnsMixin, LabelProbabilityMixin, TransformerMixin):

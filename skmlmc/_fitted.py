@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from threadpoolctl import threadpool_limits
 
+from ._arrays import default_names
 from ._base import AlignerMixin
 from ._scaling import fit_logistic
 from ._validation import check_label_names, check_positive, check_sample_weight, check_targets, check_threshold
@@ -82,7 +83,7 @@ class FittedAligner(AlignerMixin, BaseEstimator):
 
     def _match_labels(self, H, names):
         """Return targets and label names in the order of the columns of X, where these are labels."""
-        return H, names or [f"label{i}" for i in range(H.shape[1])]
+        return H, names or default_names(H.shape[1])
 
     def _set_logistic(self, X, H, w, fit_features):
         """Fit logistic regressions on features and keep what is public of them; return the features."""

@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from ._alignment import generated_labels
-from ._arrays import as_list, first_repeated
+from ._arrays import as_list, default_names, first_repeated
 from ._validation import check_choice, check_positive_int, check_proba, check_steps, check_targets
 
 
@@ -155,7 +155,7 @@ def column_labels(labels: Any, n_columns: int, what: str) -> list[str]:
         If there are not as many labels as columns, or one comes twice.
     """
     if labels is None:
-        return [f"label{i}" for i in range(n_columns)]
+        return default_names(n_columns)
     names = as_list(labels)
     if not names or not all(isinstance(name, str) for name in names):
         raise TypeError(f"Got labels={labels!r:.80} but expected a sequence of str, one a column of {what}.")

@@ -620,3 +620,13 @@ STRICT = {"xfail_strict": True} if "xfail_strict" in signature(parametrize_with_
 )
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
+
+
+def test_names_pass_through_pipelines():
+    steps = np.full((4, 1, 3), 1 / 3)
+    given = MaxOverGenerations().fit(steps)
+    assert given.get_feature_names_out(["joy", "anger", "none"]).tolist() == ["joy", "anger"]
+    assert given.get_feature_names_out(["joy", "anger"]).tolist() == ["joy", "anger"]
+    assert (
+        given.get_feature_names_out().tolist() == given.get_feature_names_out(["text"]).tolist() == ["label0", "label1"]
+    )
