@@ -15,7 +15,7 @@ def draw(result, steps, path):
     tables = result["tables"]
     figure = Figure(figsize=(17, 8.6), layout="constrained")
     axes = figure.subplots(2, 4).ravel()
-    SpikinessDisplay.from_predictions(steps, quantities="top_probability", ax=axes[0])
+    SpikinessDisplay.from_predictions(steps, quantities="top1", ax=axes[0])
     axes[0].set_title("Spikiness: largest probability of a step", size=11)
     axes[0].legend(loc="lower left", fontsize=8)
     panels = (ranking, lengths, accuracy, sweep, order, probes, attention)

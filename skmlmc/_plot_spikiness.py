@@ -6,7 +6,8 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ._canvas import BLUE, GREY, ORANGE, hand_back, import_matplotlib, make_axes
-from ._plotting import extract_steps, step_tops
+from ._plotting import extract_steps
+from ._step_statistics import step_values
 from ._validation import check_choice, check_texts
 
 
@@ -19,7 +20,7 @@ class SpikinessDisplay:
     Parameters
     ----------
     tops : dict of str to ndarray of shape (m,)
-        A value a step: "step" (from 1), "last", "top_probability" and "entropy" (in nats).
+        Columns of `skmlmc.analysis.step_values`: a value a step.
     n_columns : int
         Number L + 1 of columns of the step distributions: the entropy is at most its logarithm.
 
@@ -46,14 +47,18 @@ class SpikinessDisplay:
     ['largest probability of the step', 'entropy of the step (nats)']
     """
 
-    _names = {"top_probability": "largest probability of the step", "entropy": "entropy of the step (nats)"}
+    _names = {
+        "top1": "largest probability of the step",
+        "spikiness": "largest probability less the second",
+        "entropy": "entropy of the step (nats)",
+    }
 
     def __init__(self, tops, *, n_columns):
         self.tops = tops
         self.n_columns = n_columns
 
     @classmethod
-    def from_estimator(cls, estimator, X, y=None, *, quantities=("top_probability", "entropy"), ax=None):
+    def from_estimator(cls, estimator, X, y=None, *, quantities=("top1", "entropy"), ax=None):
         """Let a fitted estimator answer documents and draw how sure it is.
 
         Parameters
@@ -64,7 +69,7 @@ class SpikinessDisplay:
             Documents.
         y : ignored
             Present for scikit-learn's convention.
-        quantities : sequence of {"top_probability", "entropy"}, default=both
+        quantities : sequence of {"top1", "spikiness", "entropy"}, default=("top1", "entropy")
             What to draw, a panel each.
         ax : Axes or array-like of Axes, default=None
             One a quantity.
@@ -86,14 +91,14 @@ class SpikinessDisplay:
         return cls.from_predictions(extract_steps(estimator, check_texts(X)), quantities=quantities, ax=ax)
 
     @classmethod
-    def from_predictions(cls, steps, *, quantities=("top_probability", "entropy"), ax=None):
+    def from_predictions(cls, steps, *, quantities=("top1", "entropy"), ax=None):
         """Draw how spiky step distributions are.
 
         Parameters
         ----------
         steps : array-like of shape (n, R, L + 1)
             Step distributions.
-        quantities : sequence of {"top_probability", "entropy"}, default=both
+        quantities : sequence of {"top1", "spikiness", "entropy"}, default=("top1", "entropy")
             What to draw, a panel each.
         ax : Axes or array-like of Axes, default=None
             One a quantity.
@@ -111,16 +116,17 @@ class SpikinessDisplay:
             matplotlib is missing.
         """
         import_matplotlib(cls.__name__)
-        return cls(step_tops(steps), n_columns=np.shape(steps)[2]).plot(ax, quantities=quantities)
+        tops = {name: np.array(values) for name, values in step_values(steps).items()}
+        return cls(tops, n_columns=np.shape(steps)[2]).plot(ax, quantities=quantities)
 
-    def plot(self, ax=None, *, quantities=("top_probability", "entropy")):
+    def plot(self, ax=None, *, quantities=("top1", "entropy")):
         """Draw.
 
         Parameters
         ----------
         ax : Axes or array-like of Axes, default=None
             One a quantity. None: a new figure with title and legend; ``ax.legend()`` adds one elsewhere.
-        quantities : sequence of {"top_probability", "entropy"}, default=both
+        quantities : sequence of {"top1", "spikiness", "entropy"}, default=("top1", "entropy")
             What to draw, a panel each.
 
         Returns
@@ -154,7 +160,7 @@ class SpikinessDisplay:
         return self
 
     def _draw(self, ax, quantity, n_steps):
-        steps, last, values = self.tops["step"], self.tops["last"], self.tops[quantity]
+        steps, last, values = self.tops["step"], self.tops["position"] == "last", self.tops[quantity]
         groups = [np.ones(len(steps), bool), *(steps == r for r in range(1, n_steps + 1))]
         few = last.sum() <= 60
         ax.axvspan(-0.5, 0.5, color="#F2F2F2", zorder=0)
@@ -181,7 +187,7 @@ class SpikinessDisplay:
             most = np.log(self.n_columns)
             ax.axhline(most, color=GREY, ls="--", lw=1)
             ax.annotate("no preference", (n_steps + 0.5, most), (0, 2), textcoords="offset points", ha="right", size=8)
-        ax.set_ylim(0, 1.02 if quantity == "top_probability" else 1.1 * np.log(self.n_columns))
+        ax.set_ylim(0, 1.02 if quantity != "entropy" else 1.1 * np.log(self.n_columns))
 
 
 def _box(ax, at, values, color, dots):

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import entr
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -73,38 +72,6 @@ def reliability(target: np.ndarray, proba: np.ndarray, n_bins: int = 5, strategy
     filled = counts > 0
     pred, true = (np.bincount(bins, weights=v, minlength=n_bins)[filled] / counts[filled] for v in (proba, target))
     return Reliability(pred, true, counts[filled], np.column_stack([edges[:-1], edges[1:]])[filled])
-
-
-def step_tops(steps: np.ndarray) -> dict[str, np.ndarray]:
-    """Return how spiky every step of every document is.
-
-    Parameters
-    ----------
-    steps : array-like of shape (n, R, L + 1)
-        Step distributions.
-
-    Returns
-    -------
-    dict of str to ndarray of shape (m,)
-        A value a step that happened: "document", "step" (from 1), "last" (whether the answer's last),
-        "top_probability" (the largest) and "entropy" (in nats).
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `steps` does not hold step distributions.
-    """
-    steps = check_steps(steps)
-    happened = ~np.isnan(steps[:, :, 0])
-    document, step = np.nonzero(happened)
-    rows = steps[happened]
-    return {
-        "document": document,
-        "step": step + 1,
-        "last": step + 1 == happened.sum(axis=1)[document],
-        "top_probability": rows.max(axis=1),
-        "entropy": entr(rows).sum(axis=1),
-    }
 
 
 def step_order(steps: np.ndarray) -> tuple[np.ndarray, list[int]]:

@@ -71,7 +71,7 @@ MAY_IMPORT = {
     "_plotting": {"_alignment", "_arrays", "_validation"},
     "_plot_distribution": {"_arrays", "_canvas", "_plotting", "_validation", "metrics"},
     "_plot_reliability": {"_canvas", "_plotting"},
-    "_plot_spikiness": {"_canvas", "_plotting", "_validation"},
+    "_plot_spikiness": {"_canvas", "_plotting", "_step_statistics", "_validation"},
     "_plot_steps": {"_canvas", "_plotting", "_validation"},
     "plots": {
         "_canvas",

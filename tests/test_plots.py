@@ -22,7 +22,8 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skmlmc import GGUFClassifier, MaxOverGenerations, StepwiseExtractor, UnaryExtractor, clear_models
 from skmlmc._method_table import read_table, row_names, score_table, table_metrics, value_and_bounds
-from skmlmc._plotting import check_both, column_labels, extract_steps, reliability, step_order, step_tops
+from skmlmc._plotting import check_both, column_labels, extract_steps, reliability, step_order
+from skmlmc.analysis import step_values
 from skmlmc.metrics import l1_distance, nll
 from skmlmc.plots import (
     DistributionDisplay,
@@ -154,16 +155,6 @@ def test_a_soft_target_is_so_many_votes(pairs, n_bins):
 def test_reliability_refuses(how, message):
     with pytest.raises(ValueError, match=message):
         reliability(H[:, 0], P[:, 0], **how)
-
-
-def test_step_tops():
-    tops = step_tops(STEPS)
-    assert tops["document"].tolist() == [0, 0, 1]
-    assert tops["step"].tolist() == [1, 2, 1]
-    assert tops["last"].tolist() == [False, True, True]
-    np.testing.assert_allclose(tops["top_probability"], [0.5, 0.6, 0.7])
-    expected = [-sum(p * np.log(p) for p in row if p) for row in (STEPS[0, 0], STEPS[0, 1], STEPS[1, 0])]
-    np.testing.assert_allclose(tops["entropy"], expected)
 
 
 def test_step_order():
@@ -350,13 +341,13 @@ def test_spikiness():
 def test_spikiness_draws_medians():
     rng = np.random.default_rng(0)
     steps = rng.dirichlet(np.ones(4), (9, 1))
-    ax = SpikinessDisplay.from_predictions(steps, quantities=["top_probability"]).ax_
+    ax = SpikinessDisplay.from_predictions(steps, quantities=["top1"]).ax_
     heights = {tuple(line.get_ydata()) for line in ax.lines if len(line.get_ydata()) == 2}
     assert (np.median(steps.max(axis=2)),) * 2 in heights
 
 
 def test_spikiness_refuses():
-    with pytest.raises(ValueError, match="'top_probability', 'entropy'"):
+    with pytest.raises(ValueError, match="'top1', 'spikiness', 'entropy'"):
         SpikinessDisplay.from_predictions(STEPS, quantities=["variance"])
 
 
@@ -611,7 +602,7 @@ def test_from_fitted_estimators(tiny_model):
     single = GGUFClassifier(tiny_model, labels=LABELS, method="compare_to_none", multi_label=False).fit()
     assert StepsDisplay.from_estimator(single, texts[0]).threshold is None
     tops = SpikinessDisplay.from_estimator(clf, texts).tops
-    np.testing.assert_array_equal(tops["top_probability"], step_tops(steps)["top_probability"])
+    np.testing.assert_array_equal(tops["top1"], step_values(steps)["top1"])
     np.testing.assert_array_equal(DistributionDisplay.from_estimator(clf, texts, H).y_pred, clf.predict_proba(texts))
     assert set(ReliabilityDisplay.from_estimator(clf, texts, H).labels) == {"all labels", *LABELS}
     for other in (
