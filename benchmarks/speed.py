@@ -155,7 +155,7 @@ class Bench:
         made, ratios = extractors(self.path, self.args)["steps"], []
         few = sentences(max(1, self.args.growth // 10), 8, 30)
         many = [f"{text} {k}" for k in range(10) for text in few]
-        for _ in range(2):
+        for _ in range(max(1, self.args.rounds // 2)):
             first, whole = self.timer(made, [f"{t} 0" for t in few])["rate"], self.timer(made, many)["rate"]
             ratios.append(first / whole)
         self.figures["growth"] = median(ratios)
