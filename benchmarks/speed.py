@@ -41,7 +41,7 @@ def parse():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--growth", type=int, default=1000, help="documents of the long run")
     parser.add_argument("--memory", type=int, default=10_000, help="documents of the run whose memory is measured")
-    parser.add_argument("--only", nargs="*", help="parts to run: steps questions growth labels cache jobs memory")
+    parser.add_argument("--only", nargs="*", help="parts to run: steps short long growth labels cache jobs memory")
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -142,13 +142,19 @@ class Bench:
         texts = sentences(self.args.documents, 8, 30)
         self.compare("steps", made, texts, max(2, self.args.documents // 6), self.peers()[0].create_completion)
 
-    def questions(self):
-        """Unary and pairs against CAPPr, on short and on long documents."""
-        for length, words, n in (("short", SHORT, self.args.documents // 2), ("long", LONG, self.args.documents // 6)):
-            made = extractors(self.path, self.args)
-            for method, few in (("unary", 2), ("pairs", 1)):
-                texts = sentences(n, *words)
-                self.compare(f"{method}, {length} documents", made[method], texts, few, self.peers()[0].cappr)
+    def short(self):
+        """Unary and pairs against CAPPr, on documents of about 20 tokens."""
+        self.questions("short", sentences(self.args.documents // 2, *SHORT))
+
+    def long(self):
+        """Unary and pairs against CAPPr, on documents of about 200 tokens."""
+        self.questions("long", sentences(self.args.documents // 6, *LONG))
+
+    def questions(self, length, texts):
+        """Unary and pairs against CAPPr."""
+        made = extractors(self.path, self.args)
+        for method, few in (("unary", 2), ("pairs", 1)):
+            self.compare(f"{method}, {length} documents", made[method], texts, few, self.peers()[0].cappr)
 
     def growth(self):
         """Seconds a document of a long run against those of its first hundredth."""
@@ -218,7 +224,7 @@ def main():
     bench = Bench(args)
     file = args.out / f"speed-{args.name}.json"
     old = json.loads(file.read_text()) if file.exists() else {"rows": [], "figures": {}}
-    for part in args.only or ["steps", "questions", "growth", "labels", "cache", "jobs", "memory"]:
+    for part in args.only or ["steps", "short", "long", "growth", "labels", "cache", "jobs", "memory"]:
         getattr(bench, part)()
         print(bench.figures, flush=True)
         new = {row["what"]: row for row in [*old["rows"], *bench.rows]}

@@ -230,7 +230,9 @@ def levels(ask: Ask) -> list[Ask]:
     return [Ask(tuple(b for b in ask.branches if depth[b.name] == d), ask.drop if d == 0 else ()) for d in range(n)]
 
 
-def pack(needs: Sequence[int], *, batch_size: int, cells: int, per_document: int, sequences: int) -> list[list[int]]:
+def pack(
+    needs: Sequence[int], *, batch_size: int, cells: int, per_document: int, sequences: int, enough: int | None = None
+) -> list[list[int]]:
     """Group documents that are decoded together, under the context's budget of cells and sequences.
 
     Parameters
@@ -245,6 +247,8 @@ def pack(needs: Sequence[int], *, batch_size: int, cells: int, per_document: int
         Sequences that a document uses at most.
     sequences : int
         Sequences left beside the prefix's.
+    enough : int or None
+        Cells that fill a decode call. A larger group brings nothing, and attention looks at the cells of all of it.
 
     Returns
     -------
@@ -258,6 +262,7 @@ def pack(needs: Sequence[int], *, batch_size: int, cells: int, per_document: int
     """
     order = sorted(range(len(needs)), key=lambda i: (needs[i], i)) if batch_size > 1 else range(len(needs))
     limit = max(1, min(batch_size, sequences // per_document))
+    cells = cells if enough is None else min(cells, enough)
     groups: list[list[int]] = []
     filled = 0
     for i in order:

@@ -27,8 +27,8 @@ ENGINE_PARAMETERS = """model : str, path-like or None, default=None
     label_order : sequence of str or None, default=None
         The order in which the prompt names the labels; None: as given. Columns keep the order of `labels`.
     batch_size : int, default=1
-        Documents a decode call. 1: a document's numbers depend on that document alone, bit for bit. More is faster
-        and moves probabilities by up to a few hundredths on quantised models.
+        Documents a decode call, at most: fewer where they are long. 1: a document's numbers depend on that document
+        alone, bit for bit. More is faster and moves probabilities by up to a few hundredths on quantised models.
     truncation : {None, "end", "start"}, default=None
         What to cut of documents that do not fit the context; None: an error that names the first.
     n_ctx : int, default=4096

@@ -20,6 +20,7 @@ from ._validation import check_choice, check_positive_int
 from ._workers import count_jobs, count_threads, share_of_threads, spread
 
 FLUSH_DOCUMENTS, FLUSH_SECONDS = 32, 2.0
+ENOUGH_CELLS = 512  # of documents decoded together, with the longest answers they may have: about one decode call
 PIECES = 8  # of work for each process, so that all end at about the same time
 RESULT_VERSION = 2
 
@@ -182,6 +183,7 @@ def _decode(task, todo, texts, path, options):
         cells=n_ctx - len(prepared.prefix),
         per_document=prepared.sequences,
         sequences=model.sequences,
+        enough=ENOUGH_CELLS,
     )
     if jobs == 1:
         answers = answer(task, documents, groups, options)

@@ -225,7 +225,10 @@ needs = st.lists(st.integers(0, 40), max_size=12)
 
 @given(needs, st.integers(1, 6), st.integers(1, 60), st.integers(1, 9), st.integers(1, 20))
 def test_groups_keep_within_the_budget(needs, batch_size, cells, per_document, sequences):
-    groups = pack(needs, batch_size=batch_size, cells=cells, per_document=per_document, sequences=sequences)
+    limits = {"batch_size": batch_size, "per_document": per_document, "sequences": sequences}
+    groups = pack(needs, cells=cells, **limits)
+    assert pack(needs, cells=10 * cells, enough=cells, **limits) == groups
+    assert pack(needs, cells=cells, enough=10 * cells, **limits) == groups
     assert sorted(i for group in groups for i in group) == list(range(len(needs)))
     for group in groups:
         assert 1 <= len(group) <= batch_size
