@@ -76,7 +76,7 @@ def test_batches_stay_whole(tiny_model, monkeypatch):
     monkeypatch.setattr(_run, "spread", lambda call, pieces, n: seen.extend(pieces) or (x for x in ()))
     fitted = build(StepwiseExtractor, tiny_model, n_jobs=2, batch_size=5).fit()
     with pytest.raises(KeyError):
-        fitted.transform(TEXTS)
+        fitted.transform([f"a {k}" for k in range(40)])
     assert {len(group) for _, groups in seen for group in groups} == {5}
 
 
