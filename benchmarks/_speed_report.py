@@ -28,7 +28,9 @@ def markdown(result):
     yield from (f"# Speed of {result['model']}", "")
     yield from (f"    python -m benchmarks.speed --model MODEL.gguf --name {result['model']}", "")
     settings = ", ".join(f"{value} {key}" for key, value in result["settings"].items() if key != "memory")
-    yield f"{result['machine']}, {result['date']}; {settings}. Medians over rounds; all ratios within a round."
+    rounds = sorted({row["rounds"] for row in result["rows"]})
+    times = " to ".join(str(n) for n in dict.fromkeys([rounds[0], rounds[-1]]))
+    yield f"{result['machine']}, {result['date']}; {settings}. Medians over {times} rounds; ratios within a round."
     yield from ("", "| | documents/s | share of prompt speed | decoded / needed | outside llama.cpp | against peer |")
     yield "|---|---|---|---|---|---|"
     for row in result["rows"]:

@@ -104,7 +104,7 @@ class Bench:
 
     def add(self, name, values, **more):
         """Keep and print medians over rounds."""
-        row = {"what": name, **{k: round(median(v), 4) for k, v in values.items()}, **more}
+        row = {"what": name, **{k: round(median(v), 4) for k, v in values.items()}, "rounds": self.args.rounds, **more}
         self.rows.append(row)
         print(row, flush=True)
 
@@ -232,7 +232,7 @@ def main():
             "model": args.name,
             "machine": f"{platform.machine()}, {platform.system()}, {args.threads} threads",
             "date": str(date.today()),
-            "settings": {k: getattr(args, k) for k in ("documents", "labels", "demonstrations", "rounds", "memory")},
+            "settings": {k: getattr(args, k) for k in ("documents", "labels", "demonstrations", "memory")},
             "rows": list(new.values()),
             "figures": {**old["figures"], **{k: round(v, 4) for k, v in bench.figures.items()}},
         }
