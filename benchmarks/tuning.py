@@ -98,7 +98,7 @@ def write(rows, args):
     lines = [f"# Variants of the engine, {args.name}", ""]
     lines += [f"    python -m benchmarks.tuning --model MODEL.gguf --name {args.name}", "", machine + ".", ""]
     own = f"{_engine.N_UBATCH} tokens a decode at most, no flash attention, float16 cache"
-    lines += [f"Documents a second against the engine's own choice ({own}), medians of {args.rounds} rounds.", ""]
+    lines += [f"Documents a second against the engine's own choice ({own}), medians over rounds: {args.rounds}.", ""]
     lines += ["| mode | tried | against own choice | own choice, documents/s |", "|---|---|---|---|"]
     lines += [f"| {r['mode']} | {r['tried']} | {r['ratio']:.2f} | {r['own']:.2f} |" for r in rows]
     file.with_suffix(".md").write_text("\n".join(lines) + "\n")
