@@ -180,6 +180,26 @@ class LabelTrie:
             node = self._parents[node][0]
         return node, self.paths[label][len(self.path_to(node)) :]
 
+    def ends_at(self, label, node, logits) -> list[float]:
+        """Logits of the two tokens that may follow a label that ends at a branching node, which was read already.
+
+        Parameters
+        ----------
+        label : int
+            The label.
+        node : int
+            The node where it ends, as `deepest` gives it.
+        logits : list of ndarray
+            As for `probabilities`.
+
+        Returns
+        -------
+        list of float
+            Of another label coming, and of the answer's end.
+        """
+        row = dict(zip(self.columns[node], logits[self.branching.index(node)], strict=True))
+        return [row[token] for token in self.ends[label]]
+
     def probabilities(self, logits) -> np.ndarray:
         """Exact probabilities of the labels at this slot.
 

@@ -155,8 +155,7 @@ class AnswerBeam:
             parent = state.trunk if node == ROOT else (state.trunk, node)
             reads = (Read(len(tail) - 1, np.array(trie.ends[k])),) if tail else ()
             branches.append(Branch((*state.trunk, k), tail, parent, reads))
-            row = dict(zip(trie.columns[node], state.logits[trie.branching.index(node)], strict=True))
-            ends.append(None if tail else [row[t] for t in trie.ends[k]])
+            ends.append(None if tail else trie.ends_at(k, node, state.logits))
         rows = yield Ask(tuple(branches), tuple(stale))
         stale.clear()
         grown = []

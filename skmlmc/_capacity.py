@@ -1,4 +1,4 @@
-"""How much memory and how many processors there are for us."""
+"""How much memory there is for us."""
 
 from __future__ import annotations
 

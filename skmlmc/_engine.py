@@ -163,6 +163,7 @@ class Model(Vocabulary):
             raise ValueError(f"{str(path)!r} is no text generation model: expected a decoder with a vocabulary.")
         self.n_embd = C.llama_model_n_embd(self._model)
         self.one_state = bool(C.llama_model_is_recurrent(self._model) or C.llama_model_is_hybrid(self._model))
+        self._slow = C.llama_model_size(self._model) >= SLOW_BYTES
         self.decoded = self.calls = 0
         self._settings: Settings | None = None
         self._prefix: tuple[int, ...] | None = None
@@ -189,7 +190,7 @@ class Model(Vocabulary):
         self._buffers = BatchArrays(C.llama_batch(), N_UBATCH)
         self._stop: list[None] = []
         self._must_stop = C.ggml_abort_callback(self._stop.__contains__)  # is asked with None
-        if C.llama_model_size(self._model) >= SLOW_BYTES:
+        if self._slow:
             C.llama_set_abort_callback(ctx, self._must_stop, None)
         self._set_adapters(settings.lora)
         self._settings = settings
@@ -349,7 +350,7 @@ class Model(Vocabulary):
 
     def _call(self, batch):
         """Decode a batch; of a slow model so that an interrupt stops it at once."""
-        if C.llama_model_size(self._model) < SLOW_BYTES:
+        if not self._slow:
             return C.llama_decode(self._ctx, batch)
         # The main thread, which gets the interrupts, waits; llama.cpp asks between two operations whether to stop.
         self._stop.clear()

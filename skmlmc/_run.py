@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from numbers import Integral
+from pathlib import Path
 from typing import Any, Protocol
 
 from tqdm.auto import tqdm
@@ -186,9 +187,9 @@ def _decode(task, todo, texts, path, options):
         enough=ENOUGH_CELLS,
     )
     if jobs == 1:
-        answers = answer(task, documents, groups, options)
+        answers = answer(task, documents, groups, options, path)
     else:
-        answers = _answer_elsewhere(task, documents, groups, options, jobs)
+        answers = _answer_elsewhere(task, documents, groups, options, path, jobs)
     with (
         closing(answers) as done,
         tqdm(done, total=len(todo), disable=not options.verbose, unit="doc", desc=type(task).__name__) as shown,
@@ -215,6 +216,7 @@ def answer(
     documents: Mapping[int, list[int]] | Sequence[list[int]],
     groups: Sequence[Sequence[int]],
     options: Options,
+    path: Path,
 ) -> Generator:
     """Answer tokenised documents in this process.
 
@@ -228,6 +230,8 @@ def answer(
         Documents that are decoded together.
     options : Options
         How to run.
+    path : pathlib.Path
+        The model file.
 
     Yields
     ------
@@ -236,7 +240,7 @@ def answer(
     """
     from ._engine import Hidden, Settings
 
-    model = load_model(resolve_model(options.model))
+    model = load_model(path)
     prepared = model.prompts.get(task, lambda: task.prepare(model))
     hidden = None if task.hidden is None else Hidden(*task.hidden)
     most = max(sum(len(documents[i]) + prepared.cells for i in group) for group in groups)
@@ -264,17 +268,17 @@ class _Worker:
                 f"The model file {str(path)!r} of a worker differs from the one of the process that started it: "
                 "expected the same file on every machine."
             )
-        return list(answer(self.task, documents, groups, self.options))
+        return list(answer(self.task, documents, groups, self.options, path))
 
 
-def _answer_elsewhere(task, documents, groups, options, jobs):
+def _answer_elsewhere(task, documents, groups, options, path, jobs):
     """Answer documents in `jobs` other processes, which write no cache; yields as `answer` does.
 
     A group's results depend on the group alone, so it does not matter who answers which.
     """
     threads = share_of_threads(options.n_threads, jobs)
     theirs = replace(options, memory=None, verbose=0, n_jobs=1, n_threads=threads)
-    worker = _Worker(task, theirs, model_fingerprint(resolve_model(options.model)))
+    worker = _Worker(task, theirs, model_fingerprint(path))
     size = min(FLUSH_DOCUMENTS // options.batch_size, len(groups) // (PIECES * jobs)) or 1
     parts = [groups[at : at + size] for at in range(0, len(groups), size)]
     pieces = [({i: documents[i] for group in part for i in group}, part) for part in parts]

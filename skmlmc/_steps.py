@@ -97,14 +97,12 @@ def _write(answers, slot, trunk, said, logits):
     at = trunk if node == ROOT else (step - 1, node)
     inner = [(step - 1, n) for n in slot.trie.branching[1:]]
     drop = tuple(name for name in [trunk, *inner] if name != at)
-    ends = slot.trie.ends[label]
     if tail:
-        ((choice,),) = yield Ask((Branch(at, tail, None, (Read(len(tail) - 1, np.array(ends)),)),), drop)
+        read = Read(len(tail) - 1, np.array(slot.trie.ends[label]))
+        ((choice,),) = yield Ask((Branch(at, tail, None, (read,)),), drop)
         (another, end), drop = choice.logits, ()
     else:
-        # The label ends at a node that was read already.
-        known = dict(zip(slot.trie.columns[node], logits[slot.trie.branching.index(node)], strict=True))
-        another, end = known[ends[0]], known[ends[1]]
+        another, end = slot.trie.ends_at(label, node, logits)
     if another <= end:
         return None
     lead, trie = answers.slot(label).lead, answers.slot(label).trie

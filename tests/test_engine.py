@@ -2,9 +2,7 @@
 
 import gc
 import os
-import subprocess
 import sys
-import textwrap
 import threading
 import warnings
 import weakref
@@ -13,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scripts import run_script
 from tiny_gguf import CONTROL_TOKENS, byte_letters, write_tiny_gguf
 
 import skmlmc._engine as engine
@@ -342,18 +341,6 @@ def test_an_interrupt_stops_a_slow_decode_call(embedded_model):
 
 
 # -- several threads, several processes
-
-
-def run_script(code, *args, timeout=60):
-    code = "import sys, os\nimport numpy as np\nfrom skmlmc import StepwiseExtractor\n" + textwrap.dedent(code)
-    ignore = ["-W", "ignore"]
-    return subprocess.run(
-        [sys.executable, *ignore, "-c", code, *map(str, args)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=timeout,
-    )
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")

@@ -2,9 +2,7 @@
 
 import os
 import signal
-import subprocess
 import sys
-import textwrap
 import threading
 import time
 import warnings
@@ -14,6 +12,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+from scripts import run_script
 from sklearn.model_selection import cross_validate
 from text_estimators import answer, text_estimators
 
@@ -180,14 +179,8 @@ def test_errors_of_the_work_itself_are_raised():
         list(_workers.spread(fail_at_two, list(range(4)), 2))
 
 
-class Slow:
-    """A backend that gives all results back together, as ray's does."""
-
-    def __init__(self, calls):
-        self.calls = calls
-
-    def __call__(self, piece):
-        return piece
+def itself(piece):
+    return piece
 
 
 def test_backends_without_a_generator_work_in_rounds(monkeypatch):
@@ -207,14 +200,8 @@ def test_backends_without_a_generator_work_in_rounds(monkeypatch):
 
     monkeypatch.setattr(_workers, "get_active_backend", lambda: (Backend(), None))
     monkeypatch.setattr(_workers.joblib, "Parallel", Parallel)
-    assert list(_workers.spread(Slow(0), list(range(20)), 2)) == list(range(20))
+    assert list(_workers.spread(itself, list(range(20)), 2)) == list(range(20))
     assert rounds == [8, 8, 4]
-
-
-def run_script(code, *args, timeout=120):
-    code = "import sys, os\nimport numpy as np\nfrom skmlmc import StepwiseExtractor\n" + textwrap.dedent(code)
-    command = [sys.executable, "-W", "ignore", "-c", code, *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=timeout)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
