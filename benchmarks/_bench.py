@@ -20,6 +20,7 @@ SINGLE = (
     "Classify the following inputs into exactly one of the following {wording} per input: {labels}. Output exactly one "
     "of these {wording} and no others."
 )
+IDS = "one a line; the paper's lists are in the folder prob_distr_ids of its authors' code"
 # How many processes or threads work, and where files lie, changes no result.
 NO_RESULT = ("out", "cache", "n_jobs", "data_home")
 
@@ -33,7 +34,7 @@ def make_parser(name, description):
     parser.add_argument("--name", default="model", help="what the tables call the model")
     parser.add_argument("--data-home", type=Path, default=None, help="scikit-learn's folder of data sets")
     parser.add_argument("--file", type=Path, nargs="+", default=None, help="lines of {id, text, annotations} to read")
-    parser.add_argument("--test-ids", type=Path, default=None, help="file of the ids of the test documents")
+    parser.add_argument("--test-ids", type=Path, default=None, help="file of the ids of the test documents, " + IDS)
     parser.add_argument("--labels", type=int, default=None, help="keep so many labels, the most frequent ones")
     parser.add_argument("--wording", default=None, help="what the labels are, such as emotions")
     parser.add_argument("--mode", default="plain", choices=["auto", "plain", "chat"])

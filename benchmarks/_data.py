@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from sklearn.utils import Bunch
 
 from skmlmc import datasets
 
@@ -25,15 +26,25 @@ class Source:
     same: bool = False
 
 
+def hatexplain(task, data_home=None):
+    """Read the validation and test set of HateXplain: the paper's test documents and enough others to fit on."""
+    parts = [datasets.fetch_hatexplain(task=task, subset=name, data_home=data_home) for name in ("val", "test")]
+    first, second = parts
+    return Bunch(
+        data=[*first.data, *second.data],
+        target=np.concatenate([first.target, second.target]),
+        target_names=first.target_names,
+        ids=[*first.ids, *second.ids],
+    )
+
+
 SOURCES = {
     "stackoverflow_emotions": Source(datasets.fetch_stackoverflow_emotions, "emotions"),
     "goemotions": Source(partial(datasets.fetch_goemotions, groups=True), "emotions", same=True),
     "goemotions_27": Source(datasets.fetch_goemotions, "emotions"),
     "mfrc": Source(datasets.fetch_mfrc, "moral foundations", paper="MFRC", same=True),
-    "hatexplain": Source(
-        partial(datasets.fetch_hatexplain, task="class"), "classes", "class", True, "HateXplain", same=True
-    ),
-    "hatexplain_targets": Source(datasets.fetch_hatexplain, "target groups", paper="MFRC"),
+    "hatexplain": Source(partial(hatexplain, "class"), "classes", "class", True, "HateXplain", same=True),
+    "hatexplain_targets": Source(partial(hatexplain, "targets"), "target groups", paper="MFRC"),
     "hs_brexit": Source(datasets.fetch_hs_brexit, "kinds of speech", paper="MFRC"),
     "convabuse": Source(datasets.fetch_convabuse, "kinds of abuse", paper="MFRC"),
 }
@@ -90,7 +101,7 @@ def split(documents, n_test, *, test_ids=None, reserved=0, seed=0):
         test = np.array([i for i, name in enumerate(documents.ids) if name in wanted], int)
         if len(test) < len(wanted):
             raise SystemExit(f"{test_ids}: {len(wanted) - len(test)} of its {len(wanted)} ids are not in the data.")
-        notes = [f"Test documents: the {len(test)} ids in {Path(test_ids).name}."]
+        notes = [f"Test documents: the {len(test)} ids in {Path(test_ids).name}, from the paper's code."]
     else:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
