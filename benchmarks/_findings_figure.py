@@ -74,8 +74,7 @@ def sweep(ax, tables):
 def order(ax, tables):
     """Table 7."""
     found = tables["answer_order"]
-    shown = [name.replace(", ", ",\n").replace(" alone", "\nalone") for name in found["prompt order"]]
-    names = [f"{name}\nn = {n}" for name, n in zip(shown, found["answers"], strict=True)]
+    names = [f"{name}\nn = {n}" for name, n in zip(found["prompt order"], found["answers"], strict=True)]
     bars(ax, names, found["alphabetical"], BLUE, -0.2, 0.4, "alphabetical")
     bars(ax, names, found["as the prompt"], ORANGE, 0.2, 0.4, "as the prompt")
     ax.plot(range(len(names)), found["by chance"], "_", color="black", ms=30)

@@ -219,13 +219,6 @@ class Findings(Bench):
             interval=[round(float(high - low + sign * error), 4) for sign in (-1, 1)],
         )
 
-    def steps_of_order(self, order, texts, alone):
-        """Answer with another order of the labels, in the demonstrations' answers too or in the instruction alone."""
-        if alone:
-            return self.make(StepwiseExtractor, label_order=order).fit().transform(texts)
-        steps = self.make(StepwiseExtractor, labels=order).fit().transform(texts)
-        return steps[:, :, [*(order.index(name) for name in self.labels), -1]]
-
     def orders(self):
         """Table 7, on fewer documents."""
         n, names = self.args.orders, self.labels
@@ -234,11 +227,10 @@ class Findings(Bench):
             "alphabetical": names,
             "random": random,
             "reverse": names[::-1],
-            "reverse, in the instruction alone": names[::-1],
         }
         steps, rows = {}, []
         for name, order in prompts.items():
-            steps[name] = self.steps_of_order(order, self.X[:n], alone=name.endswith("alone"))
+            steps[name] = self.make(StepwiseExtractor, label_order=order).fit().transform(self.X[:n])
             found = analysis.answer_order(steps[name], names, order)
             shares = dict(zip(found["order"], found["share"], strict=True))
             rows.append((name, found["answers"][0], shares["alphabetical"], shares["prompt"], found["by_chance"][0]))

@@ -25,7 +25,8 @@ ENGINE_PARAMETERS = """model : str, path-like or None, default=None
     none_label : str, default="none"
         The word for the empty answer.
     label_order : sequence of str or None, default=None
-        The order in which the prompt names the labels; None: as given. Columns keep the order of `labels`.
+        The order of the labels in the prompt: in the instruction, and in the answers of demonstrations. None: as
+        given. Columns keep the order of `labels`.
     batch_size : int, default=1
         Documents a decode call, at most: fewer where they are long. 1: a document's numbers depend on that document
         alone, bit for bit. More is faster and moves probabilities by up to a few hundredths on quantised models.
@@ -145,12 +146,13 @@ class PromptedMixin:
             )
         Y = majority(targets)
         self.demonstration_indices_ = choose_demonstrations(Y, shots, self.demonstrations, self.random_state)
+        order = np.array(self._order())
         self.demonstrations_ = [
-            (texts[i], tuple(self.labels_[np.flatnonzero(Y[i])])) for i in self.demonstration_indices_
+            (texts[i], tuple(self.labels_[order[Y[i, order] == 1]])) for i in self.demonstration_indices_
         ]
 
     def _check_given(self):
-        known = list(self.labels_)
+        known = [self.labels_[k] for k in self._order()]
         checked = []
         for i, item in enumerate(self.demonstrations):
             if not (isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], str)):

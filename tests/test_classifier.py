@@ -420,7 +420,11 @@ def test_every_label_order_shows_the_same_demonstrations(classifier, random_stat
     random_state = np.random.RandomState(0) if random_state == "instance" else random_state
     clf = classifier(shots=6, n_label_orders=3, aligner="platt", random_state=random_state).fit(TEXTS, H)
     assert len(clf.extractors_) == 3
-    assert all(extractor.demonstrations_ == clf.demonstrations_ for extractor in clf.extractors_)
+    shown = [(text, sorted(given)) for text, given in clf.demonstrations_]
+    for extractor in clf.extractors_:
+        assert [(text, sorted(given)) for text, given in extractor.demonstrations_] == shown
+        order = extractor.label_order or LABELS
+        assert all(list(given) == sorted(given, key=order.index) for _, given in extractor.demonstrations_)
 
 
 def test_thresholds(classifier):

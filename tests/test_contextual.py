@@ -112,6 +112,20 @@ def test_hidden_states_have_no_prior_to_divide_by(model):
     assert not np.array_equal(clf.transform(TEXTS), other.transform(TEXTS))
 
 
+def test_demonstrations_follow_the_label_order(model):
+    order = ["sadness", "anger", "joy"]
+    shown = {"a": ("joy", "sadness"), "b": (), "c": ("anger", "joy")}
+    given = StepwiseExtractor(model, labels=LABELS, label_order=order, demonstrations=list(shown.items())).fit()
+    assert given.demonstrations_ == [("a", ("sadness", "joy")), ("b", ()), ("c", ("anger", "joy"))]
+    Y = np.array([[name in names for name in LABELS] for names in shown.values()]).astype(int)
+    drawn = StepwiseExtractor(model, labels=LABELS, label_order=order, shots=3, random_state=0).fit(list(shown), Y)
+    assert sorted(drawn.demonstrations_) == given.demonstrations_
+    # The prompt is that of labels given in this order; the columns are not.
+    other = StepwiseExtractor(model, labels=order, demonstrations=list(shown.items())).fit()
+    columns = [*(order.index(name) for name in LABELS), -1]
+    np.testing.assert_allclose(given.transform(TEXTS), other.transform(TEXTS)[:, :, columns], rtol=1e-12)
+
+
 def test_a_wrong_label_order_is_refused(model):
     with pytest.raises(ValueError, match="each of the labels once"):
         StepwiseExtractor(model, labels=LABELS, label_order=["joy", "anger"]).fit()
