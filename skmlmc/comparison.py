@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ def compare_methods(
     cv=None,
     estimator=None,
     as_frame=False,
+    return_proba=False,
 ) -> Any:
     """Cross-validate several methods on the same documents and time each.
 
@@ -48,19 +50,26 @@ def compare_methods(
         share what was decoded; with shots every fold has demonstrations, and so a prompt, of its own.
     as_frame : bool, default=False
         Return a pandas DataFrame.
+    return_proba : bool, default=False
+        Return the held-out probabilities too, for displays and tests of one's own. `cv` must then be a partition: every
+        document held out once.
 
     Returns
     -------
-    dict of str to list, or DataFrame
+    table : dict of str to list, or DataFrame
         A row a method, the constant base rate of the training folds first: ``method``, the mean over folds of ``nll``,
         ``l1`` and ``example_f1`` and their standard deviations ``..._std``, ``documents_per_second`` and
         ``tokens_per_document``, which were measured on up to 16 documents without a cache after the prompt was decoded
         (NaN for classifiers that are no `GGUFClassifier`).
+    proba : dict of str to ndarray of shape (n, L)
+        Probabilities of every document, by name of the row, from the fold that held it out: what
+        ``MethodComparisonDisplay.from_predictions`` and the other displays take. Only with ``return_proba=True``.
 
     Raises
     ------
     ValueError, TypeError
-        An unknown method, or documents and targets that do not fit each other; nothing was decoded.
+        An unknown method, documents and targets that do not fit each other, or ``return_proba`` without a partition;
+        nothing was decoded.
 
     Examples
     --------
@@ -75,23 +84,61 @@ def compare_methods(
     if names is None and found is not None:
         rows = {n: e.set_params(labels=found) if isinstance(e, GGUFClassifier) else e for n, e in rows.items()}
     folds = list(check_cv(cv).split(texts, majority(H)))
-    table: dict[str, list] = {"method": [BASE_RATE, *rows]}
-    scores = [[_scores(H[test], np.tile(H[train].mean(axis=0), (len(test), 1))) for train, test in folds]]
-    timings = [(np.nan, np.nan)]
-    for row in rows.values():
-        fitted = None
-        scores.append([])
-        for train, test in folds:
-            fitted = clone(row).fit([texts[i] for i in train], H[train])
-            held_out = [texts[i] for i in test]
-            scores[-1].append(_scores(H[test], fitted.predict_proba(held_out), fitted.predict(held_out)))
-        timings.append(_time(fitted, held_out))
-    values = np.array(scores)
+    if return_proba:
+        _check_partition(folds, len(texts))
+    runs = {BASE_RATE: _base_rate(H, folds)}
+    runs.update((name, _cross_validate(row, texts, H, folds)) for name, row in rows.items())
+    table = to_frame(_table(runs), as_frame)
+    return (table, {name: run.proba for name, run in runs.items()}) if return_proba else table
+
+
+@dataclass
+class _Run:
+    """What cross-validation found of one method."""
+
+    proba: np.ndarray
+    scores: list[tuple[float, float, float]] = field(default_factory=list)
+    timing: tuple[float, float] = (np.nan, np.nan)
+
+
+def _base_rate(H, folds):
+    run = _Run(np.full(H.shape, np.nan))
+    for train, test in folds:
+        run.proba[test] = H[train].mean(axis=0)
+        run.scores.append(_scores(H[test], run.proba[test]))
+    return run
+
+
+def _cross_validate(estimator, texts, H, folds):
+    run = _Run(np.full(H.shape, np.nan))
+    for train, test in folds:
+        fitted = clone(estimator).fit([texts[i] for i in train], H[train])
+        held_out = [texts[i] for i in test]
+        run.proba[test] = proba = fitted.predict_proba(held_out)
+        run.scores.append(_scores(H[test], proba, fitted.predict(held_out)))
+    run.timing = _time(fitted, held_out)
+    return run
+
+
+def _table(runs):
+    table: dict[str, list] = {"method": list(runs)}
+    values = np.array([run.scores for run in runs.values()])
     for k, column in enumerate(COLUMNS):
         table[column] = values[:, :, k].mean(axis=1).tolist()
         table[f"{column}_std"] = values[:, :, k].std(axis=1).tolist()
-    table["documents_per_second"], table["tokens_per_document"] = (list(t) for t in zip(*timings, strict=True))
-    return to_frame(table, as_frame)
+    timings = zip(*(run.timing for run in runs.values()), strict=True)
+    table["documents_per_second"], table["tokens_per_document"] = (list(t) for t in timings)
+    return table
+
+
+def _check_partition(folds, n):
+    times = np.bincount(np.concatenate([test for _, test in folds]), minlength=n)
+    if (times != 1).any():
+        i = int(np.flatnonzero(times != 1)[0])
+        raise ValueError(
+            f"With return_proba=True expected cv to hold every document out once, but it does so {times[i]} times with "
+            f"document {i}. Use a splitter such as KFold, or return_proba=False."
+        )
 
 
 def _estimators(methods, estimator):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.model_selection import KFold
+from sklearn.model_selection import KFold, ShuffleSplit
 from sklearn.pipeline import make_pipeline
 from tiny_gguf import write_tiny_gguf
 
@@ -50,6 +50,17 @@ def test_numbers_are_those_of_cross_validation(model):
     assert table["nll_std"] == pytest.approx([np.std(constant), np.std(by_hand)])
 
 
+def test_held_out_probabilities(model):
+    base = GGUFClassifier(model, labels=LABELS)
+    given = {"methods": ["unary_breakdown"], "estimator": base, "cv": KFold(3, shuffle=True, random_state=0)}
+    table, proba = compare_methods(TEXTS, H, **given, return_proba=True)
+    assert list(proba) == table["method"] == ["constant base rate", "unary_breakdown"]
+    fitted = base.set_params(method="unary_breakdown").fit()
+    np.testing.assert_array_equal(proba["unary_breakdown"], fitted.predict_proba(TEXTS))
+    for train, test in given["cv"].split(TEXTS):
+        np.testing.assert_array_equal(proba["constant base rate"][test], np.tile(H[train].mean(axis=0), (8, 1)))
+
+
 def test_one_cache_decodes_each_document_once(model, tmp_path):
     clear_models()
     engine = load_model(GGUFClassifier(model)._options().model)
@@ -82,6 +93,7 @@ def test_other_classifiers_and_names(model):
         ({"methods": {"a": 3}}, "predict_proba"),
         ({"estimator": LinearProbe()}, "GGUFClassifier"),
         ({"y": H[:5]}, "24"),
+        ({"cv": ShuffleSplit(2, random_state=0), "return_proba": True}, "hold every document out once"),
     ],
 )
 def test_bad_input(arguments, message, model):
