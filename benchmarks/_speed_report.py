@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from benchmarks._bench import table
+
 BARS = {
     "growth": ("time a document, long run against its tenth", 1.05),
     "28_labels_against_7": ("time a document, four times as many labels", 1.3),
@@ -31,17 +33,8 @@ def markdown(result):
     rounds = sorted({row["rounds"] for row in result["rows"]})
     times = " to ".join(str(n) for n in dict.fromkeys([rounds[0], rounds[-1]]))
     yield f"{result['machine']}, {result['date']}; {settings}. Medians over {times} rounds; ratios within a round."
-    yield from ("", "| | documents/s | share of prompt speed | decoded / needed | outside llama.cpp | against peer |")
-    yield "|---|---|---|---|---|---|"
-    for row in result["rows"]:
-        if "share" in row:
-            cells = f"{row['share']:.2f} | {row['tokens_per_needed']:.3f} | {row['outside']:.1%}"
-            others = f"{row['ratio_to_peer']:.1f}x, no sharing {row['ratio_to_no_sharing']:.1f}x"
-            yield f"| {row['what']} | {row['rate']:.2f} | {cells} | {others} |"
-        else:
-            peer = PEER[row["what"].split(",")[0]]
-            yield f"| {row['what'].replace('peer', peer)} | {row['rate']:.2f} | | | | |"
-            yield f"| {row['what'].replace('peer', 'no sharing')} | {row['no_sharing_rate']:.2f} | | | | |"
+    head = ["", "documents/s", "share of prompt speed", "decoded / needed", "outside llama.cpp", "against peer"]
+    yield from ("", *table(head, [cells for row in result["rows"] for cells in rows_of(row)]))
     yield ""
     for key, value in result["figures"].items():
         text, bar = BARS[key]
@@ -49,6 +42,16 @@ def markdown(result):
     speeds = [row["prompt_speed"] for row in result["rows"] if "prompt_speed" in row]
     if speeds:
         yield f"* prompt speed, one batch of 512 tokens: {min(speeds):.0f} to {max(speeds):.0f} tokens/s"
+
+
+def rows_of(row):
+    """Cells of a measured row; a peer's has a second row, without what its peer shares."""
+    if "share" in row:
+        others = f"{row['ratio_to_peer']:.1f}x, no sharing {row['ratio_to_no_sharing']:.1f}x"
+        shares = (f"{row['share']:.2f}", f"{row['tokens_per_needed']:.3f}", f"{row['outside']:.1%}")
+        return [(row["what"], f"{row['rate']:.2f}", *shares, others)]
+    rates = {PEER[row["what"].split(",")[0]]: row["rate"], "no sharing": row["no_sharing_rate"]}
+    return [(row["what"].replace("peer", name), f"{rate:.2f}", *[""] * 4) for name, rate in rates.items()]
 
 
 def draw(result, path):

@@ -21,6 +21,7 @@ import gguf
 import llama_cpp
 import numpy as np
 
+from benchmarks._bench import table
 from skmlmc._models import clear_models, load_model
 
 # blocks, width, inner width, heads, key-value heads, vocabulary: those of well-known models of that size.
@@ -156,8 +157,7 @@ def write(rows, args):
         f"{machine}; random weights, Q4_0.",
     ]
     lines += [f"A document: one call of {args.document} tokens and {args.calls:g} calls of one.", ""]
-    lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    lines += ["| " + " | ".join(str(v) for v in row.values()) + " |" for row in rows]
+    lines += table(head, [map(str, row.values()) for row in rows])
     (args.out / "scaling.md").write_text("\n".join(lines) + "\n")
 
 

@@ -16,6 +16,7 @@ from datetime import date
 from pathlib import Path
 from statistics import median
 
+from benchmarks._bench import table
 from benchmarks._workload import extractors, sentences
 from skmlmc import _engine, clear_models
 from skmlmc._models import resolve_model
@@ -99,8 +100,8 @@ def write(rows, args):
     lines += [f"    python -m benchmarks.tuning --model MODEL.gguf --name {args.name}", "", machine + ".", ""]
     own = f"{_engine.N_UBATCH} tokens a decode at most, no flash attention, float16 cache"
     lines += [f"Documents a second against the engine's own choice ({own}), medians over rounds: {args.rounds}.", ""]
-    lines += ["| mode | tried | against own choice | own choice, documents/s |", "|---|---|---|---|"]
-    lines += [f"| {r['mode']} | {r['tried']} | {r['ratio']:.2f} | {r['own']:.2f} |" for r in rows]
+    head = ["mode", "tried", "against own choice", "own choice, documents/s"]
+    lines += table(head, [(r["mode"], r["tried"], f"{r['ratio']:.2f}", f"{r['own']:.2f}") for r in rows])
     file.with_suffix(".md").write_text("\n".join(lines) + "\n")
 
 
