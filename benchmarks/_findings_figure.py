@@ -34,6 +34,8 @@ def bars(ax, names, values, color=BLUE, offset=0.0, width=0.6, label=None, form=
     drawn = ax.bar(np.arange(len(names)) + offset, np.nan_to_num(values), width, color=color, label=label)
     ax.bar_label(drawn, ["–" if np.isnan(v) else form.format(v) for v in values], size=8, padding=1)
     ax.set_xticks(range(len(names)), names)
+    if not len(names):
+        ax.text(0.5, 0.5, "no answer of several labels", transform=ax.transAxes, ha="center", color=GREY)
 
 
 def ranking(ax, tables):
@@ -96,4 +98,6 @@ def attention(ax, tables):
     """Table 6."""
     found = tables["attention_to_labels"]
     bars(ax, [name.replace(" ", "\n") for name in found["target"]], found["per_token"], form="{:.2g}")
-    ax.set(title="Table 6: attention of later labels", ylabel="attention a token", yscale="log")
+    ax.set(title="Table 6: attention of later labels", ylabel="attention a token")
+    if found["target"]:
+        ax.set_yscale("log")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_house import body_lines
 
-from benchmarks import _baselines, _bench, _data, _paper, _scores, _statistics, findings, paper_table
+from benchmarks import _baselines, _bench, _data, _findings_figure, _paper, _scores, _statistics, findings, paper_table
 from skmlmc.metrics import entropy_correlation, example_f1, l1_distance, nll
 
 FOLDER = Path(_bench.__file__).parent
@@ -249,5 +249,10 @@ def test_findings_from_end_to_end(tiny_model, tmp_path):
     result = json.loads(path.read_text())
     assert len(result["findings"]) == 13 and set(result["tables"]) == set(findings.TITLES)
     assert path.with_suffix(".png").stat().st_size > 10_000
+    # Where no answer has several labels, these tables are empty.
+    for name in ("second_ranked", "accuracy_by_step", "attention_to_labels"):
+        result["tables"][name] = {column: [] for column in result["tables"][name]}
+    _findings_figure.draw(result, np.array([[[0.5, 0.2, 0.3]]] * 4), tmp_path / "one.png")
+    assert (tmp_path / "one.png").stat().st_size > 10_000
     with pytest.raises(SystemExit):
         findings.main(["--data", "hatexplain", *map(str, given[2:]), *TINY])
