@@ -29,6 +29,7 @@ __all__ = [
     "HardPredictions",
     "MaxOverGenerations",
     "UnaryBreakdown",
+    "ZeroShotAligner",
     "bradley_terry_scores",
     "compare_to_none",
     "generated_labels",
@@ -38,9 +39,35 @@ __all__ = [
 ]
 
 
-class _ZeroShotAligner(AlignerMixin, BaseEstimator):
-    """The part that the zero-shot aligners share; a subclass computes ``_align(X)`` and names its `_kind` of input."""
+class ZeroShotAligner(AlignerMixin, BaseEstimator):
+    """Base class of the aligners that need no training, for read-outs of your own.
 
+    A subclass has ``__init__`` with `threshold` (and `multi_label`, where it has a single-label form), and computes
+    ``_align(X)``: checked probabilities in, an array of shape (n, L) out. It is then a transformer and a classifier.
+
+    Attributes
+    ----------
+    labels_ : list of str, length L
+        Label names: the columns of a DataFrame `y`, else "label0", "label1", ...
+    n_labels_ : int
+        Number of labels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmlmc.align import ZeroShotAligner
+    >>> class MeanOverGenerations(ZeroShotAligner):
+    ...     def __init__(self, threshold=0.5):
+    ...         self.threshold = threshold
+    ...
+    ...     def _align(self, X):
+    ...         return np.nanmean(X[:, :, :-1], axis=1)
+    >>> steps = [[[0.7, 0.2, 0.1], [0.1, 0.4, 0.5]]]  # one document, two steps, two labels and none
+    >>> MeanOverGenerations().fit(steps).predict_proba(steps)
+    array([[0.4, 0.3]])
+    """
+
+    # What X holds: "steps", "pairs" or "unary probabilities".
     _kind = "steps"
 
     def fit(self, X, y=None):
@@ -116,7 +143,7 @@ class _ZeroShotAligner(AlignerMixin, BaseEstimator):
         return tags
 
 
-class CompareToNone(_ZeroShotAligner):
+class CompareToNone(ZeroShotAligner):
     """Compare each label's probability at the first step with that of none.
 
     Paper section 5, baseline "compare-to-none"; the arithmetic is ``compare_to_none``.
@@ -158,7 +185,7 @@ class CompareToNone(_ZeroShotAligner):
         return compare_to_none(X, multi_label=check_choice(self.multi_label, "multi_label", (True, False)))
 
 
-class HardPredictions(_ZeroShotAligner):
+class HardPredictions(ZeroShotAligner):
     """Take the model's answer at its word: 1 - eps for the labels it generated, eps for the others.
 
     Paper section 5, baseline "hard predictions"; the arithmetic is ``hard_predictions``.
@@ -198,7 +225,7 @@ class HardPredictions(_ZeroShotAligner):
         return hard_predictions(X, self.eps, check_choice(self.multi_label, "multi_label", (True, False)))
 
 
-class MaxOverGenerations(_ZeroShotAligner):
+class MaxOverGenerations(ZeroShotAligner):
     """Take each label's largest probability over the steps of the answer.
 
     Paper section 5, "max-over-generations"; the arithmetic is ``max_over_generations``. For multi-label tasks only.
@@ -235,7 +262,7 @@ class MaxOverGenerations(_ZeroShotAligner):
         return max_over_generations(X)
 
 
-class BradleyTerry(_ZeroShotAligner):
+class BradleyTerry(ZeroShotAligner):
     """Fit a Bradley-Terry model to each document's pairwise probabilities and compare each label with none.
 
     ``sigmoid(s(l) - s(none))`` of the scores, or in single-label tasks the softmax of the labels' scores. Paper
@@ -285,7 +312,7 @@ class BradleyTerry(_ZeroShotAligner):
         return expit(scores[:, :-1] - scores[:, -1:]) if multi_label else softmax(scores[:, :-1], axis=1)
 
 
-class UnaryBreakdown(_ZeroShotAligner):
+class UnaryBreakdown(ZeroShotAligner):
     """Take the model's word on each label as it is, or compare the labels in single-label tasks.
 
     The probabilities of `UnaryExtractor`, or with ``multi_label=False`` the softmax over the labels of their log-odds.
