@@ -1,5 +1,6 @@
 """Multi-label text classification with local GGUF language models, as scikit-learn estimators."""
 
+from ._identity import locate_model
 from ._models import clear_models
 from .align import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations, UnaryBreakdown
 from .breakdown import PairwiseExtractor, UnaryExtractor
@@ -31,4 +32,5 @@ __all__ = [
     "UnaryExtractor",
     "clear_models",
     "compare_methods",
+    "locate_model",
 ]

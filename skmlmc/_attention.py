@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._alignment import generated_labels
+from ._identity import fitted_with
 from ._prefix import Ask, Branch, Read
 from ._run import run
 from ._step_statistics import columns_of, mean_of
@@ -262,7 +263,7 @@ def attention_to_labels(
     steps_task = extractor._task(hidden=(layer, "attention"))
     task: Any = AttentionTask(**{f.name: getattr(steps_task, f.name) for f in fields(StepsTask)})
     # Cells stand in the order of one document's tokens only where documents do not mix.
-    results = run(task, texts, replace(extractor._options(), batch_size=1))
+    results = run(task, texts, replace(extractor._options(), batch_size=1), fitted_with(extractor))
     return to_frame(_label_rows(results, extractor.labels_) if by_label else _target_rows(results), as_frame)
 
 

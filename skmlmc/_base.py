@@ -8,6 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._arrays import default_names
 from ._validation import check_targets, check_threshold, majority
+from ._versions import VersionedMixin
 from .metrics import example_f1
 
 
@@ -98,7 +99,7 @@ class LabelColumnsMixin:
         return names
 
 
-class AlignerMixin(LabelColumnsMixin, LabelProbabilityMixin, TransformerMixin):
+class AlignerMixin(VersionedMixin, LabelColumnsMixin, LabelProbabilityMixin, TransformerMixin):
     """An aligner: probability arrays in, label probabilities out; both a transformer and a final estimator."""
 
     def transform(self, X):

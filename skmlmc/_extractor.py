@@ -5,6 +5,7 @@ from __future__ import annotations
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from ._identity import fitted_with
 from ._prompted import PromptedMixin, text_tags
 from ._run import run
 from ._validation import check_texts
@@ -52,7 +53,7 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
 
     def _run(self, X, task):
         check_is_fitted(self)
-        return run(task, check_texts(X), self._options())
+        return run(task, check_texts(X), self._options(), fitted_with(self))
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "labels_")

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 
 from ._docs import documented as shared_texts
+from ._identity import fingerprints
+from ._models import resolve_lora, resolve_model
 from ._run import Options, check_options
 from ._validation import check_choice, check_labels, check_targets, check_texts, majority
+from ._versions import VersionedMixin
 from .prompts import choose_demonstrations
 
 ENGINE_PARAMETERS = """model : str, path-like or None, default=None
@@ -58,15 +61,21 @@ ENGINE_ATTRIBUTES = """labels_ : ndarray of shape (L,), object
     demonstrations_ : list of (str, tuple of str)
         The demonstrations in the prompt.
     demonstration_indices_ : ndarray of int
-        Their rows in the data given to ``fit``."""
+        Their rows in the data given to ``fit``.
+    model_fingerprint_ : str
+        Fingerprint of the model file's content, hexadecimal; another file is refused until the next ``fit``.
+    lora_fingerprints_ : list of (str, float)
+        The same for each adapter, with its scale."""
 
 
 documented = shared_texts(engine_parameters=ENGINE_PARAMETERS, engine_attributes=ENGINE_ATTRIBUTES)
 
 DEMONSTRATION_CHOICES = ("multilabel", "balanced", "random")
+# Parameters that count at once, also for a fitted estimator: no answer depends on where a file lies or on who decodes.
+MEANS = ("model", "lora", "memory", "n_jobs", "n_threads", "verbose")
 
 
-class PromptedMixin:
+class PromptedMixin(VersionedMixin):
     """Fit a prompt: resolve labels, check options, draw demonstrations. The same for every prompted estimator."""
 
     labels: Any
@@ -81,14 +90,16 @@ class PromptedMixin:
         return check_options(Options(**{f.name: getattr(self, f.name) for f in fields(Options)}))
 
     def _fit_prompt(self, X, y):
-        """Set ``labels_``, ``wordings_``, ``demonstrations_`` and ``demonstration_indices_``.
+        """Set ``labels_``, ``wordings_``, ``demonstrations_``, ``demonstration_indices_`` and the fingerprints.
 
         Returns
         -------
         ndarray of shape (n, L) or None
             The checked targets.
         """
-        self._options()
+        options = self._options()
+        found = fingerprints(resolve_model(options.model), resolve_lora(options.lora))
+        self.model_fingerprint_, self.lora_fingerprints_ = found.model, list(found.lora)
         texts = None if X is None else check_texts(X)
         wordings = self._find_wordings(y)
         names = list(wordings)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from tqdm.auto import tqdm
 
 from ._cache import open_cache, result_key
+from ._identity import Fingerprints, find_model, fingerprints
 from ._models import load_model, load_vocabulary, model_fingerprint, resolve_lora, resolve_model
 from ._prefix import pack
 from ._validation import check_choice, check_positive_int
@@ -80,7 +81,7 @@ def check_options(options: Options) -> Options:
     Raises
     ------
     ValueError, TypeError
-        An option is out of range; `memory` is no folder and no joblib.Memory; the model file is missing or no GGUF.
+        An option is out of range.
     """
     check_positive_int(options.batch_size, "batch_size")
     check_positive_int(options.n_ctx, "n_ctx")
@@ -92,12 +93,10 @@ def check_options(options: Options) -> Options:
         )
     check_choice(options.truncation, "truncation", (None, "end", "start"))
     check_choice(options.kv_dtype, "kv_dtype", ("float16", "float32"))
-    resolve_model(options.model)
-    resolve_lora(options.lora)
     return options
 
 
-def run(task: Task, texts: Sequence[str], options: Options) -> list:
+def run(task: Task, texts: Sequence[str], options: Options, expected: Fingerprints | None = None) -> list:
     """Answer `texts`.
 
     Parameters
@@ -108,6 +107,8 @@ def run(task: Task, texts: Sequence[str], options: Options) -> list:
         The documents; identical ones are answered once.
     options : Options
         How to run.
+    expected : Fingerprints or None, default=None
+        The model that this must be.
 
     Returns
     -------
@@ -116,10 +117,13 @@ def run(task: Task, texts: Sequence[str], options: Options) -> list:
 
     Raises
     ------
+    FileNotFoundError
+        The model file or an adapter is missing.
     ValueError
-        A document does not fit the context and ``truncation`` is None, or the prompt itself does not fit.
+        The model is not the expected one; a document does not fit the context and ``truncation`` is None, or the
+        prompt itself does not fit.
     """
-    path = resolve_model(options.model)
+    path = find_model(options.model, options.lora, expected)
     unique = list(dict.fromkeys(texts))
     cache = open_cache(options.memory)
     if cache is None:
@@ -257,16 +261,18 @@ class _Worker:
 
     task: Task
     options: Options
-    fingerprint: bytes
+    fingerprints: Fingerprints
 
     def __call__(self, piece):
         """Answer ``(documents by number, groups of numbers)``; returns pairs of number and result."""
         documents, groups = piece
         path = resolve_model(self.options.model)
-        if model_fingerprint(path) != self.fingerprint:
+        found = fingerprints(path, resolve_lora(self.options.lora))
+        if found != self.fingerprints:
+            what = "adapters" if found.model == self.fingerprints.model else f"file {str(path)!r}"
             raise ValueError(
-                f"The model file {str(path)!r} of a worker differs from the one of the process that started it: "
-                "expected the same file on every machine."
+                f"The model {what} of a worker differs from the one of the process that started it: expected the same "
+                f"on every machine, with the fingerprints {self.fingerprints}, found {found}."
             )
         return list(answer(self.task, documents, groups, self.options, path))
 
@@ -278,7 +284,7 @@ def _answer_elsewhere(task, documents, groups, options, path, jobs):
     """
     threads = share_of_threads(options.n_threads, jobs)
     theirs = replace(options, memory=None, verbose=0, n_jobs=1, n_threads=threads)
-    worker = _Worker(task, theirs, model_fingerprint(path))
+    worker = _Worker(task, theirs, fingerprints(path, resolve_lora(options.lora)))
     size = min(FLUSH_DOCUMENTS // options.batch_size, len(groups) // (PIECES * jobs)) or 1
     parts = [groups[at : at + size] for at in range(0, len(groups), size)]
     pieces = [({i: documents[i] for group in part for i in group}, part) for part in parts]

@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import LabelProbabilityMixin
-from ._prompted import PromptedMixin, documented, text_tags
+from ._prompted import MEANS, PromptedMixin, documented, text_tags
 from ._validation import check_choice, check_positive_int, check_targets, check_texts, check_threshold
 from .align import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations, UnaryBreakdown
 from .breakdown import PairwiseExtractor, UnaryExtractor
@@ -158,6 +158,27 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         self.verbose = verbose
         self.random_state = random_state
 
+    def set_params(self, **params):
+        """Set parameters; of a fitted classifier some count at once, the others in the next ``fit``.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters. `model` (the same file at another place), `lora` (likewise), `memory`, `n_jobs`, `n_threads`,
+            `verbose` and `threshold` count at once.
+
+        Returns
+        -------
+        GGUFClassifier
+            Itself.
+        """
+        super().set_params(**params)
+        means = {name: params[name] for name in MEANS if name in params}
+        for part in getattr(self, "extractors_", ()) if means else ():
+            prefix = "extractor__" if isinstance(part, ContextualCalibration) else ""
+            part.set_params(**{prefix + name: value for name, value in means.items()})
+        return self
+
     def fit(self, X=None, y=None, *, distribution=None):
         """Check everything, draw the demonstrations, fit what is to be fitted; zero-shot classifiers need no data.
 
@@ -197,6 +218,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         self.extractors_, self.readouts_, self.aligner_ = extractors, readouts, aligner
         self.labels_, self.demonstrations_ = first.labels_, first.demonstrations_
         self.demonstration_indices_ = first.demonstration_indices_
+        self.model_fingerprint_, self.lora_fingerprints_ = first.model_fingerprint_, first.lora_fingerprints_
         return self
 
     def predict_proba(self, X):

@@ -174,7 +174,7 @@ def _time(fitted, texts):
     """Documents a second and tokens a document of a fitted classifier, without its cache and beside the prompt."""
     if not isinstance(fitted, GGUFClassifier):
         return np.nan, np.nan
-    uncached = _without_cache(fitted)
+    uncached = deepcopy(fitted).set_params(memory=None, n_jobs=1)
     model = load_model(resolve_model(fitted.model))
     timed = list(dict.fromkeys(texts))[:TIMED_DOCUMENTS]
     uncached.predict_proba(timed[:1])
@@ -182,12 +182,3 @@ def _time(fitted, texts):
     uncached.predict_proba(timed)
     seconds = time.perf_counter() - start
     return len(timed) / seconds, (model.decoded - before) / len(timed)
-
-
-def _without_cache(fitted):
-    copied = deepcopy(fitted)
-    for extractor in copied.extractors_:
-        for part in (extractor, getattr(extractor, "extractor_", None)):
-            if hasattr(part, "memory"):
-                part.memory, part.n_jobs = None, 1
-    return copied

@@ -7,8 +7,9 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from ._extractor import ThreeDimensionalMixin
-from ._prompted import text_tags
+from ._prompted import MEANS, text_tags
 from ._validation import check_texts
+from ._versions import VersionedMixin
 
 CONTENT_FREE = ("N/A", "[MASK]", "")
 
@@ -44,7 +45,9 @@ def divide_by_prior(probabilities: np.ndarray, prior: np.ndarray) -> np.ndarray:
     return yes / (yes + no)
 
 
-class ContextualCalibration(ThreeDimensionalMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class ContextualCalibration(
+    VersionedMixin, ThreeDimensionalMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
+):
     """Take the prompt's own preference for some labels out of an extractor's probabilities; zero-shot.
 
     The extractor answers a few documents without content; what it says there is the prompt's doing, not the
@@ -81,6 +84,25 @@ class ContextualCalibration(ThreeDimensionalMixin, TransformerMixin, BaseEstimat
     def __init__(self, extractor, content_free=CONTENT_FREE):
         self.extractor = extractor
         self.content_free = content_free
+
+    def set_params(self, **params):
+        """Set parameters; where the model lies, and how it is run, counts at once for the fitted extractor too.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters, those of the extractor as ``extractor__...``.
+
+        Returns
+        -------
+        self : object
+            Itself.
+        """
+        super().set_params(**params)
+        means = {name: params[f"extractor__{name}"] for name in MEANS if f"extractor__{name}" in params}
+        if means and hasattr(self, "extractor_"):
+            self.extractor_.set_params(**means)
+        return self
 
     def fit(self, X=None, y=None):
         """Fit the extractor and let it answer the documents without content.

@@ -11,9 +11,8 @@ from typing import Any
 
 import joblib
 import numpy as np
-from sklearn.base import BaseEstimator
 
-from ._models import model_fingerprint, resolve_lora, resolve_model
+from ._identity import asks_a_model, check_models, nested_estimators
 from ._validation import check_texts
 
 # What changes how an estimator works, but not what it answers.
@@ -52,8 +51,11 @@ def predict_chunks(
 
     Raises
     ------
+    FileNotFoundError
+        The model file is missing.
     ValueError
-        A file in `folder` was written for other documents, by another estimator or by another method.
+        A file in `folder` was written for other documents, by another estimator or by another method; the model file
+        is another one than in ``fit``.
     AttributeError
         The estimator has no such method.
 
@@ -157,25 +159,14 @@ def _write(file, key, result):
 
 def _what_it_is(estimator):
     """Copy of an estimator without what does not matter to its results, and with the model's content for its path."""
+    check_models(estimator)
     copied = deepcopy(estimator)
-    todo, seen = [copied], set()
-    while todo:
-        part = todo.pop()
-        if id(part) in seen:
-            continue
-        seen.add(id(part))
-        if isinstance(part, dict):
-            todo += part.values()
-        elif isinstance(part, (list, tuple)):
-            todo += part
-        elif isinstance(part, BaseEstimator):
-            for name in _MERE_MEANS:
-                if hasattr(part, name):
-                    setattr(part, name, None)
-            if hasattr(part, "model") and hasattr(part, "kv_dtype"):
-                part.lora = [(model_fingerprint(path), scale) for path, scale in resolve_lora(part.lora)]
-                part.model = model_fingerprint(resolve_model(part.model))
-            for name in _LEFT_BEHIND:
-                vars(part).pop(name, None)
-            todo += vars(part).values()
+    for part in list(nested_estimators(copied)):
+        for name in _MERE_MEANS:
+            if hasattr(part, name):
+                setattr(part, name, None)
+        if asks_a_model(part):
+            part.model = part.lora = None  # what fit recorded of them stays
+        for name in _LEFT_BEHIND:
+            vars(part).pop(name, None)
     return copied

@@ -18,6 +18,7 @@ from text_estimators import answer, text_estimators
 
 from skmlmc import GGUFClassifier, StepwiseExtractor, _run, _workers, clear_models
 from skmlmc._cache import open_cache
+from skmlmc._identity import Fingerprints
 from skmlmc._models import load_model
 
 ROOT = Path(__file__).parents[1]
@@ -93,7 +94,7 @@ def test_bad_n_jobs(tiny_model, n_jobs):
 
 def test_another_model_at_the_workers(tiny_model, tiny_chat_model):
     options = _run.Options(model=str(tiny_chat_model))
-    worker = _run._Worker(None, options, b"the fingerprint of another file")
+    worker = _run._Worker(None, options, Fingerprints("the fingerprint of another file"))
     with pytest.raises(ValueError, match="of a worker differs"):
         worker(({}, []))
 
