@@ -144,7 +144,9 @@ def test_a_replaced_file_is_noticed(tmp_path):
     write_tiny_gguf(tmp_path / "other.gguf", seed=1)
     expected = extractor(tmp_path / "other.gguf").transform(TEXTS)
     os.replace(tmp_path / "other.gguf", path)
-    after = fitted.transform(TEXTS)
+    with pytest.raises(ValueError, match="is another one than in fit"):
+        fitted.transform(TEXTS)
+    after = fitted.fit().transform(TEXTS)
     assert_same(after, expected)
     assert not np.array_equal(after, before, equal_nan=True)
 
