@@ -13,7 +13,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import joblib
 import numpy as np
@@ -21,7 +21,7 @@ import numpy as np
 from ._records import DamagedEntryError, decode_entry, encode_entry, result_key
 from ._sqlite_file import DATABASE_ERRORS, connect, folder_lock, identity, is_damage, read_rows, set_aside, write_rows
 
-__all__ = ["FILE_NAME", "ResultCache", "open_cache", "result_key"]
+__all__ = ["FILE_NAME", "DamagedEntryError", "ResultCache", "open_cache", "result_key"]
 
 T = TypeVar("T")
 
@@ -72,18 +72,28 @@ class ResultCache:
             self.close()
             raise
 
-    def get_many(self, keys: Iterable[bytes]) -> dict[bytes, dict[str, np.ndarray]]:
+    def get_many(
+        self,
+        keys: Iterable[bytes],
+        read: Callable[[dict[str, np.ndarray]], Any] = dict,
+        largest: int = _LARGEST_ENTRY,
+    ) -> dict[bytes, Any]:
         """Look results up.
 
         Parameters
         ----------
         keys : iterable of bytes
             Keys from `result_key`.
+        read : callable, default=dict
+            Turns the arrays that were put under a key into a result. A `DamagedEntryError` from it says that they
+            cannot be: a checksum shows what broke by itself, not what somebody wrote there on purpose.
+        largest : int, default=500,000,000
+            Bytes from which on an entry counts as damaged without being loaded.
 
         Returns
         -------
-        dict of bytes to dict of str to ndarray
-            The arrays that were put under each key; missing and damaged entries are absent.
+        dict of bytes to object
+            What `read` makes of the arrays under each key; missing and damaged entries are absent.
 
         Raises
         ------
@@ -93,12 +103,12 @@ class ResultCache:
         wanted = list(dict.fromkeys(keys))
         rows: dict[bytes, object] = {}
         with self._session():
-            self._run(lambda connection: read_rows(connection, wanted, rows), None)
+            self._run(lambda connection: read_rows(connection, wanted, rows, largest), None)
         found, damaged = {}, 0
         for key in wanted:
             if key in rows:
                 try:
-                    found[key] = decode_entry(key, rows[key])
+                    found[key] = read(decode_entry(key, rows[key]))
                 except DamagedEntryError:
                     damaged += 1
         if damaged:
@@ -222,7 +232,7 @@ class ResultCache:
             try:
                 self._adopt(connect(self.path, option))
                 break
-            except DATABASE_ERRORS as error:
+            except (OSError, *DATABASE_ERRORS) as error:
                 trouble.append(error)
         if self._writable or self._connection is None:
             self._degrade(trouble[0], readable=self._connection is not None)

@@ -1,4 +1,8 @@
-"""The cache's SQLite file: its schema, opening, reading and writing it, telling a damaged one and setting it aside."""
+"""The cache's SQLite file: its schema, opening, reading and writing it, telling a damaged one and setting it aside.
+
+The file may come from anybody, and a database can hold more than rows: triggers, views, and a journal that makes SQLite
+delete whatever file it names. So what is not exactly ours is set aside before SQLite acts on it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import itertools
 import os
 import pathlib
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator
 
@@ -22,6 +27,14 @@ _APPLICATION_ID = 0x736B6D6C  # "skml"
 _SCHEMA_VERSION = 1
 # A rowid table on purpose: random keys then sort the small index only, which is faster than WITHOUT ROWID.
 _SCHEMA = "CREATE TABLE results (key BLOB PRIMARY KEY NOT NULL, value BLOB NOT NULL)"
+# All that may stand in the schema: the table, the index of its primary key, and what ANALYZE leaves.
+_OURS = (b"table", b"results", b"results", _SCHEMA.encode())
+_MAY_BE_THERE = {
+    _OURS,
+    (b"index", b"sqlite_autoindex_results_1", b"results", None),
+    (b"table", b"sqlite_stat1", b"sqlite_stat1", b"CREATE TABLE sqlite_stat1(tbl,idx,stat)"),
+    (b"table", b"sqlite_stat4", b"sqlite_stat4", b"CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)"),
+}
 _SIDE_FILES = ("-wal", "-shm", "-journal")
 _TIMEOUT = 60.0  # seconds to wait for another process
 _CHUNK = 500  # placeholders a query; SQLite may be built with a limit of 999
@@ -87,20 +100,56 @@ def _is_ours(connection: sqlite3.Connection) -> bool:
     """Whether the schema is in place; False for an empty database, DatabaseError for anybody else's."""
     ((application,),) = connection.execute("PRAGMA application_id")
     ((version,),) = connection.execute("PRAGMA user_version")
-    tables = connection.execute("SELECT sql FROM sqlite_master WHERE name NOT GLOB 'sqlite_*'").fetchall()
-    if (application, version, tables) == (0, 0, []):
+    found = set(connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master"))
+    if (application, version, found) == (0, 0, set()):
         return False
-    if (application, version, tables) != (_APPLICATION_ID, _SCHEMA_VERSION, [(_SCHEMA.encode(),)]):
+    if (application, version) != (_APPLICATION_ID, _SCHEMA_VERSION) or _OURS not in found or found - _MAY_BE_THERE:
         raise sqlite3.DatabaseError(
             f"database of another program or version (application_id={application}, user_version={version}, "
-            f"{len(tables)} tables instead of {_APPLICATION_ID}, {_SCHEMA_VERSION}, 1)"
+            f"{len(found - _MAY_BE_THERE)} foreign tables, views or triggers instead of {_APPLICATION_ID}, "
+            f"{_SCHEMA_VERSION}, 0)"
         )
     return True
+
+
+def _check_files(path: str) -> None:
+    """Look at the file and what lies beside it before SQLite opens them.
+
+    Raises
+    ------
+    OSError
+        No file but a link, a pipe (which would block for ever), a folder or a device is there.
+    sqlite3.DatabaseError
+        Something is beside the file that we never write. SQLite would roll a journal back, and one that names a
+        "super-journal" has it delete the file of that name, anywhere.
+    """
+    for suffix in ("", *_SIDE_FILES):
+        try:
+            plain = stat.S_ISREG(os.lstat(path + suffix).st_mode)
+        except FileNotFoundError:
+            continue
+        if not suffix and not plain:
+            raise OSError(f"{path} is no regular file but a link, pipe, folder or device")
+        if suffix == "-journal" or not plain:
+            raise sqlite3.DatabaseError(f"{path}{suffix} lies beside it, which this package does not write")
+
+
+def _restrict(connection: sqlite3.Connection) -> None:
+    """Take from a connection what a cache does not need and a forged file could use, as far as Python lets us."""
+    if hasattr(connection, "setconfig"):  # Python 3.12
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
+    if hasattr(connection, "setlimit"):  # Python 3.11
+        connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH, 1)
+    connection.execute("PRAGMA trusted_schema=OFF")
+    connection.execute("PRAGMA cell_size_check=ON")
+    connection.execute("PRAGMA mmap_size=0")  # a file cut short by another process must not end this one
 
 
 def connect(path: str, option: str = "mode=rwc") -> sqlite3.Connection:
     """Connect to our database; with "mode=rwc" create it when missing, other options are for reading."""
     writable = option == "mode=rwc"
+    _check_files(path)
     connection = sqlite3.connect(
         f"{pathlib.Path(path).as_uri()}?{option}",
         uri=True,
@@ -110,8 +159,13 @@ def connect(path: str, option: str = "mode=rwc") -> sqlite3.Connection:
     )
     try:
         connection.text_factory = bytes  # a damaged file may hold text that is no UTF-8
+        _restrict(connection)
         ours = _is_ours(connection)
         if writable:
+            if not ours:
+                # Else a crash in the next line could leave a journal file. It fails where another process was faster.
+                with contextlib.suppress(sqlite3.OperationalError):
+                    connection.execute("PRAGMA journal_mode=MEMORY")
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
             if not ours:
@@ -145,12 +199,18 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def read_rows(connection: sqlite3.Connection, keys: list[bytes], found: dict[bytes, object]) -> None:
-    """Add the values of `keys` that are there to `found`, which keeps those read before an error."""
+def read_rows(connection: sqlite3.Connection, keys: list[bytes], found: dict[bytes, object], largest: int) -> None:
+    """Add the values of `keys` that are there to `found`, which keeps those read before an error.
+
+    None stands for a value that is no blob or has more than `largest` bytes. It is not loaded: a few pages in a circle
+    can claim to be a gigabyte.
+    """
+    value = "CASE WHEN typeof(value) = 'blob' AND length(value) <= ? THEN value END"
     for start in range(0, len(keys), _CHUNK):
         chunk = keys[start : start + _CHUNK]
         marks = ",".join("?" * len(chunk))
-        found.update(connection.execute(f"SELECT key, value FROM results WHERE key IN ({marks})", chunk))
+        sql = f"SELECT key, {value} FROM results WHERE key IN ({marks})"
+        found.update(connection.execute(sql, [largest, *chunk]))
 
 
 def write_rows(connection: sqlite3.Connection, rows: list[tuple[bytes, bytes]]) -> None:

@@ -542,9 +542,9 @@ class TestDamagedFile:
         _, items = fill(tmp_path, 700)
         real = _cache.read_rows
 
-        def once_malformed(connection, keys, found):
+        def once_malformed(connection, keys, found, largest):
             monkeypatch.setattr(_cache, "read_rows", real)
-            real(connection, keys[:500], found)
+            real(connection, keys[:500], found, largest)
             raise sqlite3.DatabaseError("database disk image is malformed")
 
         monkeypatch.setattr(_cache, "read_rows", once_malformed)
