@@ -16,6 +16,7 @@ import numpy as np
 from ._alignment import generated_labels
 from ._identity import fitted_with
 from ._prefix import Ask, Branch, Read
+from ._records import DamagedEntryError, checked
 from ._run import run
 from ._step_statistics import columns_of, mean_of
 from ._tasks import PreparedSteps, StepsTask
@@ -198,7 +199,17 @@ class AttentionTask(StepsTask):
 
     def from_arrays(self, arrays):
         """Turn a cache entry into a result."""
-        return Attended(**arrays)
+        labels = arrays.get("labels", np.empty(()))
+        shape = (*labels.shape, len(TARGETS))
+        number = np.dtype(int).name
+        found = Attended(
+            checked(arrays, "labels", shape[:1], number, len(self.words) - 2),
+            checked(arrays, "tokens", shape, number, np.iinfo(np.int32).max),
+            checked(arrays, "weights", shape),
+        )
+        if (abs(found.weights.sum(axis=1) - 1) > _TOLERANCE).any():
+            raise DamagedEntryError("expected attention that sums to 1")
+        return found
 
 
 def attention_to_labels(

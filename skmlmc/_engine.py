@@ -54,7 +54,7 @@ class Settings(NamedTuple):
     n_ctx: int = 4096
     kv_dtype: str = "float16"
     hidden: Hidden | None = None
-    lora: tuple[tuple[Path, float], ...] = ()
+    lora: tuple[tuple[tuple, float], ...] = ()  # state of a file, its path first, and scale
     n_threads: int = 1
 
 
@@ -156,7 +156,7 @@ class Model(Vocabulary):
         super().__init__(C, _load(path, vocabulary_only=False))
         self.path, self.lock = path, threading.RLock()
         self._contexts: list = []
-        self._adapters: dict[Path, Any] = {}  # freed with the model
+        self._adapters: dict[tuple, Any] = {}  # by state of their file; freed with the model
         self._finalizer = weakref.finalize(self, _free, self._model, self._contexts, os.getpid())
         self._finalizer.atexit = False
         if self.n_vocab == 0 or C.llama_model_has_encoder(self._model) or not C.llama_model_has_decoder(self._model):
@@ -196,20 +196,21 @@ class Model(Vocabulary):
         self._settings = settings
 
     def _set_adapters(self, lora):
-        """Apply LoRA adapters to the new context; each file is loaded once."""
-        for path, _ in lora:
-            if path not in self._adapters:
+        """Apply LoRA adapters to the new context; each file is loaded once, and again when it was replaced."""
+        paths = [state[0] for state, _ in lora]
+        for path, (state, _) in zip(paths, lora, strict=True):
+            if state not in self._adapters:
                 adapter = C.llama_adapter_lora_init(self._model, os.fsencode(path))
                 if not adapter:
                     raise ValueError(
                         f"llama.cpp could not apply the adapter {str(path)!r} to {str(self.path)!r}: {_last_error()} "
                         "Expected a LoRA adapter in GGUF form that was trained for this model."
                     )
-                self._adapters[path] = adapter
-        handles = (C.llama_adapter_lora_p_ctypes * len(lora))(*(self._adapters[path] for path, _ in lora))
+                self._adapters[state] = adapter
+        handles = (C.llama_adapter_lora_p_ctypes * len(lora))(*(self._adapters[state] for state, _ in lora))
         scales = (c_float * len(lora))(*(scale for _, scale in lora))
         if C.llama_set_adapters_lora(self._ctx, handles, len(lora), scales):
-            raise ValueError(f"llama.cpp could not apply the adapters {[str(path) for path, _ in lora]}.")
+            raise ValueError(f"llama.cpp could not apply the adapters {paths}.")
 
     def _cells_that_fit(self, settings):
         """Cells for which there is memory: llama.cpp fills what it allocates, and the system may kill for that."""

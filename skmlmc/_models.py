@@ -144,23 +144,28 @@ def _check_header(path):
         )
 
 
-def file_state(path: Path) -> tuple[str, int, int]:
-    """Path, size in bytes and time of the last change in nanoseconds: changes when the file is replaced."""
+def file_state(path: Path) -> tuple[str, int, int, int, int]:
+    """Path, size in bytes, times of the last change in nanoseconds, number: changes when the file is replaced.
+
+    The time of content can be set back, as tools that copy times do; that of the file's entry cannot.
+    """
     stat = os.stat(path)
-    return os.path.realpath(path), stat.st_size, stat.st_mtime_ns
+    return os.path.realpath(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
 def model_fingerprint(path: Path) -> bytes:
     """Content fingerprint of a model file, 32 bytes, the same wherever the file lies.
 
     The size, the first 4 MiB (metadata and vocabulary), the last 64 KiB and 64 evenly spaced blocks of 64 KiB: a
-    full hash of a file of several gigabytes would take longer than many a task. Kept per path, size and time.
+    full hash of a file of several gigabytes would take longer than many a task. So files of up to 4 MiB, and changes
+    that reach over more than 1/64 of a file, always change it; a smaller one between two samples may not. Kept per
+    state of the file.
     """
     return _fingerprint(*file_state(path))
 
 
 @lru_cache(maxsize=64)
-def _fingerprint(path, size, _time):
+def _fingerprint(path, size, *_state):
     digest = hashlib.blake2b(str(size).encode(), digest_size=32)
     with open(path, "rb") as file:
         digest.update(file.read(_HEAD_BYTES))

@@ -12,6 +12,7 @@ import numpy as np
 
 _MAGIC = b"skmlmc\x00\x01"  # the last byte is the version of the encoding
 _CHECKSUM_SIZE = 16
+ROUNDING = 1e-4  # what a sum of probabilities may be off: those of a whole vocabulary are added in float32
 _ARRAY_HEADER = struct.Struct("<B3sB")  # bytes in the name, dtype, dimensions
 _DTYPES = {
     code.encode(): np.dtype(code)
@@ -86,7 +87,55 @@ def result_key(*parts: Any) -> bytes:
 
 
 class DamagedEntryError(ValueError):
-    """The bytes of an entry are not what was written under its key."""
+    """An entry is not what was written under its key."""
+
+
+def checked(
+    arrays: Mapping[str, np.ndarray],
+    name: str,
+    shape: tuple[int | None, ...],
+    dtype: str = "float64",
+    most: float | None = 1.0,
+) -> np.ndarray:
+    """Return an array of an entry after a look at everything about it that can be known.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        The entry.
+    name : str
+        Of the array.
+    shape : tuple of int or None
+        What is expected; None: any length from 1.
+    dtype : str, default="float64"
+        What is expected.
+    most : float or None, default=1
+        Values lie from 0 to here, a rounding error aside. None: they are finite.
+
+    Raises
+    ------
+    DamagedEntryError
+        Something is not as expected.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmlmc._records import checked
+    >>> checked({"p": np.array([0.5, 7.0])}, "p", (2,))
+    Traceback (most recent call last):
+    skmlmc._records.DamagedEntryError: expected values of 'p' from 0 to 1.0
+    """
+    array = arrays.get(name)
+    if array is None or array.dtype != dtype or array.ndim != len(shape):
+        raise DamagedEntryError(f"expected {name!r} with {len(shape)} dimensions of {dtype}")
+    if any(n < 1 if wanted is None else n != wanted for n, wanted in zip(array.shape, shape, strict=True)):
+        raise DamagedEntryError(f"expected {name!r} of shape {shape}")
+    if most is None:
+        if not np.isfinite(array).all():
+            raise DamagedEntryError(f"expected finite values of {name!r}")
+    elif array.size and not (array.min() >= 0 and array.max() <= most + ROUNDING):  # NaN fails both
+        raise DamagedEntryError(f"expected values of {name!r} from 0 to {most}")
+    return array
 
 
 def _checksum(key: bytes, body: bytes | memoryview) -> bytes:

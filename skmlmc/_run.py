@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from numbers import Integral
@@ -14,11 +14,12 @@ from typing import Any, Protocol
 
 from tqdm.auto import tqdm
 
-from ._cache import open_cache, result_key
+from ._cache import DamagedEntryError, open_cache, result_key
 from ._identity import Fingerprints, find_model, fingerprints
-from ._models import load_model, load_vocabulary, model_fingerprint, resolve_lora, resolve_model
+from ._models import load_model, load_vocabulary, resolve_lora, resolve_model
 from ._prefix import pack
 from ._validation import check_choice, check_positive_int
+from ._watch import Watch, adapter_states
 from ._workers import count_jobs, count_threads, share_of_threads, spread
 
 FLUSH_DOCUMENTS, FLUSH_SECONDS = 32, 2.0
@@ -124,34 +125,57 @@ def run(task: Task, texts: Sequence[str], options: Options, expected: Fingerprin
         prompt itself does not fit.
     """
     path = find_model(options.model, options.lora, expected)
+    content = fingerprints(path, resolve_lora(options.lora))
     unique = list(dict.fromkeys(texts))
     cache = open_cache(options.memory)
     if cache is None:
-        with closing(_decode(task, unique, texts, path, options)) as pairs:
+        with closing(_decode(task, unique, texts, path, options, content)) as pairs:
             results = dict(pairs)
         return [results[t] for t in texts]
     with cache:
-        base = result_key(*_key_parts(task, path, options))
+        base = result_key(*_key_parts(task, content, options))
         keys = {text: result_key(base, text) for text in unique}
-        known = cache.get_many(list(keys.values()))
-        results = {t: task.from_arrays(known[k]) for t, k in keys.items() if k in known}
-        results = {t: r for t, r in results.items() if r is not None}
-        todo = [t for t in unique if t not in results]
-        # Closed by hand: an exception's traceback would keep a generator alive, and with it the model's lock.
-        with (
-            closing(_decode(task, todo, texts, path, options)) as pairs,
-            closing(_saving(pairs, task, keys, cache)) as saved,
-        ):
-            results.update(saved)
-    return [results[t] for t in texts]
+        known = cache.get_many(keys.values(), task.from_arrays, _largest_entry(task))
+        results = {t: known[k] for t, k in keys.items() if known.get(k) is not None}
+        while True:
+            todo = [t for t in unique if t not in results]
+            # Closed by hand: an exception's traceback would keep a generator alive, and with it the model's lock.
+            with (
+                closing(_decode(task, todo, texts, path, options, content)) as pairs,
+                closing(_saving(pairs, task, keys, cache)) as saved,
+            ):
+                results.update(saved)
+            if _agree(task, results.values()):
+                return [results[t] for t in texts]
+            _warn_of_lengths(cache.path)
+            results = {}
 
 
-def _key_parts(task, path, options):
+def _largest_entry(task):
+    """Bytes that an entry may have: a state as wide as no model's, and two tables of labels by labels."""
+    return 300_000 + 16 * len(task.words) ** 2
+
+
+def _agree(task, results):
+    """Whether hidden states have one length: it is the model's, which an entry alone cannot show."""
+    return task.hidden is None or len({r.hidden.shape for r in results if hasattr(r, "hidden")}) < 2
+
+
+def _warn_of_lengths(path):
+    warnings.warn(
+        f"Entries read from {path} were damaged: expected hidden states of one length, got several. All results of "
+        "this call are computed again and overwritten.",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
+def _key_parts(task, content, options):
     cut = None if options.truncation is None else (options.truncation, options.n_ctx)
     exact = options.batch_size == 1
     engine = version("llama-cpp-python")
-    lora = tuple((model_fingerprint(adapter), scale) for adapter, scale in resolve_lora(options.lora))
-    return (RESULT_VERSION, model_fingerprint(path), lora, engine, options.kv_dtype, exact, cut, *task.key())
+    files = bytes.fromhex(content.model), tuple((bytes.fromhex(digits), scale) for digits, scale in content.lora)
+    return (RESULT_VERSION, *files, engine, options.kv_dtype, exact, cut, *task.key())
 
 
 def _saving(pairs: Generator, task, keys, cache):
@@ -160,7 +184,11 @@ def _saving(pairs: Generator, task, keys, cache):
     last = time.monotonic()
     try:
         for text, result in pairs:
-            pending[keys[text]] = task.to_arrays(result)
+            arrays = task.to_arrays(result)
+            # What would count as damaged, such as the NaN of a model with broken weights, is not kept.
+            with suppress(DamagedEntryError):
+                task.from_arrays(arrays)
+                pending[keys[text]] = arrays
             if len(pending) >= FLUSH_DOCUMENTS or time.monotonic() - last > FLUSH_SECONDS:
                 cache.put_many(pending)
                 pending, last = {}, time.monotonic()
@@ -170,7 +198,7 @@ def _saving(pairs: Generator, task, keys, cache):
             cache.put_many(pending)
 
 
-def _decode(task, todo, texts, path, options):
+def _decode(task, todo, texts, path, options, content):
     """Yield each text of `todo` with its result, as they come."""
     if not todo:
         return
@@ -191,9 +219,9 @@ def _decode(task, todo, texts, path, options):
         enough=ENOUGH_CELLS,
     )
     if jobs == 1:
-        answers = answer(task, documents, groups, options, path)
+        answers = answer(task, documents, groups, options, path, content)
     else:
-        answers = _answer_elsewhere(task, documents, groups, options, path, jobs)
+        answers = _answer_elsewhere(task, documents, groups, options, content, jobs)
     with (
         closing(answers) as done,
         tqdm(done, total=len(todo), disable=not options.verbose, unit="doc", desc=type(task).__name__) as shown,
@@ -221,6 +249,7 @@ def answer(
     groups: Sequence[Sequence[int]],
     options: Options,
     path: Path,
+    content: Fingerprints,
 ) -> Generator:
     """Answer tokenised documents in this process.
 
@@ -236,11 +265,18 @@ def answer(
         How to run.
     path : pathlib.Path
         The model file.
+    content : Fingerprints
+        Of it and its adapters, when the call began.
 
     Yields
     ------
     (int, object)
         Document and result.
+
+    Raises
+    ------
+    RuntimeError
+        The files hold something else now; the result at hand is not given.
     """
     from ._engine import Hidden, Settings
 
@@ -250,9 +286,12 @@ def answer(
     most = max(sum(len(documents[i]) + prepared.cells for i in group) for group in groups)
     n_ctx = context_size(len(prepared.prefix) + most, min(options.n_ctx, model.n_ctx_train))
     threads = count_threads(options.n_threads)
-    settings = Settings(n_ctx, options.kv_dtype, hidden, resolve_lora(options.lora), threads)
+    settings = Settings(n_ctx, options.kv_dtype, hidden, adapter_states(options.lora), threads)
+    watch = Watch(path, options.lora, content)
     with closing(model.run(prepared.prefix, lambda i: prepared.job(documents[i]), groups, settings)) as done:
-        yield from done
+        for pair in done:
+            watch.check()
+            yield pair
 
 
 @dataclass(frozen=True)
@@ -261,30 +300,30 @@ class _Worker:
 
     task: Task
     options: Options
-    fingerprints: Fingerprints
+    content: Fingerprints
 
     def __call__(self, piece):
         """Answer ``(documents by number, groups of numbers)``; returns pairs of number and result."""
         documents, groups = piece
         path = resolve_model(self.options.model)
         found = fingerprints(path, resolve_lora(self.options.lora))
-        if found != self.fingerprints:
-            what = "adapters" if found.model == self.fingerprints.model else f"file {str(path)!r}"
+        if found != self.content:
+            what = "adapters" if found.model == self.content.model else f"file {str(path)!r}"
             raise ValueError(
                 f"The model {what} of a worker differs from the one of the process that started it: expected the same "
-                f"on every machine, with the fingerprints {self.fingerprints}, found {found}."
+                f"on every machine, with the fingerprints {self.content}, found {found}."
             )
-        return list(answer(self.task, documents, groups, self.options, path))
+        return list(answer(self.task, documents, groups, self.options, path, self.content))
 
 
-def _answer_elsewhere(task, documents, groups, options, path, jobs):
+def _answer_elsewhere(task, documents, groups, options, content, jobs):
     """Answer documents in `jobs` other processes, which write no cache; yields as `answer` does.
 
     A group's results depend on the group alone, so it does not matter who answers which.
     """
     threads = share_of_threads(options.n_threads, jobs)
     theirs = replace(options, memory=None, verbose=0, n_jobs=1, n_threads=threads)
-    worker = _Worker(task, theirs, fingerprints(path, resolve_lora(options.lora)))
+    worker = _Worker(task, theirs, content)
     size = min(FLUSH_DOCUMENTS // options.batch_size, len(groups) // (PIECES * jobs)) or 1
     parts = [groups[at : at + size] for at in range(0, len(groups), size)]
     pieces = [({i: documents[i] for group in part for i in group}, part) for part in parts]

@@ -10,6 +10,7 @@ import numpy as np
 from ._beam import AnswerBeam, Marginal
 from ._layout import CompiledPrompt, make_layout
 from ._questions import Questionnaire
+from ._records import ROUNDING, DamagedEntryError, checked
 from ._steps import Answer, answer_steps
 from .prompts import PromptTemplate, QuestionTemplate
 
@@ -98,9 +99,13 @@ class StepsTask:
 
     def from_arrays(self, arrays):
         """Turn a cache entry into an answer; None where hidden states are wanted and it has none."""
-        if self.hidden is not None and "hidden" not in arrays:
-            return None
-        return Answer(arrays["steps"], float(arrays["label_mass"]), arrays.get("hidden"))
+        steps = checked(arrays, "steps", (None, len(self.words)))
+        if len(steps) > self.max_labels or abs(steps.sum(axis=1) - 1).max() > ROUNDING:
+            raise DamagedEntryError(f"expected up to {self.max_labels} distributions that sum to 1")
+        mass = float(checked(arrays, "label_mass", ()))
+        if self.hidden is None:
+            return Answer(steps, mass, None)
+        return Answer(steps, mass, checked(arrays, "hidden", (None,), "float32", None)) if "hidden" in arrays else None
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,8 @@ class BeamTask(StepsTask):
 
     def from_arrays(self, arrays):
         """Turn a cache entry into marginals."""
-        return Marginal(arrays["labels"], float(arrays["mass"]))
+        labels = checked(arrays, "labels", (len(self.words) - 1,))
+        return Marginal(labels, float(checked(arrays, "mass", ())))
 
 
 @dataclass(frozen=True)
@@ -238,4 +244,4 @@ class QuestionsTask:
 
     def from_arrays(self, arrays):
         """Turn a cache entry into answers."""
-        return arrays["first"]
+        return checked(arrays, "first", (len(self.questions),))
