@@ -129,10 +129,11 @@ def read_chunks(folder: str | os.PathLike) -> Iterator[np.ndarray]:
 
 def _read(file, key):
     """Read the result in a file; None where there is none yet."""
-    if not file.exists():
+    if not file.is_file():  # a named pipe would block for ever
         return None
     try:
-        with np.load(file, allow_pickle=False) as data:
+        # Opened here, for np.load leaves open what it cannot read.
+        with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as data:
             found, result = str(data["key"]), data["result"]
     except Exception as error:
         raise ValueError(f"{str(file)!r} is no result of predict_chunks: delete it and call again.") from error
