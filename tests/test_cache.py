@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import ctypes
 import itertools
 import os
 import pathlib
@@ -24,7 +25,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from skmlmc import _cache, _records, _sqlite_file
-from skmlmc._cache import FILE_NAME, ResultCache, open_cache, result_key
+from skmlmc._cache import FILE_NAME, DamagedEntryError, ResultCache, open_cache, result_key
 
 
 def entries(n, start=0):
@@ -279,6 +280,33 @@ class TestOpen:
         with pytest.raises(ValueError, match="Expected the name of a folder as `memory`. Got "):
             open_cache(memory)
 
+    def test_takes_from_sqlite_what_a_forged_file_could_use(self, tmp_path):
+        with open_cache(tmp_path) as cache:
+            got = [
+                next(cache._connection.execute(f"PRAGMA {name}"), (None,))[0]
+                for name in ("trusted_schema", "cell_size_check", "mmap_size", "journal_mode")
+            ]
+            assert got[:2] == [0, 1] and not got[2] and got[3] == b"wal"
+            with pytest.raises(sqlite3.Error):
+                cache._connection.execute("SELECT load_extension('x')")
+            if sys.version_info >= (3, 11):
+                with pytest.raises(sqlite3.OperationalError, match="too many attached"):
+                    cache._connection.execute("ATTACH ':memory:' AS other")
+            if sys.version_info >= (3, 12):
+                assert cache._connection.getconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE)
+
+    @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux which files are created")
+    def test_creation_writes_no_journal(self, tmp_path):
+        """One that a crash left behind would count as forged."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        events = libc.inotify_init()
+        assert libc.inotify_add_watch(events, os.fsencode(tmp_path), 0x100) > 0  # IN_CREATE
+        with open_cache(tmp_path) as cache:
+            cache.put_many(entries(3))
+        told = os.read(events, 100_000)
+        os.close(events)
+        assert f"{FILE_NAME}-wal".encode() in told and b"-journal" not in told
+
     def test_one_file(self, tmp_path):
         fill(tmp_path)
         assert names(tmp_path) == [FILE_NAME]
@@ -347,6 +375,27 @@ class TestUse:
             assert len(cache) == 0
             cache.put_many(entries(1))
             assert len(cache) == 1
+
+    def test_reads_what_the_caller_makes_of_it(self, tmp_path):
+        items = entries(4)
+
+        def read(arrays):
+            if arrays["steps"][0, 0] == 2:
+                raise DamagedEntryError("not this one")
+            return arrays["steps"].sum()
+
+        with open_cache(tmp_path) as cache:
+            cache.put_many(items)
+            with pytest.warns(UserWarning, match="^1 of 4 entries read from "):
+                assert list(cache.get_many(items, read).values()) == [0, 6, 18]
+
+    def test_does_not_load_what_is_larger_than_asked(self, tmp_path):
+        small, large = entries(3), {b"large": {"a": np.zeros(1000)}}
+        with open_cache(tmp_path) as cache:
+            cache.put_many({**small, **large})
+            with pytest.warns(UserWarning, match="^1 of 4 entries read from "):
+                assert_same(cache.get_many([*small, b"large"], largest=8000), small)
+            assert_same(cache.get_many([b"large"], largest=8100), large)
 
     def test_too_large(self, tmp_path, monkeypatch):
         monkeypatch.setattr(_cache, "_LARGEST_ENTRY", 1000)

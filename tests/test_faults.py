@@ -106,7 +106,7 @@ def run_and_stop(kind, runs, model, folder, seed=0):
 @posix
 @pytest.mark.parametrize(
     "kind, runs, batch",
-    [("kill", 50, _run.FLUSH_DOCUMENTS), ("processes", 3, _run.FLUSH_DOCUMENTS), ("stream", 12, CHUNK)],
+    [("kill", 50, _run.FLUSH_DOCUMENTS), ("processes", 2, _run.FLUSH_DOCUMENTS), ("stream", 8, CHUNK)],
 )
 def test_kill_9_loses_at_most_one_batch(kind, runs, batch, tiny_model, tmp_path):
     for outcome in run_and_stop(kind, runs, tiny_model, tmp_path):
@@ -116,7 +116,7 @@ def test_kill_9_loses_at_most_one_batch(kind, runs, batch, tiny_model, tmp_path)
 
 @posix
 def test_an_interrupt_loses_nothing(tiny_model, tmp_path):
-    for outcome in run_and_stop("interrupt", 12, tiny_model, tmp_path):
+    for outcome in run_and_stop("interrupt", 8, tiny_model, tmp_path):
         assert os.WEXITSTATUS(outcome["status"]) == 130
         assert outcome["answered"] - 1 <= outcome["kept"] <= outcome["answered"], "all but the one at hand"
 
@@ -143,34 +143,33 @@ def test_an_error_in_mid_run_loses_nothing(make, tmp_path, monkeypatch, cls, err
 # -- several at once
 
 AT_ONCE = """
-    import json, time
-    from kill_runs import forked, finished
-    model, folder, same_texts, n = sys.argv[1], sys.argv[2], sys.argv[3] == "same", int(sys.argv[4])
-    def fitted(memory):
-        return StepwiseExtractor(model, labels=["joy", "anger"], n_threads=1, memory=memory).fit()
-    def texts(k):
-        return [f"we won {0 if same_texts else k} {i}" for i in range(80)][:: -1 if k % 2 else 1]
-    start = time.time() + 0.3
-    def work(k):
-        def run(pipe):
-            time.sleep(max(0, start - time.time()))
-            got = [fitted(folder).transform(texts(k)[at : at + 40]) for at in (0, 40)]
-            assert np.array_equal(np.concatenate(got), fitted(None).transform(texts(k)), equal_nan=True)
-        return run
-    print([finished(*child)[0] for child in [forked(work(k)) for k in range(n)]])
+    import time, warnings
     from skmlmc._cache import open_cache
-    print(len(open_cache(folder)))
+    sys.path.insert(0, sys.argv[3])
+    from kill_runs import forked, finished
+    def fitted(memory):
+        return StepwiseExtractor(sys.argv[1], labels=["joy", "anger"], n_threads=1, memory=memory).fit()
+    def work(k, texts, start, folder):
+        def run(pipe):
+            warnings.simplefilter("error")
+            warnings.filterwarnings("ignore", "The label tokens")
+            time.sleep(max(0, start - time.time()))
+            got = [fitted(folder).transform(texts[at : at + 40]) for at in (0, 40)]
+            assert np.array_equal(np.concatenate(got), fitted(None).transform(texts), equal_nan=True)
+        return run
+    for n, same in [(2, True), (2, False), (4, True), (4, False)]:
+        folder, start = os.path.join(sys.argv[2], f"{n}-{same}"), time.time() + 0.2
+        texts = [[f"we won {0 if same else k} {i}" for i in range(80)][:: -1 if k % 2 else 1] for k in range(n)]
+        codes = [finished(*child)[0] for child in [forked(work(k, texts[k], start, folder)) for k in range(n)]]
+        print(sum(codes), len(open_cache(folder)) == 80 * (1 if same else n))
 """
 
 
 @posix
-@pytest.mark.parametrize("n", [2, 4])
-@pytest.mark.parametrize("texts", ["same", "different"])
-def test_processes_on_one_cache(tiny_model, tmp_path, n, texts):
-    code = f"    sys.path.insert(0, {str(ROOT / 'tests')!r})\n    import warnings\n" + AT_ONCE
-    run = run_script(code, tiny_model, tmp_path, texts, n, timeout=120)
-    assert run.stdout.splitlines() == [str([0] * n), str(80 * (n if texts == "different" else 1))], run.stderr
-    assert os.listdir(tmp_path) == [FILE_NAME]
+def test_processes_on_one_cache(tiny_model, tmp_path):
+    """Two and four at once, with the same documents and with others."""
+    run = run_script(AT_ONCE, tiny_model, tmp_path, ROOT / "tests", timeout=120)
+    assert run.stdout.splitlines() == ["0 True"] * 4, run.stdout + run.stderr
 
 
 def test_threads_on_one_estimator_and_one_cache(make, tmp_path):
@@ -355,64 +354,64 @@ def test_workers_notice_another_adapter(tiny_model, tmp_path):
 
 
 @posix
-@pytest.mark.parametrize("limit", [4096, 40_000, 100_000])
-def test_full_disk(tiny_model, tmp_path, limit):
+def test_full_disk(tiny_model, tmp_path):
     """A limit on file sizes, which the system enforces as it does a full disk."""
     code = """
     import resource, warnings
     from skmlmc._cache import open_cache
-    texts = [f"we won {k}" for k in range(200)]
+    texts = [f"we won {k}" for k in range(100)]
     def fitted(memory):
         return StepwiseExtractor(sys.argv[1], labels=["joy", "anger"], n_threads=1, memory=memory).fit()
     expected = fitted(None).transform(texts)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), limits[1]))
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        got = fitted(sys.argv[2]).transform(texts)
-    print(np.array_equal(got, expected, equal_nan=True))
-    print(sum("New results are computed but not kept" in str(w.message) for w in told))
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", "The label tokens")
-        print(np.array_equal(fitted(sys.argv[2]).transform(texts), expected, equal_nan=True))
-    print(len(open_cache(sys.argv[2])))
+    for limit in (0, 4096, 20_000, 30_000, 40_000):
+        folder = os.path.join(sys.argv[2], str(limit))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            got = fitted(folder).transform(texts)
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        print(np.array_equal(got, expected, equal_nan=True), end=" ")
+        print(sum("New results are computed but not kept" in str(w.message) for w in told), end=" ")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.filterwarnings("ignore", "The label tokens")
+            print(np.array_equal(fitted(folder).transform(texts), expected, equal_nan=True), len(open_cache(folder)))
     """
-    run = run_script(code, tiny_model, tmp_path, limit)
-    assert run.stdout.split() == ["True", "1", "True", "200"], run.stdout + run.stderr
+    run = run_script(code, tiny_model, tmp_path)
+    assert run.stdout.splitlines() == ["True 1 True 100"] * 5, run.stdout + run.stderr
 
 
 @posix
-@pytest.mark.parametrize("what", ["folder", "file", "both"])
-def test_read_only(tiny_model, what):
+def test_read_only(tiny_model):
     """Root, whom permissions do not bind, becomes nobody; known answers are read, new ones computed."""
     code = """
     import tempfile, warnings, shutil
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        model, cache = shutil.copy(sys.argv[1], folder), os.path.join(folder, "cache")
-        os.chmod(model, 0o644)
-        def fitted(memory):
-            return StepwiseExtractor(model, labels=["joy", "anger"], n_threads=1, memory=memory).fit()
-        expected = fitted(None).transform(["a", "b", "c"])
-        fitted(cache).transform(["a", "b"])
-        file = os.path.join(cache, "skmlmc.sqlite")
-        os.chmod(cache, 0o555 if sys.argv[2] != "file" else 0o777)
-        os.chmod(file, 0o444 if sys.argv[2] != "folder" else 0o666)
-        if os.geteuid() == 0:
-            os.seteuid(65534)
-        before = open(file, "rb").read()
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always")
-            got = fitted(cache).transform(["c", "a", "b"])
-        print(np.array_equal(got, expected[[2, 0, 1]], equal_nan=True))
-        print(sum("known ones are still read" in str(w.message) for w in told))
-        print(open(file, "rb").read() == before)
-        os.seteuid(os.getuid())
+    for folder_mode, file_mode in [(0o555, 0o666), (0o777, 0o444), (0o555, 0o444)]:
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o755)
+            model, cache = shutil.copy(sys.argv[1], folder), os.path.join(folder, "cache")
+            os.chmod(model, 0o644)
+            def fitted(memory):
+                return StepwiseExtractor(model, labels=["joy", "anger"], n_threads=1, memory=memory).fit()
+            expected = fitted(None).transform(["a", "b", "c"])
+            fitted(cache).transform(["a", "b"])
+            file = os.path.join(cache, "skmlmc.sqlite")
+            os.chmod(cache, folder_mode)
+            os.chmod(file, file_mode)
+            if os.geteuid() == 0:
+                os.seteuid(65534)
+            before = open(file, "rb").read()
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                got = fitted(cache).transform(["c", "a", "b"])
+            print(np.array_equal(got, expected[[2, 0, 1]], equal_nan=True), open(file, "rb").read() == before, end=" ")
+            print(sum("known ones are still read" in str(w.message) for w in told))
+            os.seteuid(os.getuid())
+            os.chmod(cache, 0o755)
     """
-    run = run_script(code, tiny_model, what)
-    assert run.stdout.split() == ["True", "1", "True"], run.stdout + run.stderr
+    run = run_script(code, tiny_model)
+    assert run.stdout.splitlines() == ["True True 1"] * 3, run.stdout + run.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps a file in use from being removed")
@@ -672,19 +671,6 @@ def test_random_damage(hostile, seed):
             if file == path or rng.random() < 0.7:
                 file.write_bytes(scramble(data, rng) if chosen >> bit & 1 else data)
         check()
-
-
-def link(target):
-    def place(file):
-        file.unlink(missing_ok=True)
-        file.symlink_to(target)
-
-    return place
-
-
-def pipe(file):
-    file.unlink(missing_ok=True)
-    os.mkfifo(file)
 
 
 @posix
