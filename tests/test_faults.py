@@ -341,6 +341,24 @@ def test_touching_a_file_in_use_does_no_harm(make, tiny_model, tmp_path, monkeyp
     assert same(make(model=str(path)).transform(TEXTS), make().transform(TEXTS))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps a file in use from being removed")
+def test_deleted_in_mid_call(make, tiny_model, tmp_path, monkeypatch):
+    path = Path(shutil.copy(tiny_model, tmp_path / "model.gguf"))
+    fitted, run, after = make(model=str(path)), _engine.Model._run_group, iter(range(100))
+
+    def run_group(self, *args):
+        if next(after) == 5:
+            path.unlink()
+        yield from run(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_engine.Model, "_run_group", run_group)
+        got = fitted.transform(TEXTS)
+    assert same(got, make().transform(TEXTS)), "what is loaded stays whole"
+    with pytest.raises(FileNotFoundError, match="There is no model file"):
+        fitted.transform(TEXTS)
+
+
 def test_workers_notice_another_adapter(tiny_model, tmp_path):
     adapter = write_adapter(tmp_path / "adapter.gguf")
     options = _run.Options(model=str(tiny_model), lora=adapter)
