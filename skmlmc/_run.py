@@ -25,7 +25,7 @@ from ._workers import count_jobs, count_threads, share_of_threads, spread
 FLUSH_DOCUMENTS, FLUSH_SECONDS = 32, 2.0
 ENOUGH_CELLS = 512  # of documents decoded together, with the longest answers they may have: about one decode call
 PIECES = 8  # of work for each process, so that all end at about the same time
-RESULT_VERSION = 2
+RESULT_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -174,8 +174,7 @@ def _key_parts(task, content, options):
     cut = None if options.truncation is None else (options.truncation, options.n_ctx)
     exact = options.batch_size == 1
     engine = version("llama-cpp-python")
-    files = bytes.fromhex(content.model), tuple((bytes.fromhex(digits), scale) for digits, scale in content.lora)
-    return (RESULT_VERSION, *files, engine, options.kv_dtype, exact, cut, *task.key())
+    return (RESULT_VERSION, *content, engine, options.kv_dtype, exact, cut, *task.key())
 
 
 def _saving(pairs: Generator, task, keys, cache):

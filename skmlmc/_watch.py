@@ -9,6 +9,7 @@ from typing import Any
 from ._identity import Fingerprints, fingerprints
 from ._models import file_state, resolve_lora
 
+
 def adapter_states(lora: Any) -> tuple[tuple[tuple, float], ...]:
     """State of each adapter file (see `file_state`) with its scale: changes when the file is replaced."""
     return tuple((file_state(adapter), scale) for adapter, scale in resolve_lora(lora))

@@ -34,6 +34,7 @@ from skmlmc import (
     clear_models,
 )
 from skmlmc._cache import FILE_NAME, open_cache
+from skmlmc._identity import fingerprints
 from skmlmc._models import load_model
 from skmlmc._records import decode_entry, encode_entry
 from skmlmc.analysis import attention_to_labels
@@ -362,9 +363,9 @@ def test_deleted_in_mid_call(make, tiny_model, tmp_path, monkeypatch):
 def test_workers_notice_another_adapter(tiny_model, tmp_path):
     adapter = write_adapter(tmp_path / "adapter.gguf")
     options = _run.Options(model=str(tiny_model), lora=adapter)
-    content = _run.content_of(Path(tiny_model), adapter)
+    content = fingerprints(Path(tiny_model), ((adapter, 1.0),))
     shutil.copy(write_adapter(tmp_path / "2", seed=3), adapter)
-    with pytest.raises(ValueError, match="of a worker differs .* or an adapter does"):
+    with pytest.raises(ValueError, match="adapters of a worker differs"):
         _run._Worker(None, options, content)(({}, []))
 
 
