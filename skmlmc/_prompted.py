@@ -11,7 +11,7 @@ from ._docs import documented as shared_texts
 from ._identity import fingerprints
 from ._models import resolve_lora, resolve_model
 from ._run import Options, check_options
-from ._validation import check_choice, check_labels, check_targets, check_texts, majority
+from ._validation import check_choice, check_encodes, check_labels, check_targets, check_texts, majority
 from ._versions import VersionedMixin
 from .prompts import choose_demonstrations
 
@@ -169,10 +169,11 @@ class PromptedMixin(VersionedMixin):
             if not (isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], str)):
                 raise ValueError(f"Demonstration {i} is {item!r}, expected a pair (text, [labels]).")
             text, labels = item
+            check_encodes(text, "demonstrations", f"demonstration {i}")
             unknown = [label for label in labels if label not in known]
             if isinstance(labels, str) or unknown:
                 raise ValueError(f"Demonstration {i} has labels {labels!r}, expected a list of some of {known}.")
-            checked.append((text, tuple(k for k in known if k in set(labels))))
+            checked.append((str.__str__(text), tuple(k for k in known if k in set(labels))))
         return checked
 
     def _numbered_demonstrations(self):

@@ -27,6 +27,7 @@ from ._arrays import (
 
 __all__ = [
     "check_choice",
+    "check_encodes",
     "check_label_names",
     "check_labels",
     "check_pairs",
@@ -90,17 +91,29 @@ def check_texts(X: Any, name: str = "X") -> list[str]:
         if not isinstance(text, str):
             hint = "Drop missing texts or replace them with ''." if is_missing(text) else "Convert it to str first."
             raise TypeError(f"{expected}, but element {i} is {text!r:.40} of type {type(text).__name__}. {hint}")
-        if not text.isascii():
-            _check_encodes(text, i, name)
+        check_encodes(text, f"{name} to be texts", f"element {i}")
     return [str.__str__(text) for text in texts]  # plain str from np.str_ and other subclasses
 
 
-def _check_encodes(text: str, i: int, name: str) -> None:
+def check_encodes(text: str, expected: str, what: str) -> None:
+    """Raise ValueError when UTF-8 cannot encode `text`: no tokenizer could read it.
+
+    Parameters
+    ----------
+    text : str
+        What the model would read.
+    expected : str
+        Whose texts they are, for the message, such as "X to be texts".
+    what : str
+        Which one it is, such as "element 3".
+    """
+    if text.isascii():
+        return
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"Expected {name} to be texts that UTF-8 can encode, but element {i} has {error.object[error.start]!r} at "
+            f"Expected {expected} that UTF-8 can encode, but {what} has {error.object[error.start]!r} at "
             f"character {error.start}. Clean it, e.g. text.encode('utf-8', 'replace').decode()."
         ) from error
 
@@ -125,12 +138,13 @@ def check_labels(labels: Any, none_label: str = "none") -> dict[str, str]:
     TypeError
         If `labels` is not an ordered collection or mapping, or a name or wording is not a str.
     ValueError
-        If there are fewer than two labels, one is blank, repeated or the same as `none_label`, or `none_label` is
-        not a str or blank.
+        If there are fewer than two labels, one is blank, repeated or the same as `none_label`, `none_label` is not a
+        str or blank, or UTF-8 cannot encode one of them.
     """
     expected = "Expected labels to be a sequence of at least two names, or a mapping of name to wording"
     if not isinstance(none_label, str) or not none_label.strip():
         raise ValueError(f"Got none_label={none_label!r} but expected a str that is not blank, such as 'none'.")
+    check_encodes(none_label, "none_label to be a text", "it")
     names = list(labels) if isinstance(labels, Mapping) else as_list(labels)
     if names is None:
         raise TypeError(f"{expected}, but got labels={labels!r:.80}. Write e.g. labels=['joy', 'anger'].")
@@ -156,6 +170,7 @@ def _check_words(what: str, values: list, none_label: str) -> None:
             raise TypeError(f"Expected every label {what} to be a str, but {what} {i} is {value!r:.40}.")
         if not value.strip():
             raise ValueError(f"Expected label {what}s that are not blank, but {what} {i} is {value!r}.")
+        check_encodes(value, f"label {what}s", f"{what} {i}")
         if value.strip().casefold() == none_label.strip().casefold():
             raise ValueError(
                 f"Label {what} {i}, {value!r}, is the same as none_label={none_label!r}, which stands for no label at "

@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from ctypes import create_string_buffer
+from functools import cached_property
+from itertools import islice
 from typing import Any
 
 # llama.cpp keeps a row of logits for every sequence. Fewer sequences for large vocabularies keep that small and cost
 # no speed.
 LOGIT_BYTES, MIN_SEQ, MAX_SEQ = 25_000_000, 24, 64
+
+# llama.cpp splits words with std::regex, which recurses for each character of a match: a run of some ten thousand
+# letters overflows the stack and kills the process. Pieces of this many characters are safe on small stacks too.
+PIECE = 1000
+# Where words are split in every vocabulary, so that a cut changes no token: before a space between two words, and
+# before a stop of Chinese or Japanese.
+_WORD_BORDER = re.compile(r"(?<=\S) (?=\S)|(?<=\w)(?=[，。、！？；：]\w)")
+# What chat templates are made of, in files that do not say that it is a control token.
+_MARK = re.compile(r"<[|｜].*[|｜]>|<(start|end)_of_turn>|\[/?[A-Z_]+\]|</?s>")
+
+
+def pieces(text: str, size: int = PIECE) -> list[str]:
+    """Cut a long text into pieces of at most `size` characters, between words where it can.
+
+    Examples
+    --------
+    >>> pieces("We won the cup!", 8)
+    ['We won', ' the', ' cup!']
+    >>> pieces("Woooooow", 4)
+    ['Wooo', 'ooow']
+    """
+    cut, at = [], 0
+    while len(text) - at > size:
+        borders = [m.start() for m in _WORD_BORDER.finditer(text, at + 1, at + size + 1)]
+        stop = borders[-1] if borders else at + size
+        cut.append(text[at:stop])
+        at = stop
+    return [*cut, text[at:]]
 
 
 class Vocabulary:
@@ -38,6 +69,10 @@ class Vocabulary:
         self._vocab = library.llama_model_get_vocab(model)
         self.n_vocab = library.llama_vocab_n_tokens(self._vocab)
         self.n_seq = min(MAX_SEQ, max(MIN_SEQ, LOGIT_BYTES // (4 * max(1, self.n_vocab))))
+        kind = library.llama_vocab_type(self._vocab)
+        self._splits_words = kind == library.LLAMA_VOCAB_TYPE_BPE
+        self._is_sentencepiece = kind == library.LLAMA_VOCAB_TYPE_SPM
+        self._reserved: dict[int, bool] = {}
         self.prompts = Recent(8)
 
     def tokenize(self, text: str, special: bool = False) -> list[int]:
@@ -54,7 +89,34 @@ class Vocabulary:
         -------
         list of int
             Token ids.
+
+        Raises
+        ------
+        ValueError
+            The vocabulary cannot write every text.
         """
+        if self._is_sentencepiece and self._byte_tokens < 256:
+            raise ValueError(
+                f"The vocabulary of this model has tokens for {self._byte_tokens} of the 256 bytes, and llama.cpp ends "
+                "the process at a letter for which it has none. Expected a whole vocabulary: convert the model again."
+            )
+        if special:
+            return self._tokenize(text, True)
+        parts = pieces(text) if self._splits_words else [text]
+        tokens = [token for part in parts for token in self._tokenize(part, False)]
+        reserved = {token for token in set(tokens) if self._is_reserved(token)}
+        if not reserved:
+            return tokens
+        spelled = {token: self._spell(token) for token in reserved}
+        return [t for token in tokens for t in spelled.get(token, (token,))]
+
+    @cached_property
+    def _byte_tokens(self):
+        """How many bytes have a token, which stand together in most vocabularies: the search ends with the last one."""
+        wanted = {f"<0x{byte:02X}>" for byte in range(256)}
+        return sum(1 for _ in islice((t for t in range(self.n_vocab) if self.token_text(t) in wanted), 256))
+
+    def _tokenize(self, text, special):
         call = self._library.llama_tokenize
         raw = text.encode("utf-8", "replace")
         buffer = (self._library.llama_token * (len(raw) + 16))()
@@ -63,6 +125,32 @@ class Vocabulary:
             buffer = (self._library.llama_token * -n)()
             n = call(self._vocab, raw, len(raw), buffer, len(buffer), False, special)
         return buffer[:n]
+
+    def _is_reserved(self, token):
+        """Whether a token marks the prompt's structure, so that no text may hold it.
+
+        llama.cpp leaves control tokens out of texts, but not those that older files call user-defined; and its merges
+        of letters may end in either.
+        """
+        if token not in self._reserved:
+            library = self._library
+            attributes = library.llama_vocab_get_attr(self._vocab, token)
+            reserved = bool(attributes & library.LLAMA_TOKEN_ATTR_CONTROL)
+            if attributes & library.LLAMA_TOKEN_ATTR_USER_DEFINED:
+                text = self.token_text(token).strip()
+                ends = token == library.llama_vocab_bos(self._vocab) or library.llama_vocab_is_eog(self._vocab, token)
+                reserved = bool(ends or _MARK.fullmatch(text) or (text and text in (self.chat_template or "")))
+            self._reserved[token] = reserved
+        return self._reserved[token]
+
+    def _spell(self, token):
+        """Tokens of a reserved token's name, letter by letter, behind a line break that is taken off again."""
+        line, spelled = self._tokenize("\n", False), []
+        for letter in self.token_text(token).replace("\u2581", " "):
+            behind = self._tokenize("\n" + letter, False)
+            found = behind[len(line) :] if behind[: len(line)] == line else self._tokenize(letter, False)
+            spelled += [t for t in found if not self._is_reserved(t)]
+        return spelled
 
     def metadata(self, key: str) -> str | None:
         """Value of the file's metadata, as text; ``{arch}`` in the key is the architecture's name."""

@@ -11,6 +11,7 @@ from ._base import LabelColumnsMixin
 from ._extractor import Extractor, ThreeDimensionalMixin
 from ._prompted import documented
 from ._tasks import QuestionsTask
+from ._validation import check_encodes
 from .prompts import check_question, pair_demonstrations, unary_demonstrations
 
 
@@ -264,4 +265,6 @@ def check_answer_words(words) -> tuple[str, str]:
     given = tuple(words) if isinstance(words, (tuple, list)) else ()
     if len(given) != 2 or not all(isinstance(w, str) and w.strip() for w in given) or given[0] == given[1]:
         raise ValueError(f"Got answer_words={words!r} but expected two different words, such as ('yes', 'no').")
+    for i, word in enumerate(given):
+        check_encodes(word, "answer_words", f"word {i}")
     return given

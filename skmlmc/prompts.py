@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ._validation import check_choice, check_positive_int
+from ._validation import check_choice, check_encodes, check_positive_int
 
 INSTRUCTION = (
     "Classify the following inputs into none, one, or multiple of the following {wording} per input: {labels}. "
@@ -74,8 +74,7 @@ class PromptTemplate:
     def __post_init__(self):
         check_choice(self.answer_format, "answer_format", tuple(ANSWER_FORMATS))
         check_choice(self.mode, "mode", MODES)
-        if not isinstance(self.wording, str):
-            raise TypeError(f"Got wording={self.wording!r} but expected a str such as 'emotions'.")
+        _check_wording(self.wording)
         _check_placeholders(self.instruction, "instruction", {"labels"}, {"labels", "wording", "none"})
         _check_placeholders(self.demonstration, "demonstration", {"text", "answer"}, {"text", "answer"})
         names = [name for name in _fields(self.demonstration, "demonstration") if name]
@@ -138,8 +137,7 @@ class QuestionTemplate:
 
     def __post_init__(self):
         check_choice(self.mode, "mode", MODES)
-        if not isinstance(self.wording, str):
-            raise TypeError(f"Got wording={self.wording!r} but expected a str such as 'emotions'.")
+        _check_wording(self.wording)
         _check_placeholders(self.instruction, "instruction", set(), {"labels", "wording", "none", "yes", "no"})
         names = [name for name in _fields(self.demonstration, "demonstration") if name]
         if names not in (["text", "label", "answer"], ["text", "first", "second", "answer"]):
@@ -193,9 +191,16 @@ def check_prompt(prompt) -> PromptTemplate:
     raise TypeError(f"Got prompt={prompt!r} but expected None, an instruction (str) or a PromptTemplate.")
 
 
+def _check_wording(wording):
+    if not isinstance(wording, str):
+        raise TypeError(f"Got wording={wording!r} but expected a str such as 'emotions'.")
+    check_encodes(wording, "a prompt", "the wording")
+
+
 def _fields(template, name):
     if not isinstance(template, str):
         raise TypeError(f"Got {name}={template!r} but expected a str.")
+    check_encodes(template, "a prompt", f"the {name}")
     try:
         parsed = list(string.Formatter().parse(template))
     except ValueError as error:

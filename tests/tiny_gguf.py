@@ -10,6 +10,14 @@ import numpy as np
 
 CONTROL_TOKENS = ("<|end|>", "<|im_start|>", "<|im_end|>")
 
+# What the chat templates of the model families are made of.
+FAMILY_TOKENS = (
+    *("<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>"),
+    *("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|eom_id|>"),
+    *("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"),
+    *("<s>", "</s>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"),
+)
+
 # "joy" and " joy" are one token each, "joyful" continues "joy"; "sadness" and "surprise" both start with "s".
 WORDS = ("th", "in", "an", "ing", " a", " t", "joy", " joy", "none")
 
@@ -62,6 +70,10 @@ def write_tiny_gguf(
     n_ctx=2048,
     arch="llama",
     add_bos=False,
+    controls=CONTROL_TOKENS,
+    control_type=gguf.TokenType.CONTROL,
+    pre="gpt-2",
+    sentencepiece=False,
     n_embd=32,
     n_layer=2,
     n_head=4,
@@ -87,6 +99,15 @@ def write_tiny_gguf(
         Plain attention, sliding-window attention (window of 16), or a recurrent model.
     add_bos : bool
         Whether the tokenizer asks for ``<|end|>`` at the start.
+    controls : iterable of str
+        Control tokens; `CONTROL_TOKENS` come first.
+    control_type : gguf.TokenType
+        What the file calls them: CONTROL, or as older files do USER_DEFINED.
+    pre : str
+        How byte-level vocabularies split words.
+    sentencepiece : bool
+        Whether the vocabulary is one of SentencePiece, as Llama 2 and Gemma have it: no merges but scores, bytes for
+        letters it lacks, and a space before every text.
     n_embd, n_layer, n_head, n_ff : int
         Sizes.
     scale : float
@@ -104,7 +125,10 @@ def write_tiny_gguf(
     writer.add_block_count(n_layer)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    n_vocab = _add_tokenizer(writer, words, chat_template, add_bos)
+    add_tokens = _add_sentencepiece if sentencepiece else _add_byte_pairs
+    tokens = add_tokens(writer, words, list(controls), control_type, pre)
+    _add_special(writer, tokens, chat_template, add_bos)
+    n_vocab = len(tokens)
 
     def noise(name, *shape):
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
@@ -127,24 +151,42 @@ def write_tiny_gguf(
     return str(path)
 
 
-def _add_tokenizer(writer, words, chat_template, add_bos):
+def _add_byte_pairs(writer, words, controls, control_type, pre):
     merges = merges_for(words)
     plain = byte_letters() + list(dict.fromkeys(left + right for left, right in merges))
-    tokens = [*plain, *CONTROL_TOKENS]
-    types = [gguf.TokenType.NORMAL] * len(plain) + [gguf.TokenType.CONTROL] * len(CONTROL_TOKENS)
-    writer.add_vocab_size(len(tokens))
+    tokens = [*plain, *controls]
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
+    writer.add_tokenizer_pre(pre)
     writer.add_token_list(tokens)
-    writer.add_token_types(types)
+    writer.add_token_types([gguf.TokenType.NORMAL] * len(plain) + [control_type] * len(controls))
     writer.add_token_merges([f"{left} {right}" for left, right in merges])
+    return tokens
+
+
+def _add_sentencepiece(writer, words, controls, control_type, pre):
+    """Every beginning of a word is a token too, for llama.cpp merges two pieces where both together are one."""
+    raw = [f"<0x{byte:02X}>" for byte in range(256)]
+    spelled = [word.replace(" ", "\u2581") for word in words]
+    letters = [chr(code) for code in range(33, 127)] + ["\u2581"]
+    plain = list(dict.fromkeys([*letters, *(word[:n] for word in spelled for n in range(1, len(word) + 1))]))
+    tokens = ["<unk>", *raw, *plain, *controls]
+    kinds = [(gguf.TokenType.UNKNOWN, 1), (gguf.TokenType.BYTE, 256), (gguf.TokenType.NORMAL, len(plain))]
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([float(len(token)) for token in tokens])
+    writer.add_token_types([kind for kind, n in [*kinds, (control_type, len(controls))] for _ in range(n)])
+    writer.add_unk_token_id(0)
+    return tokens
+
+
+def _add_special(writer, tokens, chat_template, add_bos):
+    writer.add_vocab_size(len(tokens))
     writer.add_bos_token_id(tokens.index("<|end|>"))
     writer.add_eos_token_id(tokens.index("<|end|>"))
     writer.add_eot_token_id(tokens.index("<|im_end|>"))
     writer.add_add_bos_token(add_bos)
     if chat_template is not None:
         writer.add_chat_template(chat_template)
-    return len(tokens)
 
 
 def _add_attention(writer, noise, ones, arch, n_embd, n_layer, n_head, n_ff):
