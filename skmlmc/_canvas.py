@@ -11,6 +11,7 @@ import numpy as np
 # Okabe and Ito's colours, told apart by colour-blind eyes.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#5F5F5F"
 DIAMOND = {"marker": "D", "ls": "", "color": "white", "mec": "black", "mew": 1.4}
+MOST_LINES = 6  # of a name: a thousand would make a figure that cannot be drawn
 
 
 def import_matplotlib(name: str) -> Any:
@@ -84,8 +85,10 @@ def hand_back(axes: list) -> Any:
 
 
 def wrap(name: str, width: int = 30) -> str:
-    """Break a long name into lines; a dollar sign stays one."""
-    return textwrap.fill(str(name), width, break_on_hyphens=False).replace("$", r"\$")  # and begins no formula
+    """Break a long name into lines, its end left out where it takes too many; a dollar sign stays one."""
+    drawable = str(name).encode("utf-8", "replace").decode()  # matplotlib takes no lone surrogates
+    lines = textwrap.fill(drawable, width, break_on_hyphens=False, max_lines=MOST_LINES, placeholder=" ...")
+    return lines.replace("$", r"\$")  # and begins no formula
 
 
 def quote(text: str, width: int, longest: int = 110) -> str:

@@ -167,12 +167,12 @@ class PromptedMixin(VersionedMixin):
         checked = []
         for i, item in enumerate(self.demonstrations):
             if not (isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], str)):
-                raise ValueError(f"Demonstration {i} is {item!r}, expected a pair (text, [labels]).")
+                raise ValueError(f"Demonstration {i} is {item!r:.200}, expected a pair (text, [labels]).")
             text, labels = item
             check_encodes(text, "demonstrations", f"demonstration {i}")
             unknown = [label for label in labels if label not in known]
             if isinstance(labels, str) or unknown:
-                raise ValueError(f"Demonstration {i} has labels {labels!r}, expected a list of some of {known}.")
+                raise ValueError(f"Demonstration {i} has labels {labels!r:.200}, expected a list of some of {known}.")
             checked.append((str.__str__(text), tuple(k for k in known if k in set(labels))))
         return checked
 

@@ -25,6 +25,8 @@ from ._arrays import (
     to_frame,
 )
 
+LONGEST_WORDING = 10_000  # characters; tokenised in every place where an answer may have it
+
 __all__ = [
     "check_choice",
     "check_encodes",
@@ -139,12 +141,13 @@ def check_labels(labels: Any, none_label: str = "none") -> dict[str, str]:
         If `labels` is not an ordered collection or mapping, or a name or wording is not a str.
     ValueError
         If there are fewer than two labels, one is blank, repeated or the same as `none_label`, `none_label` is not a
-        str or blank, or UTF-8 cannot encode one of them.
+        str or blank, or one of them is very long or nothing that UTF-8 can encode.
     """
     expected = "Expected labels to be a sequence of at least two names, or a mapping of name to wording"
     if not isinstance(none_label, str) or not none_label.strip():
         raise ValueError(f"Got none_label={none_label!r} but expected a str that is not blank, such as 'none'.")
     check_encodes(none_label, "none_label to be a text", "it")
+    _check_length(none_label, "none_label")
     names = list(labels) if isinstance(labels, Mapping) else as_list(labels)
     if names is None:
         raise TypeError(f"{expected}, but got labels={labels!r:.80}. Write e.g. labels=['joy', 'anger'].")
@@ -171,11 +174,20 @@ def _check_words(what: str, values: list, none_label: str) -> None:
         if not value.strip():
             raise ValueError(f"Expected label {what}s that are not blank, but {what} {i} is {value!r}.")
         check_encodes(value, f"label {what}s", f"{what} {i}")
+        _check_length(value, f"label {what} {i}")
         if value.strip().casefold() == none_label.strip().casefold():
             raise ValueError(
                 f"Label {what} {i}, {value!r}, is the same as none_label={none_label!r}, which stands for no label at "
                 "all. Leave it out of labels, or choose another none_label."
             )
+
+
+def _check_length(word: str, what: str) -> None:
+    if len(word) > LONGEST_WORDING:
+        raise ValueError(
+            f"Got a {what} of {len(word)} characters but expected a few words, at most {LONGEST_WORDING} characters: "
+            "map the name to a short wording, labels={name: wording}."
+        )
 
 
 def check_threshold(threshold: Any, labels: Sequence[str]) -> float | np.ndarray:

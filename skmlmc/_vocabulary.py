@@ -18,11 +18,13 @@ LOGIT_BYTES, MIN_SEQ, MAX_SEQ = 25_000_000, 24, 64
 # llama.cpp splits words with std::regex, which recurses for each character of a match: a run of some ten thousand
 # letters overflows the stack and kills the process. Pieces of this many characters are safe on small stacks too.
 PIECE = 1000
+# Vocabularies of SentencePiece split no words, but the time for letters that they lack grows with the square.
+LONG_PIECE = 10_000
 # Where words are split in every vocabulary, so that a cut changes no token: before a space between two words, and
 # before a stop of Chinese or Japanese.
 _WORD_BORDER = re.compile(r"(?<=\S) (?=\S)|(?<=\w)(?=[，。、！？；：]\w)")
 # What chat templates are made of, in files that do not say that it is a control token.
-_MARK = re.compile(r"<[|｜].*[|｜]>|<(start|end)_of_turn>|\[/?[A-Z_]+\]|</?s>")
+_MARK = re.compile(r"<[|｜].*[|｜]>|<(start|end)_of_turn>|\[/?[A-Z_]+\]|</?s>|<[be]os>")
 
 
 def pieces(text: str, size: int = PIECE) -> list[str]:
@@ -69,9 +71,7 @@ class Vocabulary:
         self._vocab = library.llama_model_get_vocab(model)
         self.n_vocab = library.llama_vocab_n_tokens(self._vocab)
         self.n_seq = min(MAX_SEQ, max(MIN_SEQ, LOGIT_BYTES // (4 * max(1, self.n_vocab))))
-        kind = library.llama_vocab_type(self._vocab)
-        self._splits_words = kind == library.LLAMA_VOCAB_TYPE_BPE
-        self._is_sentencepiece = kind == library.LLAMA_VOCAB_TYPE_SPM
+        self._is_sentencepiece = library.llama_vocab_type(self._vocab) == library.LLAMA_VOCAB_TYPE_SPM
         self._reserved: dict[int, bool] = {}
         self.prompts = Recent(8)
 
@@ -102,8 +102,10 @@ class Vocabulary:
             )
         if special:
             return self._tokenize(text, True)
-        parts = pieces(text) if self._splits_words else [text]
-        tokens = [token for part in parts for token in self._tokenize(part, False)]
+        first, *others = pieces(text, LONG_PIECE if self._is_sentencepiece else PIECE)
+        tokens = self._tokenize(first, False)
+        for part in others:
+            tokens += self._continue(part)
         reserved = {token for token in set(tokens) if self._is_reserved(token)}
         if not reserved:
             return tokens
@@ -143,14 +145,17 @@ class Vocabulary:
             self._reserved[token] = reserved
         return self._reserved[token]
 
+    def _continue(self, text):
+        """Tokens of a text that stands behind others, without the space that many vocabularies put before a text."""
+        if not self._is_sentencepiece:
+            return self._tokenize(text, False)
+        line, behind = self._tokenize("\n", False), self._tokenize("\n" + text, False)
+        return behind[len(line) :] if behind[: len(line)] == line else self._tokenize(text, False)
+
     def _spell(self, token):
-        """Tokens of a reserved token's name, letter by letter, behind a line break that is taken off again."""
-        line, spelled = self._tokenize("\n", False), []
-        for letter in self.token_text(token).replace("\u2581", " "):
-            behind = self._tokenize("\n" + letter, False)
-            found = behind[len(line) :] if behind[: len(line)] == line else self._tokenize(letter, False)
-            spelled += [t for t in found if not self._is_reserved(t)]
-        return spelled
+        """Tokens of a reserved token's name, letter by letter."""
+        letters = self.token_text(token).replace("\u2581", " ")
+        return [t for letter in letters for t in self._continue(letter) if not self._is_reserved(t)]
 
     def metadata(self, key: str) -> str | None:
         """Value of the file's metadata, as text; ``{arch}`` in the key is the architecture's name."""

@@ -3,6 +3,7 @@
 import contextlib
 from pathlib import Path
 
+import gguf
 import llama_cpp
 import numpy as np
 import pytest
@@ -74,6 +75,23 @@ def test_tokens_are_as_designed(tiny_model):
         assert tokenize(model, "none") == ["none"]
         assert tokenize(model, "\n€") == ["Ċ", "â", "Ĥ", "¬"]
         assert llama_cpp.llama_model_chat_template(model, None) is None
+
+
+def test_a_vocabulary_of_sentencepiece(tmp_path):
+    with loaded(write_tiny_gguf(tmp_path / "m.gguf", sentencepiece=True)) as model:
+        assert tokenize(model, "joy") == ["\u2581joy"]
+        assert tokenize(model, "an joyful") == ["\u2581a", "n", "\u2581joy", "f", "u", "l"]
+        assert tokenize(model, "x\n€") == ["\u2581", "x", "<0x0A>", "<0xE2>", "<0x82>", "<0xAC>"]
+        assert tokenize(model, "<|im_end|>", special=True) == ["<|im_end|>"]
+        assert np.isfinite(last_logits(model)).all()
+
+
+def test_what_the_file_calls_control_tokens(tmp_path):
+    user_defined = gguf.TokenType.USER_DEFINED
+    with loaded(
+        write_tiny_gguf(tmp_path / "m.gguf", controls=(*CONTROL_TOKENS, "[X]"), control_type=user_defined)
+    ) as m:
+        assert tokenize(m, "a[X]") == tokenize(m, "a[X]", special=True) == ["a", "[X]"]
 
 
 @pytest.mark.parametrize("words", [WORDS, ["banana", "an", "nan", "anan"], [" zu", "zu", "ü", " über"]])
