@@ -24,7 +24,7 @@ LONG_PIECE = 10_000
 # before a stop of Chinese or Japanese.
 _WORD_BORDER = re.compile(r"(?<=\S) (?=\S)|(?<=\w)(?=[，。、！？；：]\w)")
 # What chat templates are made of, in files that do not say that it is a control token.
-_MARK = re.compile(r"<[|｜].*[|｜]>|<(start|end)_of_turn>|\[/?[A-Z_]+\]|</?s>|<[be]os>")
+_MARK = re.compile(r"<[|｜].*[|｜]>|<(start|end)_of_turn>|\[/?[A-Z_]+\]|<[be]os>")
 
 
 def pieces(text: str, size: int = PIECE) -> list[str]:

@@ -49,15 +49,15 @@ LLAMA = (
 )
 # Pieces whose merges end in a control token: llama.cpp joins "<s" and ">" because both together are in the vocabulary.
 TREACHEROUS = (*WORDS, *(token[:-1] for token in TOKENS))
-USER_DEFINED = gguf.TokenType.USER_DEFINED
+OLDER = {"control_type": gguf.TokenType.USER_DEFINED, "bos": "<s>"}
 MODELS = {
     "plain": {},
     "chatml": {"chat_template": CHATML, "add_bos": True},
     "llama": {"chat_template": LLAMA, "pre": "llama-bpe"},
     "gemma": {"chat_template": GEMMA, "sentencepiece": True, "words": TREACHEROUS, "add_bos": True},
-    "mistral": {"chat_template": MISTRAL, "sentencepiece": True, "control_type": USER_DEFINED},
-    "older file": {"chat_template": CHATML, "control_type": USER_DEFINED},
-    "older plain file": {"control_type": USER_DEFINED},
+    "mistral": {"chat_template": MISTRAL, "sentencepiece": True, **OLDER},
+    "older file": {"chat_template": CHATML, **OLDER},
+    "older plain file": OLDER,
 }
 DOCUMENTS = [
     *TOKENS,
@@ -268,6 +268,16 @@ def test_the_embedded_model(embedded_model):
         counts.append([token for token in whole if token in marks])
     assert len(marks) == 3 and counts[0] == counts[1] and counts[0]
     assert all(np.isfinite(clf.predict_proba(["fine", evil])).ravel())
+
+
+def test_user_defined_tokens_that_mark_nothing_stay(tmp_path):
+    """Gemma has some for tags of HTML, and its training texts had them."""
+    controls = (*CONTROL_TOKENS, "<table>", "<s>", "\n\n")
+    path = write_tiny_gguf(tmp_path / "m.gguf", controls=controls, control_type=gguf.TokenType.USER_DEFINED)
+    vocabulary = load_vocabulary(Path(path))
+    text = "a\n\n<table><s>b<|im_start|>"
+    named = [vocabulary.token_text(token) for token in vocabulary.tokenize(text)]
+    assert named == ["a", "\n\n", "<table>", "<s>", "b", *"<|im_start|>"]
 
 
 def test_no_changed_tokens_in_ordinary_text(embedded_model):

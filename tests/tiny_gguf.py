@@ -74,6 +74,7 @@ def write_tiny_gguf(
     control_type=gguf.TokenType.CONTROL,
     pre="gpt-2",
     sentencepiece=False,
+    bos="<|end|>",
     n_embd=32,
     n_layer=2,
     n_head=4,
@@ -98,7 +99,7 @@ def write_tiny_gguf(
     arch : {"llama", "gemma3", "mamba"}
         Plain attention, sliding-window attention (window of 16), or a recurrent model.
     add_bos : bool
-        Whether the tokenizer asks for ``<|end|>`` at the start.
+        Whether the tokenizer asks for `bos` at the start.
     controls : iterable of str
         Control tokens; `CONTROL_TOKENS` come first.
     control_type : gguf.TokenType
@@ -108,6 +109,8 @@ def write_tiny_gguf(
     sentencepiece : bool
         Whether the vocabulary is one of SentencePiece, as Llama 2 and Gemma have it: no merges but scores, bytes for
         letters it lacks, and a space before every text.
+    bos : str
+        The begin token, one of `controls`.
     n_embd, n_layer, n_head, n_ff : int
         Sizes.
     scale : float
@@ -127,7 +130,7 @@ def write_tiny_gguf(
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     add_tokens = _add_sentencepiece if sentencepiece else _add_byte_pairs
     tokens = add_tokens(writer, words, list(controls), control_type, pre)
-    _add_special(writer, tokens, chat_template, add_bos)
+    _add_special(writer, tokens, chat_template, bos, add_bos)
     n_vocab = len(tokens)
 
     def noise(name, *shape):
@@ -179,9 +182,9 @@ def _add_sentencepiece(writer, words, controls, control_type, pre):
     return tokens
 
 
-def _add_special(writer, tokens, chat_template, add_bos):
+def _add_special(writer, tokens, chat_template, bos, add_bos):
     writer.add_vocab_size(len(tokens))
-    writer.add_bos_token_id(tokens.index("<|end|>"))
+    writer.add_bos_token_id(tokens.index(bos))
     writer.add_eos_token_id(tokens.index("<|end|>"))
     writer.add_eot_token_id(tokens.index("<|im_end|>"))
     writer.add_add_bos_token(add_bos)
