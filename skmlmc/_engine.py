@@ -372,11 +372,21 @@ class Model(Vocabulary):
 
     def _read(self, index, read, hidden):
         row = np.ctypeslib.as_array(C.llama_get_logits_ith(self._ctx, index), (self.n_vocab,))
-        total = None
+        total, values = None, row[read.columns]
         if read.total:
             top = row.max()
             total = float(top) + float(np.log(np.exp(row - top).sum(dtype=np.float64)))
-        return Reading(row[read.columns], total, hidden)
+        numbers = [
+            values.max() if len(values) else 0.0,
+            0.0 if total is None else total,
+            0.0 if hidden is None else hidden.sum(),
+        ]
+        if not np.isfinite(numbers).all():
+            raise ValueError(
+                f"{str(self.path)!r} computes infinite numbers or none at all (NaN): its weights are damaged, or an "
+                "adapter's scale is too large. Download the file again and compare its checksum."
+            )
+        return Reading(values, total, hidden)
 
 
 def _ggml():

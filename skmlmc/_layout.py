@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from ._answers import AnswerSpace
+from ._chat_template import chat_renderer
 from .prompts import check_words, render_answer
 
 
@@ -182,57 +183,6 @@ def _split_at(text, marks):
     if any(mark in piece for mark in marks for piece in (*pieces, text)):
         raise ValueError("The model's chat template repeats the contents of messages.")
     return [*pieces, text]
-
-
-def chat_renderer(source: str, special_texts: dict[str, str]) -> Callable[[list[dict]], str]:
-    """Compile a chat template in a sandbox.
-
-    Parameters
-    ----------
-    source : str
-        Jinja source from the model file. It is somebody else's program, so it runs in Jinja's immutable sandbox.
-    special_texts : dict
-        ``bos_token`` and ``eos_token``.
-
-    Returns
-    -------
-    callable
-        ``render(messages) -> str``.
-
-    Raises
-    ------
-    ValueError
-        The template does not compile; rendering raises it too when the template fails.
-    """
-    from datetime import date
-
-    from jinja2 import TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    def fail(message):
-        raise TemplateError(message)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.globals["raise_exception"] = fail
-    # Some templates tell the model the date. A prompt that changes overnight would change results: time stands still.
-    environment.globals["strftime_now"] = date(2025, 1, 1).strftime
-    try:
-        compiled = environment.from_string(source)
-    except Exception as error:
-        raise ValueError(f"The model's chat template does not compile: {error}") from error
-
-    def render(messages):
-        try:
-            # Templates are written for transformers, which passes these two whether or not there are any.
-            return compiled.render(
-                messages=messages, add_generation_prompt=True, tools=None, documents=None, **special_texts
-            )
-        except Exception as error:
-            raise ValueError(f"The model's chat template fails: {type(error).__name__}: {error}") from error
-
-    return render
 
 
 @lru_cache(maxsize=8)

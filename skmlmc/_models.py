@@ -7,12 +7,13 @@ import importlib.util
 import math
 import numbers
 import os
-import struct
 import threading
 from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ._gguf_checks import check_adapter, check_model, part_paths
 
 if TYPE_CHECKING:
     from ._engine import Model
@@ -40,14 +41,16 @@ def resolve_model(model: str | os.PathLike | None = None) -> Path:
     Returns
     -------
     pathlib.Path
-        An existing file that begins like a GGUF file of a known version.
+        An existing file that holds a whole text generation model, as far as its header tells.
 
     Raises
     ------
     FileNotFoundError
         No such file, or no model at all.
     ValueError
-        The file is no GGUF file.
+        It is no GGUF file, a damaged one, or one of something else, such as an encoder or an adapter.
+    PermissionError
+        The file may not be read.
     ImportError
         ``hf:`` without huggingface_hub.
     TypeError
@@ -61,7 +64,7 @@ def resolve_model(model: str | os.PathLike | None = None) -> Path:
         path = _from_hub(str(model))
     else:
         path = Path(model).expanduser()
-    _check_header(path)
+    _check_file(path, check_model)
     return path
 
 
@@ -76,8 +79,8 @@ def resolve_lora(lora) -> tuple[tuple[Path, float], ...]:
     Returns
     -------
     tuple of (pathlib.Path, float)
-        Existing files that begin like GGUF files, with their scales; those of scale 0 are left out, since they change
-        nothing.
+        Existing files that hold whole LoRA adapters, as far as their headers tell, with their scales; those of scale 0
+        are left out, since they change nothing.
 
     Raises
     ------
@@ -90,7 +93,7 @@ def resolve_lora(lora) -> tuple[tuple[Path, float], ...]:
     for item in [lora] if isinstance(lora, (str, os.PathLike)) else lora:
         path, scale = (item, 1.0) if isinstance(item, (str, os.PathLike)) else _lora_pair(item)
         path = _from_hub(path) if str(path).startswith("hf:") else Path(path).expanduser()
-        _check_header(path)
+        _check_file(path, check_adapter)
         if scale != 0:
             found.append((path, float(scale)))
     return tuple(found)
@@ -125,32 +128,37 @@ def _from_hub(name):
     return Path(hf_hub_download(repo_id="/".join(parts[:2]), filename="/".join(parts[2:])))
 
 
-def _check_header(path):
+def _check_file(path, check):
+    """Check that a path is a file that llama.cpp may see; opens nothing that could wait for ever."""
     if path.is_dir():
         raise ValueError(f"Got model={str(path)!r}, a folder, but expected a GGUF file inside one. {HOW_TO_GET_ONE}")
     if not path.exists():
-        raise FileNotFoundError(f"There is no model file {str(path)!r}. {HOW_TO_GET_ONE}")
-    with open(path, "rb") as file:
-        head = file.read(24)
-    if head[:4] != b"GGUF":
-        raise ValueError(f"{str(path)!r} is no GGUF file: expected it to begin with b'GGUF', got {head[:4]!r}.")
-    if len(head) < 24:
-        raise ValueError(f"{str(path)!r} is a truncated GGUF file of {len(head)} bytes: download it again.")
-    version = struct.unpack("<I", head[4:8])[0]
-    if version not in (2, 3):
-        raise ValueError(
-            f"{str(path)!r} has GGUF version {version}, expected 2 or 3 (little-endian): convert the model again with "
-            "a current llama.cpp."
-        )
+        why = " (it is a link to nothing)" if path.is_symlink() else ""
+        raise FileNotFoundError(f"There is no model file {str(path)!r}{why}. {HOW_TO_GET_ONE}")
+    if not path.is_file():
+        raise ValueError(f"{str(path)!r} is a device, pipe or socket, but expected a GGUF file. {HOW_TO_GET_ONE}")
+    try:
+        _check_once(check, path, file_state(path))
+    except PermissionError as error:
+        raise PermissionError(
+            f"No permission to read {str(path)!r}: expected a readable file. Look at its owner and mode with `ls -l`."
+        ) from error
 
 
-def file_state(path: Path) -> tuple[str, int, int, int, int]:
-    """Path, size in bytes, times of the last change in nanoseconds, number: changes when the file is replaced.
+@lru_cache(maxsize=64)
+def _check_once(check, path, _state):
+    check(path)
 
-    The time of content can be set back, as tools that copy times do; that of the file's entry cannot.
+
+def file_state(path: Path) -> tuple:
+    """Path, then size in bytes, times of the last change in nanoseconds and number: changes when the file is replaced.
+
+    The time of content can be set back, as tools that copy times do; that of the file's entry cannot. Of a model in
+    several files: the first one's path, and the others of each.
     """
-    stat = os.stat(path)
-    return os.path.realpath(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+    stats = [os.stat(part) for part in part_paths(path)]
+    facts = ((stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino) for stat in stats)
+    return os.path.realpath(path), *facts
 
 
 def model_fingerprint(path: Path) -> bytes:
@@ -158,20 +166,23 @@ def model_fingerprint(path: Path) -> bytes:
 
     The size, the first 4 MiB (metadata and vocabulary), the last 64 KiB and 64 evenly spaced blocks of 64 KiB: a
     full hash of a file of several gigabytes would take longer than many a task. So files of up to 4 MiB, and changes
-    that reach over more than 1/64 of a file, always change it; a smaller one between two samples may not. Kept per
-    state of the file.
+    that reach over more than 1/64 of a file, always change it; a smaller one between two samples may not. A model in
+    several files: the same of each. Kept per state of the file.
     """
-    return _fingerprint(*file_state(path))
+    return _fingerprint(tuple(part_paths(path)), file_state(path))
 
 
 @lru_cache(maxsize=64)
-def _fingerprint(path, size, *_state):
-    digest = hashlib.blake2b(str(size).encode(), digest_size=32)
-    with open(path, "rb") as file:
-        digest.update(file.read(_HEAD_BYTES))
-        for k in range(1, _SAMPLES + 1):
-            file.seek(max(0, (size - _SAMPLE_BYTES) * k // _SAMPLES))
-            digest.update(file.read(_SAMPLE_BYTES))
+def _fingerprint(parts, _state):
+    digest = hashlib.blake2b(digest_size=32)
+    for part in parts:
+        with open(part, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            digest.update(str(size).encode())
+            digest.update(file.read(_HEAD_BYTES))
+            for k in range(1, _SAMPLES + 1):
+                file.seek(max(0, (size - _SAMPLE_BYTES) * k // _SAMPLES))
+                digest.update(file.read(_SAMPLE_BYTES))
     return digest.digest()
 
 

@@ -103,5 +103,5 @@ def test_bad_lora(lora, error, model):
 
 
 def test_a_model_is_no_adapter(model):
-    with pytest.raises(ValueError, match="could not apply the adapter"):
+    with pytest.raises(ValueError, match="is a model, but lora= expected a LoRA adapter"):
         proba(model, lora=str(model))

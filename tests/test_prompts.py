@@ -352,9 +352,9 @@ BAD_CHATS = {
     "reads classes": ("{{ ''.__class__.__mro__ }}", "fails: SecurityError"),
     "reads functions": ("{{ raise_exception.__globals__['os'] }}", "fails: SecurityError"),
     "reads by filter": ("{{ (''|attr('__class__')).mro() }}", "fails: (SecurityError|UndefinedError)"),
-    "reads by format": ("{{ '{0.__class__.__mro__}'.format(messages) }}", "fails: SecurityError"),
+    "reads by format": ("{{ '{0.__class__.__mro__}'.format(messages) }}", "is refused: it formats text"),
     "writes": ("{{ messages.append(1) }}", "fails: SecurityError"),
-    "reads files": ("{% include '/etc/passwd' %}", "fails: TypeError"),
+    "reads files": ("{% include '/etc/passwd' %}", "is refused: it wants another file"),
     "large loop": ("{% for i in range(999999999) %}{% endfor %}", "fails: OverflowError"),
 }
 

@@ -1,0 +1,329 @@
+"""Run a model file's chat template: somebody else's program, so it gets no way out, little memory and little time.
+
+Jinja's sandbox closes the ways out. What it leaves open is cost: ``'a' * 10**10``, nested loops, macros that call
+themselves. So every step of a template, and every value that a single step could make large, is paid for from a
+budget, in steps rather than seconds: the same template is accepted or refused on every machine.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+MAX_SOURCE = 1 << 17
+# Less than a second. The templates of real models need some thousands for the few short turns they are given.
+BUDGET = 1_000_000
+MAX_BITS = 4096
+# Bytes of text that cost as much as a step.
+BYTES_A_STEP = 8
+
+# What templates of real models use, and what is as harmless. Left out is what makes large values from small ones.
+FILTERS = (
+    "abs attr bool capitalize count d default dictsort e escape first float int items join last length list lower map "
+    "max min reject rejectattr replace reverse round safe select selectattr sort string title tojson trim unique upper"
+).split()
+GLOBALS = ("cycler", "dict", "joiner", "range")
+METHODS = {
+    str: frozenset(
+        "capitalize casefold count endswith find index isalnum isalpha isdecimal isdigit islower isnumeric isspace "
+        "istitle isupper join lower lstrip partition removeprefix removesuffix replace rfind rindex rpartition rsplit "
+        "rstrip split splitlines startswith strip swapcase title upper".split()
+    ),
+    dict: frozenset(["get", "items", "keys", "values"]),
+    list: frozenset(["count", "index"]),
+    tuple: frozenset(["count", "index"]),
+}
+_COSTLY = "it takes too many steps or too much memory"
+
+
+class _RefusedError(Exception):
+    """The template does what none needs to."""
+
+
+class _Meter:
+    """What a template may still spend."""
+
+    def __init__(self):
+        self.left = BUDGET
+
+    def spend(self, steps):
+        self.left -= steps
+        if self.left < 0:
+            raise _RefusedError(_COSTLY)
+
+    def weigh(self, *values):
+        """Pay for all that `values` hold, which one step may read, compare or print; return the first one."""
+        waiting = list(values)
+        while waiting:
+            value = waiting.pop()
+            self.spend(1)
+            if isinstance(value, (str, bytes)):
+                self.spend(len(value) // BYTES_A_STEP)
+            elif isinstance(value, (list, tuple, set, frozenset, dict, range, *_VIEWS)):
+                self.spend(len(value))
+                waiting += value
+                waiting += value.values() if isinstance(value, dict) else ()
+        return values[0]
+
+    def counted(self, values, steps):
+        """Yield what a loop goes over and pay for each turn."""
+        for value in values:
+            self.spend(steps)
+            yield value
+
+
+_VIEWS = tuple(type(getattr({}, name)()) for name in ("keys", "values", "items"))
+
+
+def _check_operation(meter, operator, left, right):
+    """Pay for an operation before it is made."""
+    meter.spend(1)
+    sized = [value for value in (left, right) if isinstance(value, (str, bytes, list, tuple))]
+    numbers = [value for value in (left, right) if isinstance(value, int)]
+    if operator == "%" and isinstance(left, (str, bytes)):
+        raise _RefusedError("it formats text with %")
+    if operator == "*" and sized and numbers:
+        meter.spend(len(sized[0]) * max(numbers[0], 0) // BYTES_A_STEP)
+    elif operator == "+" and sized:
+        meter.spend(sum(map(len, sized)) // BYTES_A_STEP)
+    elif operator in ("*", "**") and len(numbers) == 2:
+        bits = left.bit_length()
+        if (bits * right if operator == "**" else bits + right.bit_length()) > MAX_BITS:
+            raise _RefusedError(_COSTLY)
+
+
+def _check_method(meter, method, args):
+    """Pay for what a text's method can make: `replace` and `join` multiply."""
+    owner, name = getattr(method, "__self__", None), getattr(method, "__name__", "")
+    if isinstance(owner, str) and args:
+        meter.weigh(owner)
+        if name == "replace":
+            _check_product(meter, owner, args[1:2])
+        elif name == "join":
+            _check_product(meter, owner, args[:1])
+
+
+def _check_product(meter, text, others):
+    size = max((len(value) for value in others if hasattr(value, "__len__")), default=0)
+    meter.spend((len(text) + 1) * size // BYTES_A_STEP)
+
+
+def _sandbox(meter):
+    """Make the class of sandboxes whose every step `meter` counts."""
+    from jinja2.runtime import Macro
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Metered(ImmutableSandboxedEnvironment):
+        intercepted_binops = frozenset(ImmutableSandboxedEnvironment.default_binop_table)
+
+        @staticmethod
+        def concat(pieces):
+            kept = []
+            for piece in pieces:
+                meter.spend(1 + len(piece) // BYTES_A_STEP)
+                kept.append(piece)
+            return "".join(kept)
+
+        def call_binop(self, context, operator, left, right):
+            _check_operation(meter, operator, left, right)
+            return super().call_binop(context, operator, left, right)
+
+        def call(__self, __context, __called, *args, **kwargs):  # noqa: B902, N805
+            meter.spend(__self.macro_steps if isinstance(__called, Macro) else 1)
+            meter.weigh(None, *args, *kwargs.values())
+            _check_method(meter, __called, args)
+            return super().call(__context, __called, *args, **kwargs)
+
+        def getitem(self, obj, argument):
+            return super().getitem(obj, meter.weigh(argument))
+
+        def is_safe_attribute(self, obj, attr, value):
+            # Markup is a str of another module.
+            if isinstance(obj, str) or type(obj).__module__ == "builtins":
+                return any(isinstance(obj, kind) and attr in names for kind, names in METHODS.items())
+            return super().is_safe_attribute(obj, attr, value)
+
+        def wrap_str_format(self, value):
+            if getattr(value, "__name__", "") in ("format", "format_map"):
+                raise _RefusedError("it formats text")
+
+    return Metered
+
+
+def _environment(meter):
+    """Make a sandbox with what templates may use."""
+    from jinja2.utils import Namespace
+
+    class QuietNamespace(Namespace):
+        def __repr__(self):
+            # Namespaces within namespaces would print more than anyone can wait for.
+            return "<namespace>"
+
+    environment = _sandbox(meter)(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"], finalize=meter.weigh
+    )
+    environment.filters = _filters(environment, meter)
+    environment.tests = {name: _paid(meter, test) for name, test in environment.tests.items()}
+    environment.globals = {name: environment.globals[name] for name in GLOBALS}
+    environment.globals["namespace"] = QuietNamespace
+    return environment
+
+
+def _paid(meter, function):
+    """Make a filter or test pay for what it reads. Jinja evaluates none that wants the context while compiling."""
+    from jinja2 import pass_context
+    from jinja2.utils import _PassArg
+
+    wants = _PassArg.from_obj(function)
+
+    @pass_context
+    def paid(context, *args, **kwargs):
+        meter.weigh(None, *args, *kwargs.values())
+        first = {_PassArg.context: context, _PassArg.eval_context: context.eval_ctx}.get(wants, context.environment)
+        return function(*([] if wants is None else [first]), *args, **kwargs)
+
+    return paid
+
+
+def _filters(environment, meter):
+    from jinja2 import pass_context, pass_eval_context
+
+    known = environment.filters
+
+    def replace(eval_ctx, s, old, new, count=None):
+        _check_product(meter, str(s), [str(new)])
+        return known["replace"](eval_ctx, s, old, new, count)
+
+    def join(eval_ctx, value, d="", attribute=None):
+        pieces = [meter.weigh(piece) for piece in value] if attribute is None else list(value)
+        meter.spend((len(str(d)) + 1) * len(pieces) // BYTES_A_STEP)
+        return known["join"](eval_ctx, pieces, d, attribute)
+
+    def tojson(eval_ctx, value, indent=None):
+        if not (indent is None or (isinstance(indent, int) and indent <= 16)):
+            raise _RefusedError("it indents JSON by more than 16")
+        return known["tojson"](eval_ctx, value, indent)
+
+    own = {f.__name__: pass_eval_context(f) for f in (replace, join, tojson)}
+    filters = {name: _paid(meter, own.get(name, known[name])) for name in FILTERS if name in known}
+
+    @pass_context
+    def counted(context, values, steps):
+        return meter.counted(values, steps)
+
+    @pass_context
+    def joined(context, values):
+        return environment.concat(str(meter.weigh(value)) for value in values)
+
+    @pass_context
+    def weighed(context, value):
+        return meter.weigh(value)
+
+    return {**filters, "skmlmc counted": counted, "skmlmc joined": joined, "skmlmc weighed": weighed}
+
+
+def _prepare(environment, source):
+    """Parse a template and put what counts its steps into it."""
+    from jinja2 import nodes
+
+    def filtered(node, name, *args):
+        return nodes.Filter(node, name, list(map(nodes.Const, args)), [], None, None, lineno=node.lineno)
+
+    def size(node):
+        return 1 + sum(map(size, node.iter_child_nodes()))
+
+    tree = environment.parse(source)
+    for node in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
+        raise _RefusedError(f"it wants another file (line {node.lineno})")
+    environment.macro_steps = 1 + max(map(size, tree.find_all((nodes.Macro, nodes.CallBlock, nodes.Block))), default=0)
+    for loop in list(tree.find_all(nodes.For)):
+        if loop.recursive:
+            raise _RefusedError(f"it has a recursive loop (line {loop.lineno})")
+        loop.iter = filtered(loop.iter, "skmlmc counted", size(loop))
+    for comparison in list(tree.find_all(nodes.Compare)):
+        comparison.expr = filtered(comparison.expr, "skmlmc weighed")
+        for operand in comparison.ops:
+            operand.expr = filtered(operand.expr, "skmlmc weighed")
+    for pair in list(tree.find_all(nodes.Pair)):
+        pair.key = filtered(pair.key, "skmlmc weighed")
+    _replace_concatenations(tree, nodes, filtered)
+    return tree
+
+
+def _replace_concatenations(tree, nodes, filtered):
+    """Let ``a ~ b`` be paid for; it is the one operator that Jinja does not let a sandbox see."""
+
+    def replaced(value):
+        if isinstance(value, nodes.Concat):
+            return filtered(nodes.List(value.nodes, lineno=value.lineno), "skmlmc joined")
+        return value
+
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        for name, value in list(node.iter_fields()):
+            setattr(node, name, list(map(replaced, value)) if isinstance(value, list) else replaced(value))
+        waiting += node.iter_child_nodes()
+
+
+def chat_renderer(source: str, special_texts: dict[str, str]) -> Callable[[list[dict]], str]:
+    """Compile a chat template in a sandbox.
+
+    Parameters
+    ----------
+    source : str
+        Jinja source from the model file.
+    special_texts : dict
+        ``bos_token`` and ``eos_token``.
+
+    Returns
+    -------
+    callable
+        ``render(messages) -> str``.
+
+    Raises
+    ------
+    ValueError
+        The template does not compile, or does what no chat template needs: other files, too many steps. Rendering
+        raises it too.
+    """
+    from jinja2 import TemplateError
+
+    def fail(message: Any) -> None:
+        raise TemplateError(message)
+
+    def strftime_now(form: str) -> str:
+        # Some templates tell the model the date. A prompt that changes overnight would change results: time stands
+        # still. Python's strftime may make 256 times as much of its format.
+        return date(2025, 1, 1).strftime(str(form)[:200])
+
+    if len(source) > MAX_SOURCE:
+        raise ValueError(f"The model's chat template has {len(source)} characters, expected at most {MAX_SOURCE}.")
+    meter, lock = _Meter(), threading.Lock()
+    try:
+        environment = _environment(meter)
+        environment.globals.update(raise_exception=fail, strftime_now=strftime_now)
+        compiled = environment.from_string(_prepare(environment, source))
+    except Exception as error:
+        raise _failure(error, "does not compile") from error
+
+    def render(messages):
+        with lock:
+            meter.left = BUDGET
+            try:
+                # Templates are written for transformers, which passes these two whether or not there are any.
+                return compiled.render(
+                    messages=messages, add_generation_prompt=True, tools=None, documents=None, **special_texts
+                )
+            except Exception as error:
+                raise _failure(error, "fails") from error
+
+    return render
+
+
+def _failure(error, what):
+    if isinstance(error, _RefusedError):
+        return ValueError(f"The model's chat template is refused: {error}.")
+    return ValueError(f"The model's chat template {what}: {type(error).__name__}: {str(error)[:200]}")
