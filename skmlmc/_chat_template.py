@@ -21,7 +21,7 @@ BYTES_A_STEP = 8
 
 # What templates of real models use, and what is as harmless. Left out is what makes large values from small ones.
 FILTERS = (
-    "abs attr bool capitalize count d default dictsort e escape first float int items join last length list lower map "
+    "abs attr capitalize count d default dictsort e escape first float int items join last length list lower map "
     "max min reject rejectattr replace reverse round safe select selectattr sort string title tojson trim unique upper"
 ).split()
 GLOBALS = ("cycler", "dict", "joiner", "range")
@@ -207,7 +207,7 @@ def _filters(environment, meter):
         return known["tojson"](eval_ctx, value, indent)
 
     own = {f.__name__: pass_eval_context(f) for f in (replace, join, tojson)}
-    filters = {name: _paid(meter, own.get(name, known[name])) for name in FILTERS if name in known}
+    filters = {name: _paid(meter, own.get(name, known[name])) for name in FILTERS}
 
     @pass_context
     def counted(context, values, steps):

@@ -77,13 +77,15 @@ def _checked(path, check):
 
 
 def _check_model(file, header, path):
+    others = _other_parts(header, path)
     arch = _check_is_model(header)
     _check_vocabulary(file, header)
     _check_sizes(header, arch)
     _check_attention(header, arch)
     _check_numbers(header, arch)
+    _check_alignment(header)
     _check_tensors(header)
-    for part in _other_parts(header, path):
+    for part in others:
         try:
             with GGUFFile(part) as other:
                 rest = other.read()
@@ -93,6 +95,7 @@ def _check_model(file, header, path):
             raise HeaderError(f"its part {part.name!r} is damaged: {error}") from None
         if rest.kinds.get("split.no") != 2:
             raise HeaderError(f"its part {part.name!r} has no number (split.no)")
+        _check_alignment(rest)
         _check_tensors(rest)
 
 
@@ -128,6 +131,8 @@ def _other_parts(header, path):
     count, number = header.values.get("split.count", 0), header.values.get("split.no", 0)
     if not isinstance(count, int) or count < 2:
         return []
+    if not isinstance(number, int):
+        raise HeaderError(f"its key 'split.no' is {number!r}, expected a number")
     if number != 0:
         raise WrongFileError(
             f"is part {number + 1} of {count} of a model: give the path of the first part, '-00001-of-...'."
@@ -212,7 +217,8 @@ def _check_words(file, tokens, byte_fallback):
     finally:
         del raw  # the map cannot be closed while it is looked at
     if byte_fallback:
-        missing = [b for b in range(256) if not (_knows(known, b"<0x%02X>" % b) or _knows(known, bytes([b])))]
+        # llama.cpp reads a word of one NUL as an empty one.
+        missing = [b for b in range(256) if not (_knows(known, b"<0x%02X>" % b) or (b and _knows(known, bytes([b]))))]
         if missing:
             raise HeaderError(
                 f"its vocabulary spells no byte {missing[0]:#04x} ('<0x{missing[0]:02X}>' in 'tokenizer.ggml.tokens'), "
@@ -330,13 +336,18 @@ def _check_numbers(header, arch):
     _expect(header.values.get(key, "none") in ROPE_SCALINGS, header, key, f"one of {', '.join(ROPE_SCALINGS)}")
 
 
-def _check_tensors(header):
+def _check_alignment(header):
+    """Refuse tensors that llama.cpp would use where they lie, unaligned. An adapter's are copied."""
     for name, tensor in header.tensors.items():
         if tensor.start % MAPPED_ALIGNMENT:
             raise HeaderError(
                 f"its tensor {name!r} begins at byte {tensor.start}, expected a multiple of {MAPPED_ALIGNMENT}: "
                 "'general.alignment' is too small"
             )
+
+
+def _check_tensors(header):
+    for name, tensor in header.tensors.items():
         if tensor.kind in NO_WEIGHTS and not any(table in name for table in TABLES):
             raise HeaderError(
                 f"its tensor {name!r} has type {NO_WEIGHTS[tensor.kind]}, which llama.cpp cannot multiply"

@@ -195,7 +195,7 @@ class GGUFFile:
         at, self._at = self._at, self._at + n
         if self._at > self.size:
             raise HeaderError(
-                f"it is truncated, or {what} is damaged: {n} bytes from byte {at} on, but it has {self.size}"
+                f"it is truncated, or {what!r} is damaged: {n} bytes from byte {at} on, but it has {self.size}"
             )
         return at
 

@@ -102,3 +102,39 @@ def take_apart(path):
     for tensor, end in zip(parts.tensors.values(), ends, strict=True):
         tensor[2] = raw[start + tensor[2] : start + end]
     return parts
+
+
+def with_sentencepiece(parts, words=("▁", "joy", "▁joy", "anger", "e", "r")):
+    """Give a model a SentencePiece vocabulary of the same size: control tokens, all bytes, `words`, fillers."""
+    n = len(parts.value("tokenizer.ggml.tokens"))
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *words]
+    tokens += [f"<filler{i}>" for i in range(n - len(tokens))]
+    types = [2, 3, 3, *[6] * 256, *[1] * (n - 259)]
+    parts.set("tokenizer.ggml.model", STR, "llama")
+    parts.set("tokenizer.ggml.tokens", (ARR, STR), tokens)
+    parts.set("tokenizer.ggml.token_type", (ARR, I32), types)
+    parts.set("tokenizer.ggml.scores", (ARR, F32), [-float(i) for i in range(n)])
+    for key, token in {"bos": 1, "eos": 2, "unknown": 0}.items():
+        parts.set(f"tokenizer.ggml.{key}_token_id", U32, token)
+    return parts
+
+
+def mutate(raw, rng, limit):
+    """Damage the first `limit` bytes of a file as a bad disk, a bad download or a bad person would."""
+    raw, at = bytearray(raw), int(rng.integers(0, min(limit, len(raw) - 8)))
+    kind = rng.integers(0, 8)
+    if kind < 3:
+        raw[at] ^= 1 << int(rng.integers(0, 8))
+    elif kind == 3:
+        raw[at] = int(rng.integers(0, 256))
+    elif kind == 4:
+        size = int(rng.choice([4, 8]))
+        value = int(rng.choice([0, 1, 2, 255, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63 - 1]))
+        raw[at : at + size] = (value % 256**size).to_bytes(size, "little")
+    elif kind == 5:
+        del raw[at : at + int(rng.integers(1, 64))]
+    elif kind == 6:
+        raw[at:at] = raw[at : at + int(rng.integers(1, 64))]
+    else:
+        del raw[at:]
+    return bytes(raw)
