@@ -84,14 +84,14 @@ def test_folder_as_model(make, tmp_path):
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b"", "is no GGUF file: expected it to begin with b'GGUF', got b''"),
+        (b"", "is no sound GGUF file: expected it to begin with b'GGUF', got b''"),
         (b"PK\x03\x04" + bytes(100), r"expected it to begin with b'GGUF', got b'PK"),
         (b"<html>Not found</html>", "got b'<htm'"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "got b'vers'"),
-        (b"GGUF", "truncated GGUF file of 4 bytes: download it again"),
-        (b"GGUF" + struct.pack("<IQ", 3, 1), "truncated GGUF file of 16 bytes: download it again"),
-        (b"GGUF" + struct.pack("<IQQ", 1, 1, 1), "GGUF version 1, expected 2 or 3"),
-        (b"GGUF" + struct.pack(">IQQ", 3, 1, 1), "GGUF version 50331648, expected 2 or 3 .little-endian."),
+        (b"GGUF", "truncated: 4 bytes are too few for a header. Download the file again"),
+        (b"GGUF" + struct.pack("<IQ", 3, 1), "truncated: 16 bytes are too few for a header. Download the file again"),
+        (b"GGUF" + struct.pack("<IQQ", 1, 1, 1), "GGUF version 1, expected version 2 or 3"),
+        (b"GGUF" + struct.pack(">IQQ", 3, 1, 1), "big-endian, expected version 2 or 3, little-endian"),
     ],
     ids=["empty", "zip", "html", "lfs", "magic", "counts", "version", "big-endian"],
 )
@@ -113,13 +113,14 @@ def test_model_of_another_type(make, model):
 @refused
 @pytest.mark.parametrize("cut", [24, 300, 5000, 0.1, 0.5, 0.9, -1])
 def test_truncated_model(make, tiny_model, tmp_path, cut):
-    """Cut in the metadata, the tensor list or the weights: llama.cpp notices, and says where."""
+    """Cut in the metadata, the tensor list or the weights: found in fit, without llama.cpp."""
     content = Path(tiny_model).read_bytes()
     path = tmp_path / "model.gguf"
     path.write_bytes(content[: cut if isinstance(cut, int) else int(cut * len(content))])
-    fitted = make(model=path).fit()
-    with pytest.raises(ValueError, match=r"could not load .*(failed to read|file bounds).* download it again"):
-        answer(fitted, TEXTS)
+    with pytest.raises(
+        ValueError, match=r"model.gguf' is no sound GGUF file: it is truncated.* Download the file again"
+    ):
+        make(model=path).fit()
 
 
 def test_no_truncation_kills_the_process(tiny_model, tmp_path):
@@ -151,8 +152,8 @@ def test_a_gguf_without_a_model_in_it(make, tmp_path):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with pytest.raises(ValueError, match="could not load .*empty.gguf.*Expected a complete GGUF file"):
-        answer(make(model=path).fit(), TEXTS)
+    with pytest.raises(ValueError, match="empty.gguf' holds a vocabulary or metadata without weights"):
+        make(model=path).fit()
 
 
 @refused
