@@ -11,6 +11,7 @@ import mmap
 import os
 import stat
 import struct
+from contextlib import suppress
 from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -132,7 +133,9 @@ class GGUFFile:
         return self
 
     def __exit__(self, *_) -> None:
-        self.data.close()
+        # An exception's traceback may still look at the map; then it is closed with the last look.
+        with suppress(BufferError):
+            self.data.close()
 
     def read(self) -> Header:
         """Walk over the header.
