@@ -7,8 +7,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from ctypes import create_string_buffer
-from functools import cached_property
-from itertools import islice
 from typing import Any
 
 # llama.cpp keeps a row of logits for every sequence. Fewer sequences for large vocabularies keep that small and cost
@@ -89,17 +87,7 @@ class Vocabulary:
         -------
         list of int
             Token ids.
-
-        Raises
-        ------
-        ValueError
-            The vocabulary cannot write every text.
         """
-        if self._is_sentencepiece and self._byte_tokens < 256:
-            raise ValueError(
-                f"The vocabulary of this model has tokens for {self._byte_tokens} of the 256 bytes, and llama.cpp ends "
-                "the process at a letter for which it has none. Expected a whole vocabulary: convert the model again."
-            )
         if special:
             return self._tokenize(text, True)
         first, *others = pieces(text, LONG_PIECE if self._is_sentencepiece else PIECE)
@@ -111,12 +99,6 @@ class Vocabulary:
             return tokens
         spelled = {token: self._spell(token) for token in reserved}
         return [t for token in tokens for t in spelled.get(token, (token,))]
-
-    @cached_property
-    def _byte_tokens(self):
-        """How many bytes have a token, which stand together in most vocabularies: the search ends with the last one."""
-        wanted = {f"<0x{byte:02X}>" for byte in range(256)}
-        return sum(1 for _ in islice((t for t in range(self.n_vocab) if self.token_text(t) in wanted), 256))
 
     def _tokenize(self, text, special):
         call = self._library.llama_tokenize

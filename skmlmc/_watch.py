@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ._gguf_checks import part_paths
 from ._identity import Fingerprints, fingerprints
 from ._models import file_state, resolve_lora
 
@@ -33,7 +34,7 @@ class Watch:
 
     def __init__(self, path: Path, lora: Any, content: Fingerprints):
         self._path, self._lora, self._content = path, lora, content
-        self._files = [path, *(adapter for adapter, _ in resolve_lora(lora))]
+        self._files = [*part_paths(path), *(adapter for adapter, _ in resolve_lora(lora))]
         self._seen: list[tuple[int, ...]] = []
 
     def check(self) -> None:

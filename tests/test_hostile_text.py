@@ -476,17 +476,6 @@ def test_pieces_are_the_text(text, size):
     assert all(cut[:-1])
 
 
-def test_a_vocabulary_that_cannot_write_every_text(tmp_path, monkeypatch):
-    """Llama.cpp ends the process at a letter that such a vocabulary lacks."""
-    add = gguf.GGUFWriter.add_token_list
-    monkeypatch.setattr(
-        gguf.GGUFWriter, "add_token_list", lambda self, tokens: add(self, [t.replace("<0xF", "<0y") for t in tokens])
-    )
-    path = write_tiny_gguf(tmp_path / "m.gguf", sentencepiece=True)
-    with pytest.raises(ValueError, match="has tokens for 240 of the 256 bytes.* convert the model again"):
-        StepwiseExtractor(path, labels=LABELS, n_threads=1).fit().transform(["😀"])
-
-
 # --- any unicode
 
 anything = st.text(st.characters(codec=None), max_size=20)

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "_identity": {"_models"},
     "_beam": {"_answers", "_prefix"},
     "_questions": {"_answers", "_prefix"},
-    "_watch": {"_identity", "_models"},
+    "_watch": {"_gguf_checks", "_identity", "_models"},
     "_run": {"_cache", "_engine", "_identity", "_models", "_prefix", "_validation", "_watch", "_workers"},
     "_steps": {"_answers", "_prefix"},
     "metrics": {"_validation"},
