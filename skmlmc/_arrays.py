@@ -21,7 +21,19 @@ _RANKS_HINT = (
 
 def is_frame(values: Any) -> bool:
     """Return whether `values` is a DataFrame, of pandas or polars, without importing either."""
-    return hasattr(values, "columns") and hasattr(values, "to_numpy")
+    # In this order: polars warns whoever asks a LazyFrame for its columns.
+    return hasattr(values, "to_numpy") and hasattr(values, "columns")
+
+
+def _is_arrow_table(values: Any) -> bool:
+    return hasattr(values, "to_pydict")
+
+
+def column_names(values: Any) -> list | None:
+    """Return the column names of a DataFrame or a pyarrow table, None for anything else."""
+    if _is_arrow_table(values):
+        return list(values.column_names)
+    return list(values.columns) if is_frame(values) else None
 
 
 def describe(value: Any) -> str:
@@ -32,6 +44,8 @@ def describe(value: Any) -> str:
 
 def as_list(values: Any) -> list | None:
     """Return the elements of an ordered 1-D collection, None for anything else (str, set, generator, 2-D, ...)."""
+    if hasattr(values, "to_pylist") and not _is_arrow_table(values):  # a column of pyarrow
+        return values.to_pylist()
     shape = getattr(values, "shape", None)
     if isinstance(shape, tuple):
         to_list = getattr(values, "to_list", None) or getattr(values, "tolist", None)
@@ -73,7 +87,7 @@ def check_targets(
 
     Parameters
     ----------
-    y : array-like, sparse matrix or DataFrame (pandas, polars) of shape (n, L)
+    y : array-like, sparse matrix, DataFrame (pandas, polars) or pyarrow table of shape (n, L)
         Indicator (bool, 0/1) or annotator proportions in [0, 1].
     labels : sequence of str, length L, default=None
         Names, in the order wanted. A DataFrame is reordered by them.
@@ -148,7 +162,7 @@ def default_names(n_labels: int) -> list[str]:
 
 def _check_proportions(y, labels, n_samples, name, hint, bounded=True):
     names = None
-    if is_frame(y):
+    if column_names(y) is not None:
         y, names = _from_frame(y, labels, name)
     values = _to_numbers(y, name)
     check_not_empty(len(values), name)
@@ -179,8 +193,8 @@ def _check_proportions(y, labels, n_samples, name, hint, bounded=True):
 
 
 def _from_frame(y, labels, name):
-    """Return a DataFrame's values and names, its columns in the order of `labels`."""
-    names = list(y.columns)
+    """Return a table's values and names, its columns in the order of `labels`."""
+    names = column_names(y)
     if not any(isinstance(column, str) for column in names):  # a DataFrame made from an array has no names
         names = None
     elif len(set(names)) < len(names):
@@ -193,9 +207,11 @@ def _from_frame(y, labels, name):
                 f"Expected the columns of {name} to be the labels {list(labels)}; missing: {missing}, unexpected: "
                 f"{unexpected}. Rename or select columns, or pass an array in the order of the labels."
             )
-        y, names = y[list(labels)], list(labels)
+        y, names = y.select(list(labels)) if _is_arrow_table(y) else y[list(labels)], list(labels)
     elif not all(isinstance(column, str) for column in names):
         raise TypeError(f"Expected the column names of {name} to be all str, but got {names}. Rename the columns.")
+    if _is_arrow_table(y):
+        return np.column_stack([np.asarray(column) for column in y.columns]), names
     if not hasattr(y, "iloc"):  # polars, where nulls become NaN or None
         return y.to_numpy(), names
     # pandas.NA does not convert to float by itself, and to_numpy(na_value=...) fails on float columns of pandas 3.

@@ -17,6 +17,7 @@ from ._arrays import (
     check_sample_weight,
     check_steps,
     check_targets,
+    column_names,
     describe,
     first_repeated,
     is_frame,
@@ -41,6 +42,8 @@ __all__ = [
     "check_targets",
     "check_texts",
     "check_threshold",
+    "column_names",
+    "is_frame",
     "is_missing",
     "majority",
     "to_frame",
@@ -60,7 +63,7 @@ def check_texts(X: Any, name: str = "X") -> list[str]:
 
     Parameters
     ----------
-    X : list, tuple, 1-D ndarray or Series (pandas, polars) of str, shape (n,)
+    X : list, tuple, 1-D ndarray, Series (pandas, polars) or pyarrow array of str, shape (n,)
         The documents; empty ones are allowed.
     name : str, default="X"
         How messages call `X`.
@@ -80,9 +83,10 @@ def check_texts(X: Any, name: str = "X") -> list[str]:
     expected = f"Expected {name} to be a list, 1-D array or Series of str, one element a document"
     if isinstance(X, (str, bytes, bytearray)):
         raise TypeError(f"{expected}, but got a single {type(X).__name__}. Put it in a list: [{name}].")
-    if is_frame(X):
-        column = next(iter(X.columns), "text")
-        raise ValueError(f"{expected}, but got a DataFrame. Select the column of texts, e.g. {name}[{column!r}].")
+    columns = column_names(X)
+    if columns is not None:
+        example = f"{name}[{next(iter(columns), 'text')!r}]"
+        raise ValueError(f"{expected}, but got a {type(X).__name__}. Select the column of texts, e.g. {example}.")
     if len(getattr(X, "shape", ())) > 1:
         raise ValueError(f"{expected}, but got {describe(X)}. Select the column of texts, e.g. {name}[:, 0].")
     texts = as_list(X)
