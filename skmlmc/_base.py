@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from sklearn.base import ClassifierMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ._arrays import default_names
+from ._indexed import restore_index
 from ._validation import check_targets, check_threshold, majority
 from ._versions import VersionedMixin
 from .metrics import example_f1
+
+
+def label_columns(classifier: Any, X: Any) -> np.ndarray:
+    """Return a multi-label classifier's probabilities as one array, whichever of scikit-learn's two layouts it has.
+
+    Parameters
+    ----------
+    classifier : estimator
+        Fitted; ``predict_proba`` gives an array `(n, L)`, or a list of arrays `(n, n_classes)`, one a label, as
+        ``MultiOutputClassifier``, trees and neighbours do.
+    X : array-like of shape (n, ...)
+        What it takes.
+
+    Returns
+    -------
+    ndarray of shape (n, L)
+        Probability of 1; 0 for a label that the training data never had.
+    """
+    proba = classifier.predict_proba(X)
+    if not isinstance(proba, list):
+        return proba
+    return np.column_stack([p @ (np.asarray(c) == 1) for p, c in zip(proba, classifier.classes_, strict=True)])
 
 
 class LabelProbabilityMixin(ClassifierMixin):
@@ -99,7 +124,14 @@ class LabelColumnsMixin:
         return names
 
 
-class AlignerMixin(VersionedMixin, LabelColumnsMixin, LabelProbabilityMixin, TransformerMixin):
+class _ProbabilityTransformer(TransformerMixin):
+    """``transform`` is ``predict_proba``, in the container that ``set_output`` asks for."""
+
+    def transform(self, X):
+        return self.predict_proba(X)
+
+
+class AlignerMixin(VersionedMixin, LabelColumnsMixin, LabelProbabilityMixin, _ProbabilityTransformer):
     """An aligner: probability arrays in, label probabilities out; both a transformer and a final estimator."""
 
     def transform(self, X):
@@ -115,4 +147,4 @@ class AlignerMixin(VersionedMixin, LabelColumnsMixin, LabelProbabilityMixin, Tra
         ndarray of shape (n, L)
             Probability of each label, each column in [0, 1] on its own.
         """
-        return self.predict_proba(X)
+        return restore_index(super().transform(X), X)

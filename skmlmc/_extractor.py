@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -14,7 +15,9 @@ from ._validation import check_texts
 class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     """What the extractors share; a subclass checks its own parameters and makes the task."""
 
-    def fit(self, X=None, y=None):
+    __metadata_request__fit = {"distribution": True}  # unless refused, as splitters request groups
+
+    def fit(self, X=None, y=None, *, distribution=None):
         """Check everything and draw the demonstrations; nothing is decoded.
 
         Parameters
@@ -23,6 +26,9 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
             Documents; needed where demonstrations are drawn.
         y : array-like of shape (n, L) or DataFrame, default=None
             0/1 indicator or soft targets in [0, 1], which count through their majority.
+        distribution : array-like of shape (n, L) or DataFrame, default=None
+            Soft targets that take the place of the numbers in `y`, for tools that only pass indicators on as `y`.
+            scikit-learn's metadata routing hands it through; ``set_fit_request(distribution=False)`` refuses it.
 
         Returns
         -------
@@ -38,7 +44,7 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
         """
         try:
             self._check_parameters()
-            self._fit_prompt(X, y)
+            self._fit_prompt(X, y, distribution)
             self._after_fit()
         except BaseException:
             vars(self).pop("labels_", None)  # half fitted is not fitted
@@ -66,7 +72,7 @@ class ThreeDimensionalMixin:
     """For outputs without columns to name."""
 
     def set_output(self, *, transform=None):
-        """Do nothing: an array of three dimensions has no columns to name.
+        """Do nothing: an array of three dimensions has no columns to name. The aligner behind it makes DataFrames.
 
         Parameters
         ----------
@@ -79,3 +85,21 @@ class ThreeDimensionalMixin:
             Itself.
         """
         return self
+
+    def get_feature_names_out(self, input_features=None):
+        """Names along the last axis: the labels and the empty answer.
+
+        They let pipelines name their columns inside ``ColumnTransformer`` and ``FeatureUnion``.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Present for scikit-learn's convention.
+
+        Returns
+        -------
+        ndarray of shape (L + 1,), object
+            Label names, then `none_label`.
+        """
+        check_is_fitted(self)
+        return np.array([*self.labels_, self.none_label], dtype=object)

@@ -11,7 +11,7 @@ from ._docs import documented as shared_texts
 from ._identity import fingerprints
 from ._models import resolve_lora, resolve_model
 from ._run import Options, check_options
-from ._validation import check_choice, check_encodes, check_labels, check_targets, check_texts, majority
+from ._validation import check_choice, check_encodes, check_labels, check_targets, check_texts, column_names, majority
 from ._versions import VersionedMixin
 from .prompts import choose_demonstrations
 
@@ -89,7 +89,7 @@ class PromptedMixin(VersionedMixin):
     def _options(self) -> Options:
         return check_options(Options(**{f.name: getattr(self, f.name) for f in fields(Options)}))
 
-    def _fit_prompt(self, X, y):
+    def _fit_prompt(self, X, y, distribution=None):
         """Set ``labels_``, ``wordings_``, ``demonstrations_``, ``demonstration_indices_`` and the fingerprints.
 
         Returns
@@ -101,21 +101,24 @@ class PromptedMixin(VersionedMixin):
         found = fingerprints(resolve_model(options.model), resolve_lora(options.lora))
         self.model_fingerprint_, self.lora_fingerprints_ = found.model, list(found.lora)
         texts = None if X is None else check_texts(X)
-        wordings = self._find_wordings(y)
+        given = y if distribution is None else distribution
+        wordings = self._find_wordings(given, y)
         names = list(wordings)
         targets = None
-        if y is not None:
-            targets, _ = check_targets(y, labels=names, n_samples=None if texts is None else len(texts))
+        if given is not None:
+            targets, _ = check_targets(given, labels=names, n_samples=None if texts is None else len(texts))
         self.labels_ = np.array(names, dtype=object)
         self.wordings_ = list(wordings.values())
         self._order()
         self._find_demonstrations(texts, targets)
         return targets
 
-    def _find_wordings(self, y):
+    def _find_wordings(self, targets, y):
         if self.labels is not None:
             return check_labels(self.labels, self.none_label)
-        names = None if y is None else check_targets(y)[1]
+        names = None if targets is None else check_targets(targets)[1]
+        if names is None and targets is not y:
+            names = column_names(y)
         if names is None:
             raise ValueError(
                 "Got labels=None but expected label names, such as labels=['joy', 'anger'], a mapping from name to "

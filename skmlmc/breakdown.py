@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._base import LabelColumnsMixin
 from ._extractor import Extractor, ThreeDimensionalMixin
+from ._indexed import keep_index
 from ._prompted import documented
 from ._tasks import QuestionsTask
 from ._validation import check_encodes
@@ -128,7 +129,7 @@ class UnaryExtractor(LabelColumnsMixin, Extractor, auto_wrap_output_keys=("trans
 
 
 @documented
-class PairwiseExtractor(ThreeDimensionalMixin, Extractor):
+class PairwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=None):
     """Binary breakdown: for each pair of labels the model's word on which fits better.
 
     The empty answer is one more player. The document stands before the question and is decoded once.
@@ -237,7 +238,7 @@ class PairwiseExtractor(ThreeDimensionalMixin, Extractor):
         pairs = np.full((len(first), n, n), 0.5)
         asked = count > 0
         pairs[:, asked] = total[:, asked] / count[asked]
-        return pairs
+        return keep_index(pairs, X)
 
     def _questions(self):
         n = len(self.labels_) + 1

@@ -6,9 +6,9 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from ._extractor import ThreeDimensionalMixin
+from ._indexed import keep_index
 from ._prompted import MEANS, text_tags
-from ._validation import check_texts
+from ._validation import check_texts, is_frame
 from ._versions import VersionedMixin
 
 CONTENT_FREE = ("N/A", "[MASK]", "")
@@ -45,9 +45,7 @@ def divide_by_prior(probabilities: np.ndarray, prior: np.ndarray) -> np.ndarray:
     return yes / (yes + no)
 
 
-class ContextualCalibration(
-    VersionedMixin, ThreeDimensionalMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
-):
+class ContextualCalibration(VersionedMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     """Take the prompt's own preference for some labels out of an extractor's probabilities; zero-shot.
 
     The extractor answers a few documents without content; what it says there is the prompt's doing, not the
@@ -85,6 +83,8 @@ class ContextualCalibration(
         self.extractor = extractor
         self.content_free = content_free
 
+    __metadata_request__fit = {"distribution": True}  # unless refused, as splitters request groups
+
     def set_params(self, **params):
         """Set parameters; where the model lies, and how it is run, counts at once for the fitted extractor too.
 
@@ -104,7 +104,7 @@ class ContextualCalibration(
             self.extractor_.set_params(**means)
         return self
 
-    def fit(self, X=None, y=None):
+    def fit(self, X=None, y=None, *, distribution=None):
         """Fit the extractor and let it answer the documents without content.
 
         Parameters
@@ -113,6 +113,8 @@ class ContextualCalibration(
             Documents, for the extractor's ``fit``.
         y : array-like of shape (n, L), default=None
             Targets, for the extractor's ``fit``.
+        distribution : array-like of shape (n, L), default=None
+            Soft targets as metadata, for the extractor's ``fit``.
 
         Returns
         -------
@@ -125,7 +127,7 @@ class ContextualCalibration(
             What the extractor raises; `content_free` is no sequence of str.
         """
         texts = check_texts(self.content_free, name="content_free")
-        self.extractor_ = clone(self.extractor).fit(X, y)
+        self.extractor_ = clone(self.extractor).fit(X, y, distribution=distribution)
         answers = np.asarray(self.extractor_.transform(texts), dtype=float)
         steps = answers.ndim == 3 and hasattr(self.extractor_, "label_mass_")
         self.prior_ = (answers[:, 0] if steps else answers).mean(axis=0)
@@ -142,11 +144,55 @@ class ContextualCalibration(
 
         Returns
         -------
-        ndarray
+        ndarray, or DataFrame as the extractor gives it
             As the extractor gives them, calibrated.
         """
         check_is_fitted(self)
-        return divide_by_prior(np.asarray(self.extractor_.transform(X), dtype=float), self.prior_)
+        answers = self.extractor_.transform(X)
+        return _in_the_form_of(answers, divide_by_prior(np.asarray(answers, dtype=float), self.prior_))
+
+    def set_output(self, *, transform=None):
+        """Set the container of `transform`: that of the extractor, which has one where its output has columns.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, default=None
+            The container; None changes nothing.
+
+        Returns
+        -------
+        self : object
+            Itself.
+        """
+        for extractor in (self.extractor, getattr(self, "extractor_", None)):
+            if extractor is not None:
+                extractor.set_output(transform=transform)
+        return self
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the extractor's output.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Present for scikit-learn's convention.
+
+        Returns
+        -------
+        ndarray, object
+            Names along the last axis.
+        """
+        check_is_fitted(self)
+        return self.extractor_.get_feature_names_out(input_features)
 
     def __sklearn_tags__(self):
         return text_tags(super().__sklearn_tags__())
+
+
+def _in_the_form_of(answers, values):
+    """Return an array as a DataFrame where `answers` is one, with the same index."""
+    if not is_frame(answers):
+        return keep_index(values, answers)
+    if hasattr(answers, "index"):
+        return type(answers)(values, index=answers.index, columns=answers.columns)
+    return type(answers)(values, schema=answers.columns)

@@ -9,6 +9,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ._extractor import Extractor, ThreeDimensionalMixin
+from ._indexed import keep_index
 from ._prompted import documented
 from ._tasks import StepsTask
 from ._validation import check_choice, check_positive_int
@@ -118,25 +119,7 @@ class StepwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=
             row[: len(answer.steps)] = answer.steps
         self.label_mass_ = np.array([answer.label_mass for answer in answers])
         _warn_of_low_mass(self.label_mass_)
-        return steps
-
-    def get_feature_names_out(self, input_features=None):
-        """Names along the last axis: the labels and the empty answer.
-
-        They let pipelines name their columns inside ``ColumnTransformer`` and ``FeatureUnion``.
-
-        Parameters
-        ----------
-        input_features : ignored
-            Present for scikit-learn's convention.
-
-        Returns
-        -------
-        ndarray of shape (L + 1,), object
-            Label names, then `none_label`.
-        """
-        check_is_fitted(self)
-        return np.array([*self.labels_, self.none_label], dtype=object)
+        return keep_index(steps, X)
 
     def _check_parameters(self):
         check_prompt(self.prompt)
