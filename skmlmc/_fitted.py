@@ -38,6 +38,8 @@ def check_fit_targets(
 class FittedAligner(AlignerMixin, BaseEstimator):
     """The part that fitted aligners share: targets, weights and label names; a subclass fits ``_fit(X, H, w)``."""
 
+    __metadata_request__fit = {"distribution": True}  # unless refused, as splitters request groups
+
     def fit(self, X, y, sample_weight=None, distribution=None):
         """Fit to annotator proportions.
 
@@ -53,7 +55,7 @@ class FittedAligner(AlignerMixin, BaseEstimator):
             document an annotator.
         distribution : array-like of shape (n, L), default=None
             Soft targets that take the place of the numbers in `y`, for tools that only pass indicators on as `y`.
-            scikit-learn's metadata routing hands it through: ``set_fit_request(distribution=True)``.
+            scikit-learn's metadata routing hands it through; ``set_fit_request(distribution=False)`` refuses it.
 
         Returns
         -------

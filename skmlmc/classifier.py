@@ -10,7 +10,7 @@ from sklearn.model_selection import KFold
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import LabelProbabilityMixin
+from ._base import LabelProbabilityMixin, label_columns
 from ._prompted import MEANS, PromptedMixin, documented, text_tags
 from ._validation import check_choice, check_positive_int, check_targets, check_texts, check_threshold
 from .align import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations, UnaryBreakdown
@@ -50,8 +50,9 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         pair), "marginal_over_generations" (all answers the model may give) or "linear_probe" (fitted on hidden states).
     aligner : {"platt", "temperature", "beta", "isotonic", "matrix"}, estimator or None, default=None
         Fitted alignment behind the read-out: a kind of `ScalingAligner`, or an estimator with ``fit`` and
-        ``predict_proba`` on label probabilities. It is fitted on the documents that are not demonstrations; behind a
-        fitted read-out, on its out-of-fold probabilities.
+        ``predict_proba`` on label probabilities, such as a multi-label classifier of scikit-learn (for 0/1 targets). It
+        is fitted on the documents that are not demonstrations; behind a fitted read-out, on its out-of-fold
+        probabilities.
     n_label_orders : int, default=1
         Average the read-out over so many orders of the labels in the prompt, the given one first. Costs as many
         prefixes and answers.
@@ -100,6 +101,8 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     >>> clf.predict_proba(["I miss her so much.", "We won!!!"]).shape  # doctest: +SKIP
     (2, 3)
     """
+
+    __metadata_request__fit = {"distribution": True}  # unless refused, as splitters request groups
 
     def __init__(
         self,
@@ -190,7 +193,8 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
             0/1 indicator, or soft targets in [0, 1] (the proportion of annotators who gave the label).
         distribution : array-like of shape (n, L) or DataFrame, default=None
             Soft targets as metadata, used instead of `y`. They survive ``cross_val_predict``, which re-encodes a
-            two-dimensional soft `y` as ranks.
+            two-dimensional soft `y` as ranks. scikit-learn's metadata routing hands them through;
+            ``set_fit_request(distribution=False)`` refuses them.
 
         Returns
         -------
@@ -208,10 +212,10 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         shared = {name: getattr(self, name) for name in extractor_class._get_param_names() if hasattr(self, name)}
         if extractor_class is MarginalOverGenerations and self.max_labels is None:
             del shared["max_labels"]
-        first = extractor_class(**shared).fit(X, targets)
+        first = extractor_class(**shared).fit(X, y, distribution=distribution)
         readout, aligner = self._make_readout(), self._make_aligner()
         check_threshold(self.threshold, first.labels_)
-        extractors = self._more_extractors(first, X, targets)
+        extractors = self._more_extractors(first, X, y, distribution)
         readouts = [clone(readout) for _ in extractors]
         if aligner is not None or isinstance(readout, SUPERVISED):
             aligner = _fit_readouts(extractors, readouts, aligner, first, X, targets)
@@ -241,22 +245,24 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         """
         check_is_fitted(self)
         proba = _read(self.extractors_, self.readouts_, X)
-        return proba if self.aligner_ is None else self.aligner_.predict_proba(proba)
+        return proba if self.aligner_ is None else label_columns(self.aligner_, proba)
 
-    def _more_extractors(self, first, X, targets):
+    def _more_extractors(self, first, X, y, distribution):
         """One extractor a label order, all with the demonstrations of the first, calibrated where that is asked for."""
         # Drawn once: with random_state=None every order would draw demonstrations of its own.
         others = clone(first).set_params(demonstrations=first.demonstrations_)
-        extractors = [first, *(clone(others).set_params(label_order=o).fit(X, targets) for o in self._orders(first))]
+        extractors = [first]
+        for order in self._orders(first):
+            extractors.append(clone(others).set_params(label_order=order).fit(X, y, distribution=distribution))
         if self.content_free is None:
             return extractors
         if isinstance(first, HiddenStateExtractor):
             raise ValueError("Got content_free with method='linear_probe', which has no probabilities to divide.")
         shown = first.demonstrations_
-        return [
-            ContextualCalibration(clone(e).set_params(demonstrations=shown), self.content_free).fit(X, targets)
-            for e in extractors
+        calibrated = [
+            ContextualCalibration(clone(e).set_params(demonstrations=shown), self.content_free) for e in extractors
         ]
+        return [e.fit(X, y, distribution=distribution) for e in calibrated]
 
     def _make_readout(self):
         readout = METHODS[self.method][1]()

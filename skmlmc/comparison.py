@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import check_cv
 
+from ._base import label_columns
 from ._models import load_model, resolve_model
 from ._validation import check_targets, check_texts, majority, to_frame
 from .classifier import ALIGNERS, METHODS, GGUFClassifier
@@ -42,7 +43,9 @@ def compare_methods(
         Indicator or soft targets in [0, 1].
     methods : sequence of str, or mapping of str to str or estimator
         Methods of `GGUFClassifier`, with a fitted alignment as in ``"max_over_generations+platt"``. A mapping names
-        the rows; its values are such methods or any classifiers of texts whose ``predict_proba`` is ``(n, L)``.
+        the rows; its values are such methods or any multi-label classifiers of texts with ``predict_proba``. They are
+        fitted on `y` as it is: classifiers of scikit-learn take indicators, a `LinearProbe` behind features soft
+        targets too.
     cv : int, splitter or None, default=None
         As in `sklearn.model_selection.cross_validate`; None: five folds.
     estimator : GGUFClassifier or None, default=None
@@ -114,7 +117,7 @@ def _cross_validate(estimator, texts, H, folds):
     for train, test in folds:
         fitted = clone(estimator).fit([texts[i] for i in train], H[train])
         held_out = [texts[i] for i in test]
-        run.proba[test] = proba = fitted.predict_proba(held_out)
+        run.proba[test] = proba = label_columns(fitted, held_out)
         run.scores.append(_scores(H[test], proba, fitted.predict(held_out)))
     run.timing = _time(fitted, held_out)
     return run

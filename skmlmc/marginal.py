@@ -7,7 +7,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._base import LabelColumnsMixin, LabelProbabilityMixin
 from ._extractor import Extractor
-from ._prompted import documented
+from ._prompted import documented, text_tags
 from ._tasks import BeamTask
 from ._validation import check_positive, check_positive_int, check_threshold
 from .prompts import check_prompt, check_words
@@ -144,3 +144,6 @@ class MarginalOverGenerations(
         shown = tuple(self._numbered_demonstrations())
         limits = {"max_labels": min(self.max_labels, len(self.labels_)), "min_probability": self.min_probability}
         return BeamTask(check_prompt(self.prompt), self._words(), self._order(), shown, **limits)
+
+    def __sklearn_tags__(self):
+        return text_tags(super().__sklearn_tags__())  # again: scikit-learn's classifiers require a target
