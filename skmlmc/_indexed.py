@@ -13,9 +13,16 @@ import numpy as np
 
 
 class IndexedArray(np.ndarray):
-    """Array with the pandas index of its rows; what is computed from it has none."""
+    """Array with the pandas index of its rows; what is computed from it is an ordinary array."""
 
     index: Any = None
+
+    def __getitem__(self, key):
+        return np.asarray(self)[key]
+
+    def __array_wrap__(self, array, context=None, return_scalar=False):
+        array = np.asarray(array)
+        return array[()] if array.ndim == 0 else array
 
     def __reduce__(self):
         return _view, (np.asarray(self), self.index)
