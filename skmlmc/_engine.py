@@ -11,9 +11,9 @@ import threading
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from ctypes import c_float
+from ctypes import addressof, c_float, c_void_p
 from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +32,9 @@ from ._vocabulary import Vocabulary
 N_UBATCH = 256
 # Where a decode call may take seconds, an interrupt should not wait for its end.
 SLOW_BYTES = 400_000_000
+# A list of devices that ends at once. Builds with Metal or CUDA would else take the GPU for all layers, whose sums
+# differ from those of the CPU.
+NO_DEVICES = (c_void_p * 1)(None)
 KV_TYPES = {"float32": C.GGML_TYPE_F32, "float16": C.GGML_TYPE_F16}
 AMX_ADVICE = (
     "This build of llama-cpp-python uses Intel AMX, whose kernels can crash the process (ggml-org/llama.cpp issue "
@@ -105,7 +108,7 @@ def _load(path, *, vocabulary_only):
     _log.clear()
     C.llama_backend_init()
     params = C.llama_model_default_params()
-    params.vocab_only = vocabulary_only
+    params.vocab_only, params.devices = vocabulary_only, addressof(NO_DEVICES)
     if uses_amx() and not vocabulary_only:
         params.use_extra_bufts = False
         _warn_of_amx()
@@ -156,6 +159,8 @@ class Model(Vocabulary):
         super().__init__(C, _load(path, vocabulary_only=False))
         self.path, self.lock = path, threading.RLock()
         self._contexts: list = []
+        self._ctx: Any = None
+        self._tap: Any = None
         self._adapters: dict[tuple, Any] = {}  # by state of their file; freed with the model
         self._finalizer = weakref.finalize(self, _free, self._model, self._contexts, os.getpid())
         self._finalizer.atexit = False
@@ -165,7 +170,7 @@ class Model(Vocabulary):
         self.one_state = bool(C.llama_model_is_recurrent(self._model) or C.llama_model_is_hybrid(self._model))
         self._slow = C.llama_model_size(self._model) >= SLOW_BYTES
         self.decoded = self.calls = 0
-        self._settings: Settings | None = None
+        self._settings: Any = None
         self._prefix: tuple[int, ...] | None = None
 
     # ------------------------------------------------------------- context
@@ -263,7 +268,7 @@ class Model(Vocabulary):
         jobs: Callable[[int], Generator[Ask, Any, Any]],
         groups: Sequence[Sequence[int]],
         settings: Settings,
-    ) -> Iterator[tuple[int, Any]]:
+    ) -> Generator[tuple[int, Any], None, None]:
         """Answer documents: decode what they ask for and send them the readings until they return.
 
         Parameters
@@ -313,7 +318,7 @@ class Model(Vocabulary):
             return plan.hand_back(self._decode(plan))
         readings: dict[Any, list] = {}
         for i, ask in asks.items():
-            by_name = {}
+            by_name: dict[Any, Any] = {}
             for level in levels(ask):
                 plan = forest.plan({i: level})
                 rows = plan.hand_back(self._decode(plan))[i]
@@ -327,7 +332,7 @@ class Model(Vocabulary):
         for source, target in plan.forks:
             C.llama_memory_seq_cp(self._memory, source, target, -1, -1)
         self._buffers.set_owners(plan.spans)
-        readings: list[Reading | None] = [None] * len(plan.outputs)
+        readings: list[Any] = [None] * len(plan.outputs)
         where = np.array([at for at, _ in plan.outputs], int)
         n = len(plan.tokens)
         states: list[np.ndarray] = []

@@ -6,6 +6,7 @@ import sys
 import threading
 import warnings
 import weakref
+from ctypes import POINTER, c_void_p, cast
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -80,6 +81,14 @@ def test_without_amx_nothing_is_given_up(tiny_model, monkeypatch):
     monkeypatch.setattr(engine, "uses_amx", lambda: False)
     load_model(Path(tiny_model))
     assert [params.use_extra_bufts for _, params in loads] == [True]
+
+
+def test_builds_with_a_gpu_stay_on_the_cpu(tiny_model, monkeypatch):
+    """llama.cpp's default puts all layers on every GPU that the build knows (Metal on a Mac)."""
+    seen = count_calls(monkeypatch, "llama_model_load_from_file")
+    extractor(tiny_model).transform(TEXTS[:1])
+    devices = [cast(params.devices, POINTER(c_void_p)) for _, params in seen]
+    assert devices and all(devices) and not any(list_of[0] for list_of in devices)
 
 
 def test_uses_amx_reads_the_system_info(monkeypatch):
