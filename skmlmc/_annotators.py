@@ -196,7 +196,8 @@ def _from_sequence(annotations):
 
 def _check_rows(values):
     """Return ``(where, document, labels)`` of every row of a long table."""
-    rows, seen = [], {}
+    rows: list[tuple] = []
+    seen: dict[Any, int] = {}
     for i, value in enumerate(values):
         row = as_list(value)
         if row is None or len(row) != 3:

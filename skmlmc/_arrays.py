@@ -194,7 +194,7 @@ def _check_proportions(y, labels, n_samples, name, hint, bounded=True):
 
 def _from_frame(y, labels, name):
     """Return a table's values and names, its columns in the order of `labels`."""
-    names = column_names(y)
+    names: Any = column_names(y)
     if not any(isinstance(column, str) for column in names):  # a DataFrame made from an array has no names
         names = None
     elif len(set(names)) < len(names):

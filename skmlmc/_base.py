@@ -45,13 +45,13 @@ class LabelProbabilityMixin(ClassifierMixin):
     """
 
     @property
-    def classes_(self):
+    def classes_(self) -> np.ndarray:
         """Classes of each label, ``[0, 1]``: ndarray of shape (L, 2)."""
         check_is_fitted(self)
         # The rows are what scikit-learn's multi-label estimators have in a list, but cross_val_predict reads .shape.
         return np.tile([0, 1], (len(self.labels_), 1))
 
-    def predict(self, X):
+    def predict(self, X: Any) -> np.ndarray:
         """Predict the label sets of `X`.
 
         Parameters
@@ -70,7 +70,7 @@ class LabelProbabilityMixin(ClassifierMixin):
             return np.eye(proba.shape[1], dtype=int)[proba.argmax(axis=1)]
         return (proba >= check_threshold(self.threshold, self.labels_)).astype(int)
 
-    def score(self, X, y, sample_weight=None):
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Mean example-F1 of the predictions; soft targets count through their majority.
 
         Parameters
@@ -103,7 +103,9 @@ class LabelProbabilityMixin(ClassifierMixin):
 class LabelColumnsMixin:
     """For outputs with a column a label."""
 
-    def get_feature_names_out(self, input_features=None):
+    labels_: Any
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the output columns: the labels.
 
         Parameters
@@ -134,7 +136,7 @@ class _ProbabilityTransformer(TransformerMixin):
 class AlignerMixin(VersionedMixin, LabelColumnsMixin, LabelProbabilityMixin, _ProbabilityTransformer):
     """An aligner: probability arrays in, label probabilities out; both a transformer and a final estimator."""
 
-    def transform(self, X):
+    def transform(self, X: Any) -> np.ndarray:
         """Return the label probabilities, the same as ``predict_proba``.
 
         Parameters

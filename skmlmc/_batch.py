@@ -24,7 +24,7 @@ class BatchArrays:
         self._pointers = np.zeros(capacity, np.uintp)
         self._batch = batch
         self._batch.token = cast(self._tokens.ctypes.data, POINTER(c_int32))
-        self._batch.embd = cast(None, POINTER(c_float))
+        self._batch.embd = POINTER(c_float)()
         self._batch.pos = cast(self._positions.ctypes.data, POINTER(c_int32))
         self._batch.n_seq_id = cast(self._n_owners.ctypes.data, POINTER(c_int32))
         self._batch.seq_id = cast(self._pointers.ctypes.data, POINTER(POINTER(c_int32)))

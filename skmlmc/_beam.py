@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import expit
@@ -25,6 +25,13 @@ class Marginal(NamedTuple):
 
     labels: np.ndarray
     mass: float
+
+
+class _Tally(NamedTuple):
+    """A `Marginal` that is being counted: both are arrays, so that they can grow in place."""
+
+    labels: np.ndarray
+    mass: np.ndarray
 
 
 class _State(NamedTuple):
@@ -121,7 +128,7 @@ class AnswerBeam:
         tokens = [*document, *slot.lead]
         read = Read(len(tokens) - 1, slot.trie.columns[ROOT])
         rows = yield Ask((Branch(trunk, tokens, None, (read,)), *slot.trie.inner_branches(trunk, trunk)))
-        tally = Marginal(np.zeros(self._answers.none), np.zeros(1))
+        tally = _Tally(np.zeros(self._answers.none), np.zeros(1))
         state = _State(trunk, (), 1.0, slot, [row[0].logits for row in rows], True)
         yield from self._follow(state, tally, [])
         return Marginal(np.minimum(tally.labels, 1.0), float(min(tally.mass[0], 1.0)))
@@ -149,7 +156,8 @@ class AnswerBeam:
     def _write(self, state, labels, tally, following, stale):
         """Write each of `labels` in a branch of its own; returns the answers that go on, behind the separator."""
         trie = state.slot.trie
-        branches, ends = [], []
+        branches: list[Branch] = []
+        ends: list[Any] = []
         for k in labels:
             node, tail = trie.deepest(k)
             parent = state.trunk if node == ROOT else (state.trunk, node)

@@ -120,7 +120,7 @@ def _make_item(rng, names, n_boxes, n_operations, max_per_box):
     """Return one text and the positions of the objects in the box that it asks about."""
     # place[k] is the box of object k, n_boxes: in none.
     place = np.full(len(names), n_boxes)
-    outside = list(rng.permutation(len(names)))
+    outside: Any = list(rng.permutation(len(names)))
     for box in range(n_boxes):
         for _ in range(min(rng.randint(max_per_box + 1), len(outside))):
             place[outside.pop()] = box

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,6 @@ def quote(text: str, width: int, longest: int = 110) -> str:
     return wrap(f"“{short}”", width)
 
 
-def row_height(names: Sequence[str], least: float = 0.26, width: int = 30) -> float:
+def row_height(names: Iterable[str], least: float = 0.26, width: int = 30) -> float:
     """Height in inches of a row whose name may be broken into lines."""
     return max(least, 0.19 * max(wrap(name, width).count("\n") + 1 for name in names) + 0.07)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
@@ -9,15 +11,16 @@ from sklearn.utils.validation import check_is_fitted
 from ._identity import fitted_with
 from ._prompted import PromptedMixin, text_tags
 from ._run import run
+from ._typing import Self
 from ._validation import check_texts
 
 
-class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """What the extractors share; a subclass checks its own parameters and makes the task."""
 
     __metadata_request__fit = {"distribution": True}  # unless refused, as splitters request groups
 
-    def fit(self, X=None, y=None, *, distribution=None):
+    def fit(self, X: Any = None, y: Any = None, *, distribution: Any = None) -> Self:
         """Check everything and draw the demonstrations; nothing is decoded.
 
         Parameters
@@ -47,7 +50,7 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
             self._fit_prompt(X, y, distribution)
             self._after_fit()
         except BaseException:
-            vars(self).pop("labels_", None)  # half fitted is not fitted
+            self.__dict__.pop("labels_", None)  # half fitted is not fitted
             raise
         return self
 
@@ -71,7 +74,7 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
 class ThreeDimensionalMixin:
     """For outputs without columns to name."""
 
-    def set_output(self, *, transform=None):
+    def set_output(self, *, transform: Any = None) -> Self:
         """Do nothing: an array of three dimensions has no columns to name. The aligner behind it makes DataFrames.
 
         Parameters

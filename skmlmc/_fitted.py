@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 from ._arrays import default_names
 from ._base import AlignerMixin
 from ._scaling import fit_logistic
+from ._typing import Self
 from ._validation import check_label_names, check_positive, check_sample_weight, check_targets, check_threshold
 
 
@@ -40,7 +41,7 @@ class FittedAligner(AlignerMixin, BaseEstimator):
 
     __metadata_request__fit = {"distribution": True}  # unless refused, as splitters request groups
 
-    def fit(self, X, y, sample_weight=None, distribution=None):
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, distribution: Any = None) -> Self:
         """Fit to annotator proportions.
 
         Parameters

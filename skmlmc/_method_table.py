@@ -63,7 +63,7 @@ def _rows(table):
     return None
 
 
-def table_metrics(rows: list[dict[str, Any]], metrics: Sequence[str] | None = None) -> list[str]:
+def table_metrics(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str] | None = None) -> list[str]:
     """Return the metrics to draw: those asked for, or the known ones and those with an interval.
 
     Parameters
@@ -117,7 +117,7 @@ def value_and_bounds(row: Mapping[str, Any], metric: str) -> tuple[float, float,
     return (value, np.nan, np.nan) if std is None else (value, value - float(std), value + float(std))
 
 
-def row_names(rows: list[dict[str, Any]], metrics: Sequence[str]) -> list[str]:
+def row_names(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[str]:
     """Return a name for each row: its method, and where several rows have one, what tells them apart.
 
     Parameters

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ._arrays import as_list
@@ -16,6 +18,7 @@ from ._canvas import (
     wrap,
 )
 from ._plotting import check_both, find_labels, predict_labels
+from ._typing import Names, Self
 from ._validation import check_texts
 from .metrics import l1_distance
 
@@ -60,14 +63,16 @@ class DistributionDisplay:
     L1 distance 0.40
     """
 
-    def __init__(self, y_true, y_pred, *, labels, texts=None):
+    def __init__(self, y_true: Any, y_pred: Any, *, labels: Names, texts: Any = None) -> None:
         self.y_true = y_true
         self.y_pred = y_pred
         self.labels = labels
         self.texts = texts
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, labels=None, ax=None, sort=True):
+    def from_estimator(
+        cls, estimator: Any, X: Any, y: Any, *, labels: Names | None = None, ax: Any = None, sort: bool = True
+    ) -> Self:
         """Let a fitted classifier predict documents and draw its probabilities beside the annotators' shares.
 
         Parameters
@@ -106,7 +111,16 @@ class DistributionDisplay:
         return cls.from_predictions(y, proba, labels=names, texts=texts, ax=ax, sort=sort)
 
     @classmethod
-    def from_predictions(cls, y_true, y_pred, *, labels=None, texts=None, ax=None, sort=True):
+    def from_predictions(
+        cls,
+        y_true: Any,
+        y_pred: Any,
+        *,
+        labels: Names | None = None,
+        texts: Any = None,
+        ax: Any = None,
+        sort: bool = True,
+    ) -> Self:
         """Draw label probabilities beside annotators' shares.
 
         Parameters
@@ -145,7 +159,7 @@ class DistributionDisplay:
                 raise ValueError(f"Got {len(texts)} texts but expected {len(target)}, one a row of y_true.")
         return cls(target, proba, labels=names, texts=texts).plot(ax, sort=sort)
 
-    def plot(self, ax=None, *, sort=True):
+    def plot(self, ax: Any = None, *, sort: bool = True) -> Self:
         """Draw.
 
         Parameters

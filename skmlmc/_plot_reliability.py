@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from ._canvas import BLUE, GREY, hand_back, import_matplotlib, make_axes, wrap
 from ._plotting import check_both, find_labels, predict_labels, reliability
+from ._typing import Names, Self
 
 
 class ReliabilityDisplay:
@@ -48,7 +52,9 @@ class ReliabilityDisplay:
     [0.05, 0.25, 0.15]
     """
 
-    def __init__(self, curves, *, labels, base_rates, pooled=False):
+    def __init__(
+        self, curves: Sequence[Any], *, labels: Names, base_rates: Sequence[float], pooled: bool = False
+    ) -> None:
         self.curves = curves
         self.labels = labels
         self.base_rates = base_rates
@@ -56,8 +62,18 @@ class ReliabilityDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, y, *, labels=None, n_bins=5, strategy="uniform", pooled=True, ax=None, sort=True
-    ):
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        *,
+        labels: Names | None = None,
+        n_bins: int = 5,
+        strategy: str = "uniform",
+        pooled: bool = True,
+        ax: Any = None,
+        sort: bool = True,
+    ) -> Self:
         """Let a fitted classifier predict documents and draw the reliability of its probabilities.
 
         Parameters
@@ -91,13 +107,22 @@ class ReliabilityDisplay:
         """
         import_matplotlib(cls.__name__)
         names = find_labels(estimator) if labels is None else labels
-        bins = {"n_bins": n_bins, "strategy": strategy, "pooled": pooled}
+        bins: dict[str, Any] = {"n_bins": n_bins, "strategy": strategy, "pooled": pooled}
         return cls.from_predictions(y, predict_labels(estimator, X), labels=names, ax=ax, sort=sort, **bins)
 
     @classmethod
     def from_predictions(
-        cls, y_true, y_pred, *, labels=None, n_bins=5, strategy="uniform", pooled=True, ax=None, sort=True
-    ):
+        cls,
+        y_true: Any,
+        y_pred: Any,
+        *,
+        labels: Names | None = None,
+        n_bins: int = 5,
+        strategy: str = "uniform",
+        pooled: bool = True,
+        ax: Any = None,
+        sort: bool = True,
+    ) -> Self:
         """Draw the reliability of label probabilities.
 
         Parameters
@@ -141,7 +166,7 @@ class ReliabilityDisplay:
         base_rates = [float(h.mean()) for h, _ in columns]
         return cls(curves, labels=names, base_rates=base_rates, pooled=pooled).plot(ax, sort=sort)
 
-    def plot(self, ax=None, *, sort=True):
+    def plot(self, ax: Any = None, *, sort: bool = True) -> Self:
         """Draw.
 
         Parameters

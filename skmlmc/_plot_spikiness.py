@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ._canvas import BLUE, GREY, ORANGE, hand_back, import_matplotlib, make_axes
 from ._plotting import extract_steps
 from ._step_statistics import step_values
+from ._typing import Self
 from ._validation import check_choice, check_texts
 
 
@@ -53,12 +57,14 @@ class SpikinessDisplay:
         "entropy": "entropy of the step (nats)",
     }
 
-    def __init__(self, tops, *, n_columns):
+    def __init__(self, tops: Mapping[str, np.ndarray], *, n_columns: int) -> None:
         self.tops = tops
         self.n_columns = n_columns
 
     @classmethod
-    def from_estimator(cls, estimator, X, y=None, *, quantities=("top1", "entropy"), ax=None):
+    def from_estimator(
+        cls, estimator: Any, X: Any, y: Any = None, *, quantities: Sequence[str] = ("top1", "entropy"), ax: Any = None
+    ) -> Self:
         """Let a fitted estimator answer documents and draw how sure it is.
 
         Parameters
@@ -91,7 +97,7 @@ class SpikinessDisplay:
         return cls.from_predictions(extract_steps(estimator, check_texts(X)), quantities=quantities, ax=ax)
 
     @classmethod
-    def from_predictions(cls, steps, *, quantities=("top1", "entropy"), ax=None):
+    def from_predictions(cls, steps: Any, *, quantities: Sequence[str] = ("top1", "entropy"), ax: Any = None) -> Self:
         """Draw how spiky step distributions are.
 
         Parameters
@@ -119,7 +125,7 @@ class SpikinessDisplay:
         tops = {name: np.array(values) for name, values in step_values(steps).items()}
         return cls(tops, n_columns=np.shape(steps)[2]).plot(ax, quantities=quantities)
 
-    def plot(self, ax=None, *, quantities=("top1", "entropy")):
+    def plot(self, ax: Any = None, *, quantities: Sequence[str] = ("top1", "entropy")) -> Self:
         """Draw.
 
         Parameters

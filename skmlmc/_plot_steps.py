@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ._canvas import BLUE, DIAMOND, GREY, ORANGE, hand_back, import_matplotlib, make_axes, quote, row_height, wrap
 from ._plotting import column_labels, extract_steps, find_labels, find_none_label, find_threshold, step_order
+from ._typing import Names, Self, Threshold
 from ._validation import check_proba, check_steps, check_targets, check_texts, check_threshold
 
 MOST_UPRIGHT = 6  # steps whose names are not turned
@@ -61,7 +64,17 @@ class StepsDisplay:
     ['joy', 'anger', 'none']
     """
 
-    def __init__(self, steps, *, labels, proba=None, y_true=None, text=None, threshold=0.5, none_label="none"):
+    def __init__(
+        self,
+        steps: Any,
+        *,
+        labels: Names,
+        proba: Any = None,
+        y_true: Any = None,
+        text: str | None = None,
+        threshold: float | np.ndarray | None = 0.5,
+        none_label: str = "none",
+    ) -> None:
         self.steps = steps
         self.labels = labels
         self.proba = proba
@@ -71,7 +84,9 @@ class StepsDisplay:
         self.none_label = none_label
 
     @classmethod
-    def from_estimator(cls, estimator, X, y=None, *, labels=None, ax=None, sort=True):
+    def from_estimator(
+        cls, estimator: Any, X: Any, y: Any = None, *, labels: Names | None = None, ax: Any = None, sort: bool = True
+    ) -> Self:
         """Let a fitted estimator answer one document and draw the answer.
 
         Parameters
@@ -124,17 +139,17 @@ class StepsDisplay:
     @classmethod
     def from_predictions(
         cls,
-        steps,
+        steps: Any,
         *,
-        labels=None,
-        proba=None,
-        y_true=None,
-        text=None,
-        threshold=0.5,
-        none_label="none",
-        ax=None,
-        sort=True,
-    ):
+        labels: Names | None = None,
+        proba: Any = None,
+        y_true: Any = None,
+        text: str | None = None,
+        threshold: Threshold | None = 0.5,
+        none_label: str = "none",
+        ax: Any = None,
+        sort: bool = True,
+    ) -> Self:
         """Draw one document's step distributions.
 
         Parameters
@@ -183,7 +198,7 @@ class StepsDisplay:
         )
         return display.plot(ax, sort=sort)
 
-    def plot(self, ax=None, *, sort=True, n_steps=None):
+    def plot(self, ax: Any = None, *, sort: bool = True, n_steps: int | None = None) -> Self:
         """Draw.
 
         Parameters
@@ -212,7 +227,7 @@ class StepsDisplay:
         ratios, size = self._size(said, n_columns, panels)
         kwargs = {"width_ratios": ratios} if ax is None else {}
         self.figure_, axes = make_axes(ax, panels, len(panels), size, **kwargs)
-        self.legend_handles_ = {}
+        self.legend_handles_: dict[str, Any] = {}
         self._draw_steps(axes[0], said, [*order, len(self.labels)], n_columns)
         if len(axes) > 1:
             self._draw_proba(axes[1], order)

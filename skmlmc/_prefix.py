@@ -186,7 +186,8 @@ class Forest:
     def _grow(self, doc, branches, plan):
         """Give each branch its sequence; returns its first position and the sequences that own its tokens."""
         asked: dict[Hashable, int] = {}
-        starts, owners = [], []
+        starts: list[int] = []
+        owners: list[tuple[int, list[int]]] = []
         for i, branch in enumerate(branches):
             key = (doc, branch.name)
             ancestors = [i]

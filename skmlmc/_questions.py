@@ -114,7 +114,8 @@ class Questionnaire:
 
     def _plan(self):
         """Cut the tree into calls that keep within the budget of sequences; shared runs stay until they are used up."""
-        asks, order, alive, self._peak, self.cells = [], [], {}, 0, 0
+        asks, order, self._peak, self.cells = [], [], 0, 0
+        alive: dict = {}
         branches: list[Branch] = []
         drop: list = []
         for i, node in enumerate(self._nodes):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import astuple, dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -112,7 +113,7 @@ class StepsTask:
 class PreparedBeam(PreparedSteps):
     """The stepwise prompt of one model, ready to follow all answers."""
 
-    beam: AnswerBeam = None
+    beam: AnswerBeam = None  # type: ignore[assignment]  # always given; fields before it have defaults
     sequences: int = 1
 
     @cached_property
@@ -144,7 +145,7 @@ class BeamTask(StepsTask):
     def prepare(self, model):
         """Make the prompt ready for a loaded model."""
         compiled = self.compile(model)
-        limits = {"max_labels": self.max_labels, "min_probability": self.min_probability}
+        limits: dict[str, Any] = {"max_labels": self.max_labels, "min_probability": self.min_probability}
         beam = AnswerBeam(compiled.answers, **limits, sequences=model.sequences - 1)
         return PreparedBeam(compiled, self.max_labels, False, beam, model.sequences)
 

@@ -218,7 +218,8 @@ class Recent:
     """The values asked for last, by key; safe between threads."""
 
     def __init__(self, size: int):
-        self._size, self._values, self._lock = size, OrderedDict(), threading.Lock()
+        self._size, self._lock = size, threading.Lock()
+        self._values: OrderedDict[Any, Any] = OrderedDict()
 
     def get(self, key, make: Callable[[], Any]):
         """Return the value of `key`, made once."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from typing import Any
@@ -87,7 +87,7 @@ def share_of_threads(n_threads: int | None, n_jobs: int) -> int | None:
     return max(1, count_threads(None) // n_jobs) if n_threads is None and local else n_threads
 
 
-def spread(call: Callable[[Any], Any], pieces: Sequence[Any], n_jobs: int) -> Iterator[Any]:
+def spread(call: Callable[[Any], Any], pieces: Sequence[Any], n_jobs: int) -> Generator[Any, None, None]:
     """Call a function on each piece in joblib's processes.
 
     Parameters

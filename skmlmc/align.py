@@ -6,6 +6,8 @@ need no training, but ``fit`` all the same, to learn how many labels there are a
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator
@@ -21,6 +23,7 @@ from ._alignment import (
     round_pairs,
 )
 from ._base import AlignerMixin
+from ._typing import Self, Threshold
 from ._validation import check_choice, check_label_names, check_pairs, check_proba, check_steps, check_threshold
 
 __all__ = [
@@ -70,7 +73,7 @@ class ZeroShotAligner(AlignerMixin, BaseEstimator):
     # What X holds: "steps", "pairs" or "unary probabilities".
     _kind = "steps"
 
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Check the input and learn the names of the labels; nothing is fitted.
 
         Parameters
@@ -98,7 +101,7 @@ class ZeroShotAligner(AlignerMixin, BaseEstimator):
         self.n_labels_ = len(labels)
         return self
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Any) -> np.ndarray:
         """Return the label probabilities.
 
         Parameters
@@ -177,7 +180,7 @@ class CompareToNone(ZeroShotAligner):
            [0, 0]])
     """
 
-    def __init__(self, threshold=0.5, multi_label=True):
+    def __init__(self, threshold: Threshold = 0.5, multi_label: bool = True) -> None:
         self.threshold = threshold
         self.multi_label = multi_label
 
@@ -216,7 +219,7 @@ class HardPredictions(ZeroShotAligner):
     array([[0.99, 0.01]])
     """
 
-    def __init__(self, eps=1e-8, threshold=0.5, multi_label=True):
+    def __init__(self, eps: float = 1e-8, threshold: Threshold = 0.5, multi_label: bool = True) -> None:
         self.eps = eps
         self.threshold = threshold
         self.multi_label = multi_label
@@ -255,7 +258,7 @@ class MaxOverGenerations(ZeroShotAligner):
     0  0.6    0.8
     """
 
-    def __init__(self, threshold=0.5):
+    def __init__(self, threshold: Threshold = 0.5) -> None:
         self.threshold = threshold
 
     def _align(self, X):
@@ -298,7 +301,9 @@ class BradleyTerry(ZeroShotAligner):
 
     _kind = "pairs"
 
-    def __init__(self, outcome="soft", l2=0.01, threshold=0.5, multi_label=True):
+    def __init__(
+        self, outcome: str = "soft", l2: float = 0.01, threshold: Threshold = 0.5, multi_label: bool = True
+    ) -> None:
         self.outcome = outcome
         self.l2 = l2
         self.threshold = threshold
@@ -343,7 +348,7 @@ class UnaryBreakdown(ZeroShotAligner):
 
     _kind = "unary probabilities"
 
-    def __init__(self, threshold=0.5, multi_label=True):
+    def __init__(self, threshold: Threshold = 0.5, multi_label: bool = True) -> None:
         self.threshold = threshold
         self.multi_label = multi_label
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -12,12 +14,13 @@ from ._extractor import Extractor, ThreeDimensionalMixin
 from ._indexed import keep_index
 from ._prompted import documented
 from ._tasks import QuestionsTask
+from ._typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState
 from ._validation import check_encodes
-from .prompts import check_question, pair_demonstrations, unary_demonstrations
+from .prompts import PromptTemplate, QuestionTemplate, check_question, pair_demonstrations, unary_demonstrations
 
 
 @documented
-class UnaryExtractor(LabelColumnsMixin, Extractor, auto_wrap_output_keys=("transform",)):
+class UnaryExtractor(LabelColumnsMixin, Extractor, auto_wrap_output_keys=("transform",)):  # type: ignore[call-arg]
     """Unary breakdown: for each label the model's word on whether it fits.
 
     The document stands before the question, so it is decoded once and each label adds only the tokens of its own
@@ -51,26 +54,26 @@ class UnaryExtractor(LabelColumnsMixin, Extractor, auto_wrap_output_keys=("trans
 
     def __init__(
         self,
-        model=None,
+        model: FilePath | None = None,
         *,
-        labels=None,
-        shots=0,
-        demonstrations="multilabel",
-        prompt=None,
-        answer_words=("reasonable", "unreasonable"),
-        none_label="none",
-        label_order=None,
-        batch_size=1,
-        truncation=None,
-        n_ctx=4096,
-        n_threads=None,
-        n_jobs=None,
-        kv_dtype="float16",
-        lora=None,
-        memory=None,
-        verbose=0,
-        random_state=None,
-    ):
+        labels: Labels | None = None,
+        shots: int = 0,
+        demonstrations: Demonstrations = "multilabel",
+        prompt: QuestionTemplate | PromptTemplate | str | None = None,
+        answer_words: Sequence[str] = ("reasonable", "unreasonable"),
+        none_label: str = "none",
+        label_order: Names | None = None,
+        batch_size: int = 1,
+        truncation: str | None = None,
+        n_ctx: int = 4096,
+        n_threads: int | None = None,
+        n_jobs: int | None = None,
+        kv_dtype: str = "float16",
+        lora: Lora | None = None,
+        memory: Any = None,
+        verbose: int = 0,
+        random_state: RandomState | None = None,
+    ) -> None:
         self.model = model
         self.labels = labels
         self.shots = shots
@@ -90,7 +93,7 @@ class UnaryExtractor(LabelColumnsMixin, Extractor, auto_wrap_output_keys=("trans
         self.verbose = verbose
         self.random_state = random_state
 
-    def transform(self, X):
+    def transform(self, X: Any) -> np.ndarray:
         """Ask about every label.
 
         Parameters
@@ -168,27 +171,27 @@ class PairwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=
 
     def __init__(
         self,
-        model=None,
+        model: FilePath | None = None,
         *,
-        labels=None,
-        shots=0,
-        demonstrations="multilabel",
-        prompt=None,
-        answer_words=("a", "b"),
-        both_orders=True,
-        none_label="none",
-        label_order=None,
-        batch_size=1,
-        truncation=None,
-        n_ctx=4096,
-        n_threads=None,
-        n_jobs=None,
-        kv_dtype="float16",
-        lora=None,
-        memory=None,
-        verbose=0,
-        random_state=None,
-    ):
+        labels: Labels | None = None,
+        shots: int = 0,
+        demonstrations: Demonstrations = "multilabel",
+        prompt: QuestionTemplate | PromptTemplate | str | None = None,
+        answer_words: Sequence[str] = ("a", "b"),
+        both_orders: bool = True,
+        none_label: str = "none",
+        label_order: Names | None = None,
+        batch_size: int = 1,
+        truncation: str | None = None,
+        n_ctx: int = 4096,
+        n_threads: int | None = None,
+        n_jobs: int | None = None,
+        kv_dtype: str = "float16",
+        lora: Lora | None = None,
+        memory: Any = None,
+        verbose: int = 0,
+        random_state: RandomState | None = None,
+    ) -> None:
         self.model = model
         self.labels = labels
         self.shots = shots
@@ -209,7 +212,7 @@ class PairwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=
         self.verbose = verbose
         self.random_state = random_state
 
-    def transform(self, X):
+    def transform(self, X: Any) -> np.ndarray:
         """Ask about every pair.
 
         Parameters

@@ -7,6 +7,7 @@ with soft targets, which is the negative log-likelihood of an annotator's answer
 from __future__ import annotations
 
 import numbers
+from typing import Any
 
 import numpy as np
 from sklearn.decomposition import TruncatedSVD
@@ -16,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._fitted import FittedAligner
 from ._scaling import apply_isotonic, apply_scaling, fit_isotonic, fit_scaling, to_logits, to_proba
+from ._typing import RandomState, Threshold
 from ._validation import check_choice, check_positive, check_positive_int, check_proba
 from .align import max_over_generations
 
@@ -127,7 +129,16 @@ class ScalingAligner(FittedAligner):
     (4, 2)
     """
 
-    def __init__(self, kind="platt", *, shared=False, C=None, cv=5, threshold=0.5, multi_label=True):
+    def __init__(
+        self,
+        kind: str = "platt",
+        *,
+        shared: bool = False,
+        C: float | None = None,
+        cv: Any = 5,
+        threshold: Threshold = 0.5,
+        multi_label: bool = True,
+    ) -> None:
         self.kind = kind
         self.shared = shared
         self.C = C
@@ -135,7 +146,7 @@ class ScalingAligner(FittedAligner):
         self.threshold = threshold
         self.multi_label = multi_label
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Any) -> np.ndarray:
         """Return the aligned label probabilities.
 
         Parameters
@@ -285,15 +296,15 @@ class LinearProbe(FittedAligner):
 
     def __init__(
         self,
-        n_components=0.25,
+        n_components: float | None = 0.25,
         *,
-        C=None,
-        cv=5,
-        scale=True,
-        threshold=0.5,
-        multi_label=True,
-        random_state=None,
-    ):
+        C: float | None = None,
+        cv: Any = 5,
+        scale: bool = True,
+        threshold: Threshold = 0.5,
+        multi_label: bool = True,
+        random_state: RandomState | None = None,
+    ) -> None:
         self.n_components = n_components
         self.C = C
         self.cv = cv
@@ -302,7 +313,7 @@ class LinearProbe(FittedAligner):
         self.multi_label = multi_label
         self.random_state = random_state
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Any) -> np.ndarray:
         """Return the label probabilities.
 
         Parameters

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import factorial
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
@@ -12,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._base import LabelProbabilityMixin, label_columns
 from ._prompted import MEANS, PromptedMixin, documented, text_tags
+from ._typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Self, Threshold
 from ._validation import check_choice, check_positive_int, check_targets, check_texts, check_threshold
 from .align import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations, UnaryBreakdown
 from .breakdown import PairwiseExtractor, UnaryExtractor
@@ -19,8 +22,9 @@ from .calibrate import LinearProbe, ScalingAligner
 from .contextual import ContextualCalibration
 from .extract import HiddenStateExtractor, StepwiseExtractor
 from .marginal import MarginalOverGenerations
+from .prompts import PromptTemplate
 
-METHODS = {
+METHODS: dict[str, tuple[Any, Any]] = {
     "max_over_generations": (StepwiseExtractor, MaxOverGenerations),
     "compare_to_none": (StepwiseExtractor, CompareToNone),
     "hard_predictions": (StepwiseExtractor, HardPredictions),
@@ -106,34 +110,34 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
 
     def __init__(
         self,
-        model=None,
+        model: FilePath | None = None,
         *,
-        labels=None,
-        method="max_over_generations",
-        aligner=None,
-        n_label_orders=1,
-        content_free=None,
-        layer=None,
-        pooling="last",
-        multi_label=True,
-        shots=0,
-        demonstrations="multilabel",
-        prompt=None,
-        none_label="none",
-        label_order=None,
-        max_labels=None,
-        threshold=0.5,
-        batch_size=1,
-        truncation=None,
-        n_ctx=4096,
-        n_threads=None,
-        n_jobs=None,
-        kv_dtype="float16",
-        lora=None,
-        memory=None,
-        verbose=0,
-        random_state=None,
-    ):
+        labels: Labels | None = None,
+        method: str = "max_over_generations",
+        aligner: Any = None,
+        n_label_orders: int = 1,
+        content_free: Sequence[str] | None = None,
+        layer: float | None = None,
+        pooling: str = "last",
+        multi_label: bool = True,
+        shots: int = 0,
+        demonstrations: Demonstrations = "multilabel",
+        prompt: PromptTemplate | str | None = None,
+        none_label: str = "none",
+        label_order: Names | None = None,
+        max_labels: int | None = None,
+        threshold: Threshold = 0.5,
+        batch_size: int = 1,
+        truncation: str | None = None,
+        n_ctx: int = 4096,
+        n_threads: int | None = None,
+        n_jobs: int | None = None,
+        kv_dtype: str = "float16",
+        lora: Lora | None = None,
+        memory: Any = None,
+        verbose: int = 0,
+        random_state: RandomState | None = None,
+    ) -> None:
         self.model = model
         self.labels = labels
         self.method = method
@@ -161,7 +165,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         self.verbose = verbose
         self.random_state = random_state
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set parameters; of a fitted classifier some count at once, the others in the next ``fit``.
 
         Parameters
@@ -182,7 +186,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
             part.set_params(**{prefix + name: value for name, value in means.items()})
         return self
 
-    def fit(self, X=None, y=None, *, distribution=None):
+    def fit(self, X: Any = None, y: Any = None, *, distribution: Any = None) -> Self:
         """Check everything, draw the demonstrations, fit what is to be fitted; zero-shot classifiers need no data.
 
         Parameters
@@ -225,7 +229,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         self.model_fingerprint_, self.lora_fingerprints_ = first.model_fingerprint_, first.lora_fingerprints_
         return self
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each label.
 
         Parameters

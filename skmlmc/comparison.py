@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,14 +24,19 @@ COLUMNS = ("nll", "l1", "example_f1")
 
 
 def compare_methods(
-    X,
-    y,
-    methods=("compare_to_none", "hard_predictions", "max_over_generations", "unary_breakdown"),
+    X: Any,
+    y: Any,
+    methods: Sequence[str] | Mapping[str, Any] = (
+        "compare_to_none",
+        "hard_predictions",
+        "max_over_generations",
+        "unary_breakdown",
+    ),
     *,
-    cv=None,
-    estimator=None,
-    as_frame=False,
-    return_proba=False,
+    cv: Any = None,
+    estimator: GGUFClassifier | None = None,
+    as_frame: bool = False,
+    return_proba: bool = False,
 ) -> Any:
     """Cross-validate several methods on the same documents and time each.
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from ._indexed import keep_index
 from ._prompted import MEANS, text_tags
+from ._typing import Self
 from ._validation import check_texts, is_frame
 from ._versions import VersionedMixin
 
@@ -45,7 +49,7 @@ def divide_by_prior(probabilities: np.ndarray, prior: np.ndarray) -> np.ndarray:
     return yes / (yes + no)
 
 
-class ContextualCalibration(VersionedMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class ContextualCalibration(VersionedMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Take the prompt's own preference for some labels out of an extractor's probabilities; zero-shot.
 
     The extractor answers a few documents without content; what it says there is the prompt's doing, not the
@@ -79,13 +83,13 @@ class ContextualCalibration(VersionedMixin, TransformerMixin, BaseEstimator, aut
     (3,)
     """
 
-    def __init__(self, extractor, content_free=CONTENT_FREE):
+    def __init__(self, extractor: Any, content_free: Sequence[str] = CONTENT_FREE) -> None:
         self.extractor = extractor
         self.content_free = content_free
 
     __metadata_request__fit = {"distribution": True}  # unless refused, as splitters request groups
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set parameters; where the model lies, and how it is run, counts at once for the fitted extractor too.
 
         Parameters
@@ -104,7 +108,7 @@ class ContextualCalibration(VersionedMixin, TransformerMixin, BaseEstimator, aut
             self.extractor_.set_params(**means)
         return self
 
-    def fit(self, X=None, y=None, *, distribution=None):
+    def fit(self, X: Any = None, y: Any = None, *, distribution: Any = None) -> Self:
         """Fit the extractor and let it answer the documents without content.
 
         Parameters
@@ -134,7 +138,7 @@ class ContextualCalibration(VersionedMixin, TransformerMixin, BaseEstimator, aut
         self.labels_ = self.extractor_.labels_
         return self
 
-    def transform(self, X):
+    def transform(self, X: Any) -> np.ndarray:
         """Extract and divide.
 
         Parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 from sklearn.base import TransformerMixin
@@ -12,14 +13,15 @@ from ._extractor import Extractor, ThreeDimensionalMixin
 from ._indexed import keep_index
 from ._prompted import documented
 from ._tasks import StepsTask
+from ._typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState
 from ._validation import check_choice, check_positive_int
-from .prompts import check_prompt, check_words
+from .prompts import PromptTemplate, check_prompt, check_words
 
 LOW_LABEL_MASS = 0.1
 
 
 @documented
-class StepwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=None):
+class StepwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Distribution over the labels at each step of the model's answer.
 
     The model reads instruction, demonstrations and document and writes its answer label by label, constrained to
@@ -55,26 +57,26 @@ class StepwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=
 
     def __init__(
         self,
-        model=None,
+        model: FilePath | None = None,
         *,
-        labels=None,
-        shots=0,
-        demonstrations="multilabel",
-        prompt=None,
-        none_label="none",
-        label_order=None,
-        max_labels=None,
-        batch_size=1,
-        truncation=None,
-        n_ctx=4096,
-        n_threads=None,
-        n_jobs=None,
-        kv_dtype="float16",
-        lora=None,
-        memory=None,
-        verbose=0,
-        random_state=None,
-    ):
+        labels: Labels | None = None,
+        shots: int = 0,
+        demonstrations: Demonstrations = "multilabel",
+        prompt: PromptTemplate | str | None = None,
+        none_label: str = "none",
+        label_order: Names | None = None,
+        max_labels: int | None = None,
+        batch_size: int = 1,
+        truncation: str | None = None,
+        n_ctx: int = 4096,
+        n_threads: int | None = None,
+        n_jobs: int | None = None,
+        kv_dtype: str = "float16",
+        lora: Lora | None = None,
+        memory: Any = None,
+        verbose: int = 0,
+        random_state: RandomState | None = None,
+    ) -> None:
         self.model = model
         self.labels = labels
         self.shots = shots
@@ -94,7 +96,7 @@ class StepwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=
         self.verbose = verbose
         self.random_state = random_state
 
-    def transform(self, X):
+    def transform(self, X: Any) -> np.ndarray:
         """Let the model answer.
 
         Parameters
@@ -141,7 +143,7 @@ class StepwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=
 
 
 @documented
-class HiddenStateExtractor(StepwiseExtractor, auto_wrap_output_keys=("transform",)):
+class HiddenStateExtractor(StepwiseExtractor, auto_wrap_output_keys=("transform",)):  # type: ignore[call-arg]
     """Hidden state of the model where it predicts the first label, or its mean over the document.
 
     Read in the same pass as the step distributions and, with the default layer, kept in the same cache entry.
@@ -183,28 +185,28 @@ class HiddenStateExtractor(StepwiseExtractor, auto_wrap_output_keys=("transform"
 
     def __init__(
         self,
-        model=None,
+        model: FilePath | None = None,
         *,
-        labels=None,
-        shots=0,
-        demonstrations="multilabel",
-        prompt=None,
-        none_label="none",
-        label_order=None,
-        max_labels=None,
-        layer=None,
-        pooling="last",
-        batch_size=1,
-        truncation=None,
-        n_ctx=4096,
-        n_threads=None,
-        n_jobs=None,
-        kv_dtype="float16",
-        lora=None,
-        memory=None,
-        verbose=0,
-        random_state=None,
-    ):
+        labels: Labels | None = None,
+        shots: int = 0,
+        demonstrations: Demonstrations = "multilabel",
+        prompt: PromptTemplate | str | None = None,
+        none_label: str = "none",
+        label_order: Names | None = None,
+        max_labels: int | None = None,
+        layer: float | None = None,
+        pooling: str = "last",
+        batch_size: int = 1,
+        truncation: str | None = None,
+        n_ctx: int = 4096,
+        n_threads: int | None = None,
+        n_jobs: int | None = None,
+        kv_dtype: str = "float16",
+        lora: Lora | None = None,
+        memory: Any = None,
+        verbose: int = 0,
+        random_state: RandomState | None = None,
+    ) -> None:
         super().__init__(
             model,
             labels=labels,
@@ -241,7 +243,7 @@ class HiddenStateExtractor(StepwiseExtractor, auto_wrap_output_keys=("transform"
                 "choose a layer before it, such as layer=0.5."
             )
 
-    def transform(self, X):
+    def transform(self, X: Any) -> np.ndarray:
         """Read the hidden states.
 
         Parameters
@@ -266,7 +268,7 @@ class HiddenStateExtractor(StepwiseExtractor, auto_wrap_output_keys=("transform"
 
     set_output = TransformerMixin.set_output
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the output columns, known after the first ``transform``.
 
         Parameters

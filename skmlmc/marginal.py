@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
@@ -9,13 +11,17 @@ from ._base import LabelColumnsMixin, LabelProbabilityMixin
 from ._extractor import Extractor
 from ._prompted import documented, text_tags
 from ._tasks import BeamTask
+from ._typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Threshold
 from ._validation import check_positive, check_positive_int, check_threshold
-from .prompts import check_prompt, check_words
+from .prompts import PromptTemplate, check_prompt, check_words
 
 
 @documented
 class MarginalOverGenerations(
-    LabelColumnsMixin, LabelProbabilityMixin, Extractor, auto_wrap_output_keys=("transform",)
+    LabelColumnsMixin,
+    LabelProbabilityMixin,
+    Extractor,
+    auto_wrap_output_keys=("transform",),  # type: ignore[call-arg]
 ):
     """Probability that each label stands in the model's answer at all, over all answers the model may give.
 
@@ -50,28 +56,28 @@ class MarginalOverGenerations(
 
     def __init__(
         self,
-        model=None,
+        model: FilePath | None = None,
         *,
-        labels=None,
-        shots=0,
-        demonstrations="multilabel",
-        prompt=None,
-        none_label="none",
-        label_order=None,
-        max_labels=3,
-        min_probability=0.002,
-        threshold=0.5,
-        batch_size=1,
-        truncation=None,
-        n_ctx=4096,
-        n_threads=None,
-        n_jobs=None,
-        kv_dtype="float16",
-        lora=None,
-        memory=None,
-        verbose=0,
-        random_state=None,
-    ):
+        labels: Labels | None = None,
+        shots: int = 0,
+        demonstrations: Demonstrations = "multilabel",
+        prompt: PromptTemplate | str | None = None,
+        none_label: str = "none",
+        label_order: Names | None = None,
+        max_labels: int = 3,
+        min_probability: float = 0.002,
+        threshold: Threshold = 0.5,
+        batch_size: int = 1,
+        truncation: str | None = None,
+        n_ctx: int = 4096,
+        n_threads: int | None = None,
+        n_jobs: int | None = None,
+        kv_dtype: str = "float16",
+        lora: Lora | None = None,
+        memory: Any = None,
+        verbose: int = 0,
+        random_state: RandomState | None = None,
+    ) -> None:
         self.model = model
         self.labels = labels
         self.shots = shots
@@ -93,7 +99,7 @@ class MarginalOverGenerations(
         self.verbose = verbose
         self.random_state = random_state
 
-    def transform(self, X):
+    def transform(self, X: Any) -> np.ndarray:
         """Follow the answers.
 
         Parameters
@@ -115,7 +121,7 @@ class MarginalOverGenerations(
         self.mass_ = np.array([m.mass for m in marginals])
         return np.array([m.labels for m in marginals])
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Any) -> np.ndarray:
         """Follow the answers: the same as ``transform``.
 
         Parameters
@@ -142,7 +148,8 @@ class MarginalOverGenerations(
     def _task(self):
         check_is_fitted(self)
         shown = tuple(self._numbered_demonstrations())
-        limits = {"max_labels": min(self.max_labels, len(self.labels_)), "min_probability": self.min_probability}
+        limits: dict[str, Any] = {"max_labels": min(self.max_labels, len(self.labels_))}
+        limits["min_probability"] = self.min_probability
         return BeamTask(check_prompt(self.prompt), self._words(), self._order(), shown, **limits)
 
     def __sklearn_tags__(self):

@@ -7,6 +7,9 @@ matplotlib is needed (``pip install matplotlib``), and imported only when someth
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
 from ._canvas import BLUE, GREY, ORANGE, hand_back, import_matplotlib, make_axes, row_height, wrap
@@ -15,6 +18,8 @@ from ._plot_distribution import DistributionDisplay
 from ._plot_reliability import ReliabilityDisplay
 from ._plot_spikiness import SpikinessDisplay
 from ._plot_steps import StepsDisplay
+from ._typing import Self
+from .classifier import GGUFClassifier
 from .comparison import BASE_RATE, compare_methods
 
 __all__ = [
@@ -72,13 +77,26 @@ class MethodComparisonDisplay:
     ['unary_breakdown', 'constant base rate']
     """
 
-    def __init__(self, rows, *, baseline=BASE_RATE, confidence_level=None):
+    def __init__(
+        self, rows: Sequence[Mapping[str, Any]], *, baseline: str = BASE_RATE, confidence_level: float | None = None
+    ) -> None:
         self.rows = rows
         self.baseline = baseline
         self.confidence_level = confidence_level
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, methods=None, cv=None, metrics=None, ax=None, sort=True):
+    def from_estimator(
+        cls,
+        estimator: GGUFClassifier,
+        X: Any,
+        y: Any,
+        *,
+        methods: Sequence[str] | Mapping[str, Any] | None = None,
+        cv: Any = None,
+        metrics: Sequence[str] | None = None,
+        ax: Any = None,
+        sort: bool = True,
+    ) -> Self:
         """Cross-validate methods with `compare_methods` and draw its table; intervals are deviations over folds.
 
         Parameters
@@ -113,14 +131,22 @@ class MethodComparisonDisplay:
             matplotlib is missing; nothing was decoded.
         """
         import_matplotlib(cls.__name__)
-        given = {} if methods is None else {"methods": methods}
+        given: dict[str, Any] = {} if methods is None else {"methods": methods}
         table = compare_methods(X, y, **given, cv=cv, estimator=estimator)
         return cls.from_table(table, metrics=metrics, ax=ax, sort=sort)
 
     @classmethod
     def from_predictions(
-        cls, y_true, predictions, *, baseline=BASE_RATE, confidence_level=0.95, metrics=None, ax=None, sort=True
-    ):
+        cls,
+        y_true: Any,
+        predictions: Mapping[str, Any],
+        *,
+        baseline: str = BASE_RATE,
+        confidence_level: float = 0.95,
+        metrics: Sequence[str] | None = None,
+        ax: Any = None,
+        sort: bool = True,
+    ) -> Self:
         """Score several methods on the same documents and draw the scores with bootstrap intervals over documents.
 
         Parameters
@@ -157,7 +183,15 @@ class MethodComparisonDisplay:
         return cls(rows, baseline=baseline, confidence_level=confidence_level).plot(ax, metrics=metrics, sort=sort)
 
     @classmethod
-    def from_table(cls, table, *, baseline=BASE_RATE, metrics=None, ax=None, sort=True):
+    def from_table(
+        cls,
+        table: Any,
+        *,
+        baseline: str = BASE_RATE,
+        metrics: Sequence[str] | None = None,
+        ax: Any = None,
+        sort: bool = True,
+    ) -> Self:
         """Draw a table of methods.
 
         Parameters
@@ -188,7 +222,7 @@ class MethodComparisonDisplay:
         import_matplotlib(cls.__name__)
         return cls(read_table(table), baseline=baseline).plot(ax, metrics=metrics, sort=sort)
 
-    def plot(self, ax=None, *, metrics=None, sort=True):
+    def plot(self, ax: Any = None, *, metrics: Sequence[str] | None = None, sort: bool = True) -> Self:
         """Draw.
 
         Parameters
@@ -211,8 +245,9 @@ class MethodComparisonDisplay:
             If `ax` does not have a panel a metric, or a metric is no column.
         """
         metrics = table_metrics(self.rows, metrics)
-        order = range(len(self.rows))
-        order = sorted(order, key=lambda i: _rank(self.rows[i], metrics[0])) if sort else order
+        order = list(range(len(self.rows)))
+        if sort:
+            order.sort(key=lambda i: _rank(self.rows[i], metrics[0]))
         names = row_names(self.rows, metrics)
         rows, self.methods_ = [self.rows[i] for i in order], [names[i] for i in order]
         height = row_height(self.methods_, 0.3, _NAME_WIDTH) * len(rows) + 1.5
