@@ -21,6 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn_checks import parametrize_with_applicable_checks
 
 from skmlmc import _alignment
 from skmlmc.align import (
@@ -613,7 +614,7 @@ EXPECTED_FAILURES = {
 STRICT = {"xfail_strict": True} if "xfail_strict" in signature(parametrize_with_checks).parameters else {}
 
 
-@parametrize_with_checks(
+@parametrize_with_applicable_checks(
     [FlatCompareToNone(), FlatHardPredictions(), FlatMaxOverGenerations(), FlatBradleyTerry()],
     expected_failed_checks=lambda estimator: EXPECTED_FAILURES,
     **STRICT,

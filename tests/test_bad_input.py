@@ -51,11 +51,13 @@ def make(request, tiny_model):
     """Make an estimator of each class that takes documents, on the tiny model unless told otherwise."""
 
     def make(**params):
-        if not set(params) <= set(request.param._get_param_names()):
-            pytest.skip(f"{request.param.__name__} has no parameter {list(params)}")
-        return request.param(**{"model": tiny_model, "labels": LABELS, "n_threads": 1, **params})
+        return build(request.param, tiny_model, **params)
 
     return make
+
+
+def build(cls, model, **params):
+    return cls(**{"model": model, "labels": LABELS, "n_threads": 1, **params})
 
 
 def same(a, b):
@@ -452,25 +454,32 @@ def test_demonstrations(make, demonstrations, message):
 # -- parameters
 
 
+BAD_PARAMETERS = [
+    ({"batch_size": 0}, "Got batch_size=0 but expected a positive integer"),
+    ({"batch_size": 2.0}, "Got batch_size=2.0 but expected a positive integer"),
+    ({"n_ctx": -5}, "Got n_ctx=-5 but expected a positive integer"),
+    ({"n_threads": 0}, "Got n_threads=0 but expected a positive integer"),
+    ({"max_labels": 0}, "Got max_labels=0 but expected a positive integer"),
+    ({"truncation": "middle"}, "Got truncation='middle' but expected one of None, 'end', 'start'"),
+    ({"truncation": True}, "Got truncation=True but expected one of None, 'end', 'start'"),
+    ({"kv_dtype": "int8"}, "Got kv_dtype='int8' but expected one of 'float16', 'float32'"),
+    ({"prompt": "{labels} {color}"}, r"unknown placeholder \{color\}"),
+]
+
+
 @refused
 @pytest.mark.parametrize(
-    "params, message",
+    ("cls", "params", "message"),
     [
-        ({"batch_size": 0}, "Got batch_size=0 but expected a positive integer"),
-        ({"batch_size": 2.0}, "Got batch_size=2.0 but expected a positive integer"),
-        ({"n_ctx": -5}, "Got n_ctx=-5 but expected a positive integer"),
-        ({"n_threads": 0}, "Got n_threads=0 but expected a positive integer"),
-        ({"max_labels": 0}, "Got max_labels=0 but expected a positive integer"),
-        ({"truncation": "middle"}, "Got truncation='middle' but expected one of None, 'end', 'start'"),
-        ({"truncation": True}, "Got truncation=True but expected one of None, 'end', 'start'"),
-        ({"kv_dtype": "int8"}, "Got kv_dtype='int8' but expected one of 'float16', 'float32'"),
-        ({"prompt": "{labels} {color}"}, r"unknown placeholder \{color\}"),
+        pytest.param(cls, params, message, id=f"{params}-{cls.__name__}")
+        for params, message in BAD_PARAMETERS
+        for cls in text_estimators()
+        if set(params) <= set(cls._get_param_names())
     ],
-    ids=str,
 )
-def test_parameters(make, params, message):
+def test_parameters(tiny_model, cls, params, message):
     with pytest.raises(ValueError, match=message):
-        make(**params).fit()
+        build(cls, tiny_model, **params).fit()
 
 
 @refused
@@ -511,12 +520,18 @@ def test_threshold(tiny_model, threshold):
 
 
 @refused
-@pytest.mark.parametrize("method", ["predict", "predict_proba", "transform", "score"])
-def test_before_fit(make, method):
-    estimator = make()
-    if not hasattr(estimator, method):
-        pytest.skip(f"no {method}")
-    with pytest.raises(NotFittedError, match=f"{type(estimator).__name__} instance is not fitted yet"):
+@pytest.mark.parametrize(
+    ("cls", "method"),
+    [
+        (cls, method)
+        for cls in text_estimators()
+        for method in ("predict", "predict_proba", "transform", "score")
+        if hasattr(cls, method)
+    ],
+)
+def test_before_fit(tiny_model, cls, method):
+    estimator = build(cls, tiny_model)
+    with pytest.raises(NotFittedError, match=f"{cls.__name__} instance is not fitted yet"):
         getattr(estimator, method)(TEXTS, *[Y] * (method == "score"))
 
 

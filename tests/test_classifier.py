@@ -17,7 +17,7 @@ import pytest
 import sklearn
 from sklearn.base import clone, is_classifier
 from sklearn.compose import ColumnTransformer
-from sklearn.exceptions import NotFittedError, SkipTestWarning
+from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import make_scorer
@@ -27,7 +27,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import estimator_checks as checks
 from sklearn.utils import get_tags
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn_checks import parametrize_with_applicable_checks
 from text_estimators import answer, public_estimators, text_estimators
 
 from skmlmc import (
@@ -112,14 +112,10 @@ def _expected_failures(estimator):
     return EXPECTED_FAILURES.get(type(estimator).__name__, {})
 
 
-def _all_checks():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SkipTestWarning)
-        estimators = [e for e in public_estimators() if not get_tags(e).input_tags.two_d_array]
-        return parametrize_with_checks(estimators, expected_failed_checks=_expected_failures)
-
-
-@_all_checks()
+@parametrize_with_applicable_checks(
+    [estimator for estimator in public_estimators() if not get_tags(estimator).input_tags.two_d_array],
+    expected_failed_checks=_expected_failures,
+)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
@@ -347,6 +343,25 @@ def test_labels_from_a_frame(classifier):
     assert list(clf.labels_) == ["sadness", "joy"]
 
 
+@pytest.mark.parametrize(
+    ("params", "data", "error", "message"),
+    [
+        ({"method": "max_over_generations", "multi_label": False}, (), ValueError, "has no single-label form"),
+        ({"method": "linear_probe", "content_free": ["N/A"]}, (TEXTS, Y), ValueError, "no probabilities to divide"),
+        ({"aligner": "plat"}, (TEXTS, Y), ValueError, "Got aligner='plat' but expected one of 'platt'"),
+        ({"aligner": 3}, (TEXTS, Y), TypeError, "Got aligner=3 but expected None, one of .*, or an estimator"),
+        ({"aligner": "platt"}, (), ValueError, r"Expected texts and targets: .* Call fit\(texts, Y\)"),
+        ({"aligner": "platt"}, (TEXTS[:3], Y[:3]), ValueError, "Got 3 documents, of which 3 .* give more documents"),
+        ({"aligner": "platt", "shots": 16}, (TEXTS, Y), ValueError, "Got 20 documents, of which 4 are no demonstr"),
+    ],
+)
+def test_what_is_fitted_says_what_it_needs(classifier, decoded, params, data, error, message):
+    clf = classifier(**params)
+    with pytest.raises(error, match=message):
+        clf.fit(*data)
+    assert decoded() == 0 and not hasattr(clf, "labels_")
+
+
 def test_columns_are_matched_by_name(classifier):
     frame = pd.DataFrame(Y, columns=LABELS)
     shuffled = frame[["sadness", "joy", "anger"]]
@@ -542,10 +557,9 @@ def test_set_output(tiny_model):
     assert list(plain.columns) == ["label0", "label1", "label2"]
 
 
+@pytest.mark.parametrize("make", [c for c in text_estimators() if hasattr(c, "transform")], indirect=True)
 def test_set_output_of_extractors(make):
     estimator = make()
-    if not hasattr(estimator, "transform"):
-        pytest.skip("no transformer")
     expected = estimator.fit().transform(TEXTS)
     frame = make().set_output(transform="pandas").fit().transform(TEXTS)
     assert same(np.asarray(frame), expected)

@@ -20,7 +20,14 @@ from sklearn.multioutput import ClassifierChain
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skmlmc import GGUFClassifier, MaxOverGenerations, StepwiseExtractor, UnaryExtractor, clear_models
+from skmlmc import (
+    GGUFClassifier,
+    LinearProbe,
+    MaxOverGenerations,
+    StepwiseExtractor,
+    UnaryExtractor,
+    clear_models,
+)
 from skmlmc._method_table import read_table, row_names, score_table, table_metrics, value_and_bounds
 from skmlmc._plotting import check_both, column_labels, extract_steps, reliability, step_order
 from skmlmc.analysis import step_values
@@ -256,6 +263,13 @@ def test_steps_show_the_answer():
     assert list(display.legend_handles_) == ["said"]
 
 
+def test_steps_that_did_not_happen_stay_empty():
+    display = StepsDisplay.from_predictions(STEPS[0], labels=LABELS)
+    assert "end of\nthe answer" not in drawn(display)
+    wider = display.plot(n_steps=4)
+    assert "end of\nthe answer" in drawn(wider) and wider.ax_.get_xlim() == (-0.5, 3.5)
+
+
 def test_steps_as_given():
     display = StepsDisplay.from_predictions(STEPS[0], labels=LABELS, sort=False)
     assert tick_names(display.ax_.yaxis) == [*LABELS, "none"]
@@ -360,6 +374,12 @@ def test_distribution():
     assert second.get_title(loc="left") == f"“two”\nL1 distance {l1_distance(H[1:2], P[1:2]):.2f}"
     given_order = DistributionDisplay.from_predictions(H[:1], P[:1], labels=LABELS, sort=False)
     assert tick_names(given_order.ax_.yaxis) == LABELS
+
+
+def test_distribution_of_documents_that_are_no_texts():
+    probe = LinearProbe(n_components=None, C=1.0).fit(np.eye(3), np.round(H[:3]))
+    display = DistributionDisplay.from_estimator(probe, np.eye(3)[:1], H[:1])
+    assert display.texts is None and display.ax_.get_title(loc="left").startswith("document 1\n")
 
 
 def test_distribution_refuses():

@@ -18,6 +18,7 @@ from skmlmc.prompts import (
     PromptTemplate,
     QuestionTemplate,
     check_prompt,
+    check_question,
     check_words,
     choose_demonstrations,
     render_answer,
@@ -147,6 +148,14 @@ def formatted(template, shots, text):
 def test_templates_refused(parameters, error, message):
     with pytest.raises(error, match=message):
         PromptTemplate(**parameters)
+
+
+def test_questions_refused():
+    with pytest.raises(TypeError, match="Got wording=3 but expected a str such as 'emotions'"):
+        QuestionTemplate(wording=3)
+    about_pairs = QuestionTemplate(demonstration="{text}\n{first} or {second}? {answer}\n")
+    with pytest.raises(ValueError, match=r"placeholders \('first', 'second'\), expected \('label',\)"):
+        check_question(about_pairs, ("label",))
 
 
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
