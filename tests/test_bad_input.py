@@ -56,7 +56,7 @@ def make(request, tiny_model):
     return make
 
 
-def build(cls, model, **params):
+def build(cls, model, /, **params):
     return cls(**{"model": model, "labels": LABELS, "n_threads": 1, **params})
 
 
