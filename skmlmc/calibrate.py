@@ -367,4 +367,6 @@ class LinearProbe(FittedAligner):
         svd = TruncatedSVD(width, algorithm="arpack", random_state=self.random_state)
         with np.errstate(divide="ignore", invalid="ignore"):  # its share of explained variance, where there is none
             svd.fit(Z)
+        # Some versions leave a reversed view, which a pickle straightens: other strides, other last bits.
+        svd.components_ = np.ascontiguousarray(svd.components_)
         return make_pipeline(scaler, svd).set_output(transform="default")
