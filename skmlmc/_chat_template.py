@@ -55,13 +55,13 @@ class _Meter:
 
     def weigh(self, *values):
         """Pay for all that `values` hold, which one step may read, compare or print; return the first one."""
-        waiting = list(values)
+        waiting: list[Any] = list(values)
         while waiting:
             value = waiting.pop()
             self.spend(1)
             if isinstance(value, (str, bytes)):
                 self.spend(len(value) // BYTES_A_STEP)
-            elif isinstance(value, (list, tuple, set, frozenset, dict, range, *_VIEWS)):
+            elif isinstance(value, _SIZED):
                 self.spend(len(value))
                 waiting += value
                 waiting += value.values() if isinstance(value, dict) else ()
@@ -75,6 +75,7 @@ class _Meter:
 
 
 _VIEWS = tuple(type(getattr({}, name)()) for name in ("keys", "values", "items"))
+_SIZED: tuple[Any, ...] = (list, tuple, set, frozenset, dict, range, *_VIEWS)
 
 
 def _check_operation(meter, operator, left, right):
@@ -116,6 +117,7 @@ def _sandbox(meter):
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Metered(ImmutableSandboxedEnvironment):
+        macro_steps: int
         intercepted_binops = frozenset(ImmutableSandboxedEnvironment.default_binop_table)
 
         @staticmethod
@@ -181,7 +183,8 @@ def _paid(meter, function):
     @pass_context
     def paid(context, *args, **kwargs):
         meter.weigh(None, *args, *kwargs.values())
-        first = {_PassArg.context: context, _PassArg.eval_context: context.eval_ctx}.get(wants, context.environment)
+        passed: dict[Any, Any] = {_PassArg.context: context, _PassArg.eval_context: context.eval_ctx}
+        first = passed.get(wants, context.environment)
         return function(*([] if wants is None else [first]), *args, **kwargs)
 
     return paid

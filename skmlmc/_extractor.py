@@ -74,6 +74,9 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
 class ThreeDimensionalMixin:
     """For outputs without columns to name."""
 
+    labels_: np.ndarray
+    none_label: str
+
     def set_output(self, *, transform: Any = None) -> Self:
         """Do nothing: an array of three dimensions has no columns to name. The aligner behind it makes DataFrames.
 
@@ -89,7 +92,7 @@ class ThreeDimensionalMixin:
         """
         return self
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names along the last axis: the labels and the empty answer.
 
         They let pipelines name their columns inside ``ColumnTransformer`` and ``FeatureUnion``.

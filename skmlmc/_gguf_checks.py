@@ -180,18 +180,18 @@ def _check_vocabulary(file, header):
     model, tokens = values.get("tokenizer.ggml.model"), values.get("tokenizer.ggml.tokens")
     if tokens is None or model in (None, "none", "no_vocab"):
         raise WrongFileError(f"has no vocabulary (tokenizer.ggml.model is {model!r}): it cannot read texts. {NEEDS}")
-    if not isinstance(tokens, Array) or tokens.kind != STRING or not 0 < tokens.count <= MAX_TOKENS:
+    if not isinstance(tokens, Array) or tokens.kind != STRING or not 0 < tokens.length <= MAX_TOKENS:
         raise HeaderError(f"its 'tokenizer.ggml.tokens' is {_shown(tokens)}, expected 1 to {MAX_TOKENS} texts")
     for key in ("scores", "token_type"):
         array = values.get(f"tokenizer.ggml.{key}")
-        if array is not None and _length(array) < tokens.count:
+        if array is not None and _length(array) < tokens.length:
             raise HeaderError(
-                f"its 'tokenizer.ggml.{key}' is {_shown(array)}, expected one for each of {tokens.count} tokens"
+                f"its 'tokenizer.ggml.{key}' is {_shown(array)}, expected one for each of {tokens.length} tokens"
             )
     rows = header.tensors.get("token_embd.weight")
-    if rows is not None and (len(rows.shape) < 2 or rows.shape[1] != tokens.count):
+    if rows is not None and (len(rows.shape) < 2 or rows.shape[1] != tokens.length):
         raise HeaderError(
-            f"its tensor 'token_embd.weight' has shape {rows.shape}, expected a row for each of {tokens.count} tokens"
+            f"its tensor 'token_embd.weight' has shape {rows.shape}, expected a row for each of {tokens.length} tokens"
         )
     _check_words(file, tokens, byte_fallback=model == "llama")
 
@@ -206,7 +206,7 @@ def _check_words(file, tokens, byte_fallback):
         for length in np.unique(lengths[lengths > 0]).tolist():
             at = starts[lengths == length]
             if length > 64:
-                words = [file.data[a : a + length] for a in at.tolist()]
+                words: Any = [file.data[a : a + length] for a in at.tolist()]
                 repeated = len(set(words)) < len(words)
             else:
                 known[length] = codes = _codes(raw, at, length)
@@ -243,7 +243,7 @@ def _knows(known, word):
 
 
 def _length(array):
-    return array.count if isinstance(array, Array) else len(array) if isinstance(array, tuple) else 0
+    return array.length if isinstance(array, Array) else len(array) if isinstance(array, tuple) else 0
 
 
 def _shown(value):
@@ -270,8 +270,8 @@ def _expect(holds, header, key, expected):
 
 
 def _check_sizes(header, arch):
-    layers, key = _size(header, f"{arch}.block_count"), f"{arch}.block_count"
-    _expect(layers is not None and 0 < layers <= MAX_LAYERS, header, key, f"1 to {MAX_LAYERS}")
+    layers, key = _size(header, f"{arch}.block_count") or 0, f"{arch}.block_count"
+    _expect(0 < layers <= MAX_LAYERS, header, key, f"1 to {MAX_LAYERS}")
     key = f"{arch}.context_length"
     _expect(0 < (_size(header, key) or 0) < 1 << 31, header, key, f"1 to {(1 << 31) - 1}")
     key = f"{arch}.nextn_predict_layers"

@@ -64,7 +64,7 @@ class Array(NamedTuple):
     """An array that stays in the file: kind and number of its elements, and where they begin."""
 
     kind: int
-    count: int
+    length: int
     start: int
 
 
@@ -176,11 +176,11 @@ class GGUFFile:
 
         Returns
         -------
-        lengths, starts : ndarray of shape (array.count,), int64
+        lengths, starts : ndarray of shape (array.length,), int64
             Bytes of each text, and its first byte's place in the file.
         """
         data, unpack, at, ends = self.data, _COUNT.unpack_from, array.start, []
-        for _ in repeat(None, array.count):
+        for _ in repeat(None, array.length):
             at += 8 + unpack(data, at)[0]
             ends.append(at)
         stops = np.array(ends, np.int64)
@@ -255,7 +255,8 @@ class GGUFFile:
             shape = self._take(struct.Struct(f"<{n_dims}Q"), name)
             found.append((name, shape, *self._take(_TENSOR, name)))
         begin = self._at + -self._at % alignment
-        placed, expected = {}, 0
+        placed: dict[str, Tensor] = {}
+        expected: int | None = 0
         for name, shape, kind, offset in found:
             if name in placed:
                 raise HeaderError(f"its tensor {name!r} is there twice")

@@ -12,6 +12,7 @@ import os
 import pathlib
 import sqlite3
 import stat
+import sys
 import time
 from collections.abc import Iterator
 
@@ -136,9 +137,9 @@ def _check_files(path: str) -> None:
 
 def _restrict(connection: sqlite3.Connection) -> None:
     """Take from a connection what a cache does not need and a forged file could use, as far as Python lets us."""
-    if hasattr(connection, "setconfig"):  # Python 3.12
+    if sys.version_info >= (3, 12):
         connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
-    if hasattr(connection, "setlimit"):  # Python 3.11
+    if sys.version_info >= (3, 11):
         connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
         connection.setlimit(sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH, 1)
     connection.execute("PRAGMA trusted_schema=OFF")

@@ -132,7 +132,7 @@ class UnaryExtractor(LabelColumnsMixin, Extractor, auto_wrap_output_keys=("trans
 
 
 @documented
-class PairwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=None):
+class PairwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Binary breakdown: for each pair of labels the model's word on which fits better.
 
     The empty answer is one more player. The document stands before the question and is decoded once.
