@@ -123,7 +123,9 @@ def check_proba(
     return _check_proportions(proba, labels, n_samples, name, hint="")
 
 
-def check_label_names(y: Any, n_labels: int, n_samples: int, name: str = "y") -> list[str]:
+def check_label_names(
+    y: Any, n_labels: int, n_samples: int, name: str = "y", known: list[str] | None = None
+) -> list[str]:
     """Return the label names of a `y` that is used for nothing else.
 
     Parameters
@@ -136,11 +138,14 @@ def check_label_names(y: Any, n_labels: int, n_samples: int, name: str = "y") ->
         Number of rows required.
     name : str, default="y"
         How messages call `y`.
+    known : list of str, default=None
+        Labels in the order of what `y` belongs to, where that knows them.
 
     Returns
     -------
     list of str, length L
-        The columns of a DataFrame, else "label0", "label1", ...
+        `known` where `y` has no names or the same ones in any order; else the columns of a DataFrame; else "label0",
+        "label1", ...
 
     Raises
     ------
@@ -152,6 +157,8 @@ def check_label_names(y: Any, n_labels: int, n_samples: int, name: str = "y") ->
         values, names = _check_proportions(y, None, n_samples, name, hint="", bounded=False)
         if values.shape[1] != n_labels:
             raise ValueError(f"Expected {name} to have {n_labels} columns, one a label, but got {values.shape[1]}.")
+    if known is not None and len(known) == n_labels and (names is None or set(names) == set(known)):
+        return known
     return names or default_names(n_labels)
 
 

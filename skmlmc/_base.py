@@ -9,7 +9,7 @@ from sklearn.base import ClassifierMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ._arrays import default_names
-from ._indexed import restore_index
+from ._labelled import restore_names
 from ._validation import check_targets, check_threshold, majority
 from ._versions import VersionedMixin
 from .metrics import example_f1
@@ -149,4 +149,4 @@ class AlignerMixin(VersionedMixin, LabelColumnsMixin, LabelProbabilityMixin, _Pr
         ndarray of shape (n, L)
             Probability of each label, each column in [0, 1] on its own.
         """
-        return restore_index(super().transform(X), X)
+        return restore_names(super().transform(X), X, self.labels_)

@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ._identity import fitted_with
+from ._labelled import keep_names
 from ._prompted import PromptedMixin, text_tags
 from ._run import run
 from ._typing import Self
@@ -63,6 +64,10 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
     def _run(self, X, task):
         check_is_fitted(self)
         return run(task, check_texts(X), self._options(), fitted_with(self))
+
+    def _named(self, array, X):
+        """Let an output say what its rows and columns are; without `labels` the columns are those of ``fit``'s `y`."""
+        return keep_names(array, X, None if self.labels is None else self.labels_)
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "labels_")

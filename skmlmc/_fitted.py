@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from ._arrays import default_names
 from ._base import AlignerMixin
+from ._labelled import labels_of
 from ._scaling import fit_logistic
 from ._typing import Self
 from ._validation import check_label_names, check_positive, check_sample_weight, check_targets, check_threshold
@@ -73,9 +74,10 @@ class FittedAligner(AlignerMixin, BaseEstimator):
                 f"{type(self).__name__} requires y to be passed, but the target y is None. Give indicators or soft "
                 "targets of shape (n, L)."
             )
+        known = labels_of(X)
         X = self._check_input(X, reset=True)
         H, names = check_fit_targets(y, distribution, len(X), self.multi_label)
-        H, self.labels_ = self._match_labels(H, names)
+        H, self.labels_ = self._match_labels(H, names, known)
         check_threshold(self.threshold, self.labels_)
         w = check_sample_weight(sample_weight, len(X))
         used = w > 0
@@ -84,8 +86,8 @@ class FittedAligner(AlignerMixin, BaseEstimator):
             self._fit(X[used], H[used], w[used])
         return self
 
-    def _match_labels(self, H, names):
-        """Return targets and label names in the order of the columns of X, where these are labels."""
+    def _match_labels(self, H, names, known):
+        """Return targets and label names in the order of the columns of X, where these are labels that it knows."""
         return H, names or default_names(H.shape[1])
 
     def _set_logistic(self, X, H, w, fit_features):

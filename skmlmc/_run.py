@@ -201,7 +201,7 @@ def _decode(task, todo, texts, path, options, content):
     """Yield each text of `todo` with its result, as they come."""
     if not todo:
         return
-    from ._engine import show_log
+    from ._llama import show_log
 
     show_log(int(options.verbose) > 1)
     jobs = min(count_jobs(options.n_jobs), len(todo))

@@ -23,6 +23,7 @@ from ._alignment import (
     round_pairs,
 )
 from ._base import AlignerMixin
+from ._labelled import labels_of
 from ._typing import Self, Threshold
 from ._validation import check_choice, check_label_names, check_pairs, check_proba, check_steps, check_threshold
 
@@ -81,7 +82,7 @@ class ZeroShotAligner(AlignerMixin, BaseEstimator):
         X : array-like of shape (n, R, L + 1), or (n, L + 1, L + 1) for pairs
             Probabilities with none last.
         y : array-like of shape (n, L), default=None
-            Only the column names of a DataFrame are read.
+            Only the column names of a DataFrame are read. An extractor's output knows its labels itself.
 
         Returns
         -------
@@ -93,8 +94,9 @@ class ZeroShotAligner(AlignerMixin, BaseEstimator):
         TypeError, ValueError
             If `X`, the shape of `y` or a parameter is not as expected.
         """
+        known = labels_of(X)
         X = self._check(X)
-        labels = check_label_names(y, n_labels=self._count_labels(X), n_samples=len(X))
+        labels = check_label_names(y, n_labels=self._count_labels(X), n_samples=len(X), known=known)
         check_threshold(self.threshold, labels)
         self._align(X[:1])  # checks the other parameters
         self.labels_ = labels

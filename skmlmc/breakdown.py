@@ -11,7 +11,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._base import LabelColumnsMixin
 from ._extractor import Extractor, ThreeDimensionalMixin
-from ._indexed import keep_index
 from ._prompted import documented
 from ._tasks import QuestionsTask
 from ._typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState
@@ -111,7 +110,7 @@ class UnaryExtractor(LabelColumnsMixin, Extractor, auto_wrap_output_keys=("trans
         ValueError, TypeError
             A document is no str or does not fit the context; nothing was decoded.
         """
-        return np.array(self._run(X, self._task()))
+        return self._named(np.array(self._run(X, self._task())), X)
 
     def _check_parameters(self):
         check_question(self.prompt, ("label",))
@@ -241,7 +240,7 @@ class PairwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=
         pairs = np.full((len(first), n, n), 0.5)
         asked = count > 0
         pairs[:, asked] = total[:, asked] / count[asked]
-        return keep_index(pairs, X)
+        return self._named(pairs, X)
 
     def _questions(self):
         n = len(self.labels_) + 1

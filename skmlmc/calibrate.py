@@ -188,18 +188,18 @@ class ScalingAligner(FittedAligner):
             )
         return check_proba(validate_data(self, X, reset=reset, dtype=np.float64), name="X")[0]
 
-    def _match_labels(self, H, names):
+    def _match_labels(self, H, names, known):
         check_choice(self.kind, "kind", _KINDS)
-        columns = list(getattr(self, "feature_names_in_", [])) or None
+        columns = list(getattr(self, "feature_names_in_", [])) or known
         if self.kind == "matrix":
-            return super()._match_labels(H, names)
+            return super()._match_labels(H, names, known)
         if H.shape[1] != self.n_features_in_:
             raise ValueError(
                 f"Expected X and y to have a column a label, but got {self.n_features_in_} and {H.shape[1]} columns. "
                 'Use the labels of y in the model, or kind="matrix", which takes any columns.'
             )
         if columns is None or names is None or not set(columns) & set(names):
-            return super()._match_labels(H, names or columns)
+            return super()._match_labels(H, names or columns, known)
         if set(columns) != set(names):
             raise ValueError(f"Expected X and y to have the same labels as columns, but got {columns} and {names}.")
         return H[:, [names.index(column) for column in columns]], columns

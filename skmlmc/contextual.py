@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from ._indexed import keep_index
+from ._labelled import keep_names
 from ._prompted import MEANS, text_tags
 from ._typing import Self
 from ._validation import check_texts, is_frame
@@ -196,7 +196,7 @@ class ContextualCalibration(VersionedMixin, TransformerMixin, BaseEstimator, aut
 def _in_the_form_of(answers, values):
     """Return an array as a DataFrame where `answers` is one, with the same index."""
     if not is_frame(answers):
-        return keep_index(values, answers)
+        return keep_names(values, answers)
     if hasattr(answers, "index"):
         return type(answers)(values, index=answers.index, columns=answers.columns)
     return type(answers)(values, schema=answers.columns)

@@ -10,7 +10,6 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ._extractor import Extractor, ThreeDimensionalMixin
-from ._indexed import keep_index
 from ._prompted import documented
 from ._tasks import StepsTask
 from ._typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState
@@ -121,7 +120,7 @@ class StepwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=
             row[: len(answer.steps)] = answer.steps
         self.label_mass_ = np.array([answer.label_mass for answer in answers])
         _warn_of_low_mass(self.label_mass_)
-        return keep_index(steps, X)
+        return self._named(steps, X)
 
     def _check_parameters(self):
         check_prompt(self.prompt)

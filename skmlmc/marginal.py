@@ -119,7 +119,7 @@ class MarginalOverGenerations(
         """
         marginals = self._run(X, self._task())
         self.mass_ = np.array([m.mass for m in marginals])
-        return np.array([m.labels for m in marginals])
+        return self._named(np.array([m.labels for m in marginals]), X)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Follow the answers: the same as ``transform``.

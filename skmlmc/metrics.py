@@ -13,9 +13,9 @@ import numpy as np
 from scipy.special import entr
 from scipy.stats import spearmanr
 from sklearn.exceptions import UndefinedMetricWarning
-from sklearn.metrics import make_scorer
+from sklearn.metrics._scorer import _Scorer
 
-from ._validation import check_positive, check_proba, check_sample_weight, check_targets, majority
+from ._validation import check_positive, check_proba, check_sample_weight, check_targets, column_names, majority
 
 __all__ = [
     "entropy_correlation",
@@ -224,6 +224,34 @@ def _check_pair(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[np.ndarra
     return target, proba, check_sample_weight(sample_weight, len(target))
 
 
+class LabelScorer(_Scorer):
+    """What `sklearn.metrics.make_scorer` makes, but columns of a table of targets are found by their names.
+
+    A metric sees probabilities without names. So the targets' columns are put into the order of the estimator's labels
+    beforehand, where it knows them: inside pipelines and searches too.
+    """
+
+    def _score(self, method_caller, estimator, X, y_true, **kwargs):
+        return super()._score(method_caller, estimator, X, _in_order_of(estimator, y_true), **kwargs)
+
+
+def _in_order_of(estimator, y):
+    names, labels = column_names(y), _labels_of(estimator)
+    if names is None or labels is None or set(names) != set(labels):
+        return y
+    return check_targets(y, labels=labels)[0]
+
+
+def _labels_of(estimator):
+    """Labels of the columns of ``predict_proba``; None where nobody says."""
+    while not hasattr(estimator, "labels_"):
+        steps = getattr(estimator, "steps", None)
+        estimator = steps[-1][1] if steps else getattr(estimator, "best_estimator_", None)
+        if estimator is None:
+            return None
+    return list(estimator.labels_)
+
+
 def scorers(*, multi_label: bool = True, eps: float = 1e-8) -> dict[str, Any]:
     """Return the paper's three metrics as scorers, for ``cross_validate(scoring=...)``.
 
@@ -251,11 +279,10 @@ def scorers(*, multi_label: bool = True, eps: float = 1e-8) -> dict[str, Any]:
     >>> sorted(key for key in results if key.startswith("test_"))
     ['test_example_f1', 'test_l1', 'test_nll']
     """
-    loss = {"response_method": "predict_proba", "greater_is_better": False}
     return {
-        "nll": make_scorer(nll, multi_label=multi_label, eps=eps, **loss),
-        "l1": make_scorer(l1_distance, **loss),
-        "example_f1": make_scorer(example_f1, response_method="predict"),
+        "nll": LabelScorer(nll, -1, {"multi_label": multi_label, "eps": eps}, "predict_proba"),
+        "l1": LabelScorer(l1_distance, -1, {}, "predict_proba"),
+        "example_f1": LabelScorer(example_f1, 1, {}, "predict"),
     }
 
 
@@ -268,5 +295,5 @@ l1_scorer = scorers()["l1"]
 example_f1_scorer = scorers()["example_f1"]
 """Scorer of ``example_f1`` on ``predict``."""
 
-entropy_correlation_scorer = make_scorer(entropy_correlation, response_method="predict_proba")
+entropy_correlation_scorer = LabelScorer(entropy_correlation, 1, {}, "predict_proba")
 """Scorer of ``entropy_correlation`` on ``predict_proba``; not among ``scorers()``, which also take indicators."""

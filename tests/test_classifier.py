@@ -31,11 +31,18 @@ from sklearn_checks import parametrize_with_applicable_checks
 from text_estimators import answer, public_estimators, text_estimators
 
 from skmlmc import (
+    BradleyTerry,
     CompareToNone,
+    ContextualCalibration,
     GGUFClassifier,
+    MarginalOverGenerations,
     MaxOverGenerations,
+    PairwiseExtractor,
     PromptTemplate,
+    ScalingAligner,
     StepwiseExtractor,
+    UnaryBreakdown,
+    UnaryExtractor,
     _run,
     clear_models,
 )
@@ -369,6 +376,35 @@ def test_columns_are_matched_by_name(classifier):
     other = classifier(shots=6, random_state=0).fit(TEXTS, shuffled)
     assert clf.demonstrations_ == other.demonstrations_
     assert clf.score(TEXTS, shuffled) == clf.score(TEXTS, frame) == clf.score(TEXTS, Y)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        lambda extract: (extract(StepwiseExtractor), MaxOverGenerations()),
+        lambda extract: (extract(StepwiseExtractor), ScalingAligner("platt")),
+        lambda extract: (extract(StepwiseExtractor), CompareToNone(), ScalingAligner("beta")),
+        lambda extract: (ContextualCalibration(extract(StepwiseExtractor)), MaxOverGenerations()),
+        lambda extract: (extract(UnaryExtractor), UnaryBreakdown()),
+        lambda extract: (extract(UnaryExtractor), ScalingAligner("isotonic")),
+        lambda extract: (extract(PairwiseExtractor), BradleyTerry(), ScalingAligner("matrix")),
+        lambda extract: (extract(MarginalOverGenerations), ScalingAligner("temperature")),
+    ],
+)
+def test_columns_are_matched_by_name_in_pipelines(tiny_model, parts):
+    """An aligner sees the extractor's columns, and a table of targets in whatever order."""
+    frame = pd.DataFrame(H, columns=LABELS)
+    turned = frame[["sadness", "joy", "anger"]]
+    made = [make_pipeline(*parts(lambda cls: cls(tiny_model, labels=LABELS))).fit(TEXTS, y) for y in (frame, turned)]
+    probas = []
+    for pipe, scored in zip(made, (turned, frame), strict=True):
+        order = [list(pipe[-1].labels_).index(name) for name in LABELS]
+        probas.append(pipe.predict_proba(TEXTS)[:, order])
+        assert list(pipe.get_feature_names_out()) == list(pipe[-1].labels_)
+        for scorer in scorers().values():
+            assert scorer(pipe, TEXTS, scored) == pytest.approx(scorer(pipe, TEXTS, frame))
+    np.testing.assert_allclose(*probas, rtol=1e-6)
+    assert repr(made[0][0].transform(TEXTS[:2])).startswith("array(")
 
 
 def test_demonstrations_are_rows_of_the_data_and_reproducible(classifier):

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "_arrays": set(),
     "_batch": set(),
     "_capacity": set(),
-    "_indexed": set(),
+    "_labelled": set(),
     "_docs": set(),
     "_tap": set(),
     "_typing": set(),
@@ -29,33 +29,34 @@ MAY_IMPORT = {
     "_validation": {"_arrays"},
     "_answers": {"_prefix"},
     "_cache": {"_records", "_sqlite_file"},
-    "_engine": {"_batch", "_capacity", "_prefix", "_tap", "_vocabulary"},
+    "_llama": {"_vocabulary"},
+    "_engine": {"_batch", "_capacity", "_llama", "_prefix", "_tap", "_vocabulary"},
     "_gguf_header": set(),
     "_gguf_checks": {"_gguf_header"},
-    "_models": {"_engine", "_gguf_checks", "_vocabulary"},
+    "_models": {"_engine", "_gguf_checks", "_llama", "_vocabulary"},
     "_identity": {"_models"},
     "_beam": {"_answers", "_prefix"},
     "_questions": {"_answers", "_prefix"},
     "_watch": {"_gguf_checks", "_identity", "_models"},
-    "_run": {"_cache", "_engine", "_identity", "_models", "_prefix", "_validation", "_watch", "_workers"},
+    "_run": {"_cache", "_engine", "_identity", "_llama", "_models", "_prefix", "_validation", "_watch", "_workers"},
     "_steps": {"_answers", "_prefix"},
     "metrics": {"_validation"},
-    "_base": {"_arrays", "_indexed", "_validation", "_versions", "metrics"},
+    "_base": {"_arrays", "_labelled", "_validation", "_versions", "metrics"},
     "_alignment": {"_validation"},
-    "align": {"_alignment", "_base", "_typing", "_validation"},
+    "align": {"_alignment", "_base", "_labelled", "_typing", "_validation"},
     "_scaling": {"_validation"},
-    "_fitted": {"_arrays", "_base", "_scaling", "_typing", "_validation"},
+    "_fitted": {"_arrays", "_base", "_labelled", "_scaling", "_typing", "_validation"},
     "calibrate": {"_fitted", "_scaling", "_typing", "_validation", "align"},
     "prompts": {"_answers", "_validation"},
     "_chat_template": set(),
     "_layout": {"_answers", "_chat_template", "prompts"},
     "_tasks": {"_beam", "_layout", "_questions", "_records", "_steps", "prompts"},
     "_prompted": {"_docs", "_identity", "_models", "_run", "_validation", "_versions", "prompts"},
-    "_extractor": {"_identity", "_prompted", "_run", "_typing", "_validation"},
-    "extract": {"_extractor", "_indexed", "_prompted", "_tasks", "_typing", "_validation", "prompts"},
+    "_extractor": {"_identity", "_labelled", "_prompted", "_run", "_typing", "_validation"},
+    "extract": {"_extractor", "_prompted", "_tasks", "_typing", "_validation", "prompts"},
     "marginal": {"_base", "_extractor", "_prompted", "_tasks", "_typing", "_validation", "prompts"},
-    "breakdown": {"_base", "_extractor", "_indexed", "_prompted", "_tasks", "_typing", "_validation", "prompts"},
-    "contextual": {"_indexed", "_prompted", "_typing", "_validation", "_versions"},
+    "breakdown": {"_base", "_extractor", "_prompted", "_tasks", "_typing", "_validation", "prompts"},
+    "contextual": {"_labelled", "_prompted", "_typing", "_validation", "_versions"},
     "classifier": {
         "_base",
         "_prompted",
@@ -188,9 +189,9 @@ def test_arithmetic_reaches_no_engine(name):
     assert "_engine" not in reached
 
 
-def test_only_the_engine_knows_llama_cpp():
+def test_only_the_engine_and_its_library_know_llama_cpp():
     knows = {name for name, tree in MODULES.items() if any(m.split(".")[0] == "llama_cpp" for m in imported(tree))}
-    assert knows <= {"_engine"}
+    assert knows <= {"_engine", "_llama"}
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))

@@ -15,9 +15,11 @@ from sklearn.metrics import f1_score, log_loss
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict, cross_val_score, cross_validate
 from sklearn.multioutput import ClassifierChain
 from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
 
 from skmlmc._base import LabelProbabilityMixin
 from skmlmc._validation import check_targets, majority
+from skmlmc.calibrate import ScalingAligner
 from skmlmc.metrics import (
     entropy_correlation,
     entropy_correlation_scorer,
@@ -392,3 +394,24 @@ def test_entropy_correlation_scorer_scores_probabilities():
 
     soft = np.array([[0.5, 0], [1, 0], [0.75, 0]])
     assert entropy_correlation_scorer(Echo().fit(soft, soft), soft, soft) == pytest.approx(1)
+
+
+# --- scorers and names ---
+
+
+@pytest.mark.parametrize("as_frame", [pytest.param("pandas"), pytest.param("polars")])
+@pytest.mark.parametrize("wrap", [lambda e: e, make_pipeline, lambda e: GridSearchCV(e, {"cv": [3]}, cv=3)])
+def test_scorers_find_columns_by_name(as_frame, wrap):
+    frames = pytest.importorskip(as_frame)
+    rng = np.random.default_rng(0)
+    names = ["joy", "anger", "fear"]
+    X = rng.uniform(0.01, 0.99, (30, 3))
+    y = (rng.random((30, 3)) < X).astype(int)
+    fitted = wrap(ScalingAligner("platt")).fit(X, frames.DataFrame(dict(zip(names, y.T, strict=True))))
+    other = [2, 0, 1]
+    turned = frames.DataFrame({names[k]: y[:, k] for k in other})
+    for scorer in scorers().values():
+        assert scorer(fitted, X, turned) == scorer(fitted, X, y)
+    assert nll_scorer(fitted, X, y) != nll_scorer(fitted, X, y[:, other])
+    strangers = frames.DataFrame({f"is_{names[k]}": y[:, k] for k in other})
+    assert nll_scorer(fitted, X, strangers) == nll_scorer(fitted, X, y[:, other])
