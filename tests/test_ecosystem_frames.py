@@ -265,14 +265,15 @@ def test_rows_of_a_shuffled_frame_stay_together(tiny_model, tmp_path, build, how
 def test_arrays_that_remember_an_index(tiny_model, cls):
     transformer, index = extractor(tiny_model, cls).fit(), range(50, 50 + N)
     plain, indexed = transformer.transform(pd.Series(TEXTS)), transformer.transform(pd.Series(TEXTS, index=index))
-    assert type(plain) is np.ndarray
+    assert plain.index is None and plain.labels == LABELS
+    assert type(cls(tiny_model).fit(TEXTS, FRAME).transform(TEXTS)) is np.ndarray
     for array in (indexed, pickle.loads(pickle.dumps(indexed))):
         assert isinstance(array, np.ndarray)
-        assert list(array.index) == list(index)
+        assert list(array.index) == list(index) and array.labels == LABELS
         assert same(array, plain)
-        assert array.copy().index is None
+        assert array.copy().index is array.copy().labels is None
         for computed in (array[:3], array[:, 0], array + 1, np.nanmax(array, axis=1), np.asarray(array)):
-            assert type(computed) is np.ndarray, "an index belongs to the whole"
+            assert type(computed) is np.ndarray, "names belong to the whole"
         assert isinstance(array.sum(), np.floating)
         assert same(array[3], plain[3])
 
@@ -286,7 +287,7 @@ def test_three_dimensions_stay_arrays_and_have_names(tiny_model, make, wrapped):
     expected = build().fit(TEXTS).transform(TEXTS)
     transformer = build().set_output(transform="pandas").fit(TEXTS)
     got = transformer.set_output(transform="polars").transform(TEXTS)
-    assert type(got) is np.ndarray
+    assert isinstance(got, np.ndarray)
     assert same(got, expected)
     assert list(transformer.get_feature_names_out()) == [*LABELS, "none"]
     assert len(transformer.get_feature_names_out()) == got.shape[-1]
