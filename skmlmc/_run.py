@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
@@ -173,8 +174,12 @@ def _warn_of_lengths(path):
 def _key_parts(task, content, options):
     cut = None if options.truncation is None else (options.truncation, options.n_ctx)
     exact = options.batch_size == 1
-    engine = version("llama-cpp-python")
-    return (RESULT_VERSION, *content, engine, options.kv_dtype, exact, cut, *task.key())
+    return (RESULT_VERSION, *content, _engine_version(), options.kv_dtype, exact, cut, *task.key())
+
+
+@lru_cache(maxsize=1)
+def _engine_version():
+    return version("llama-cpp-python")
 
 
 def _saving(pairs: Generator, task, keys, cache):
