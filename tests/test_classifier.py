@@ -590,7 +590,7 @@ def test_set_output(tiny_model):
     assert same(frame.to_numpy(), steps_pipeline(tiny_model).fit(TEXTS).transform(TEXTS))
     assert isinstance(pipeline.predict_proba(TEXTS), np.ndarray)
     plain = steps_pipeline(tiny_model).set_output(transform="pandas").fit(TEXTS).transform(TEXTS)
-    assert list(plain.columns) == ["label0", "label1", "label2"]
+    assert list(plain.columns) == LABELS
 
 
 @pytest.mark.parametrize("make", [c for c in text_estimators() if hasattr(c, "transform")], indirect=True)
