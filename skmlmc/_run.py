@@ -226,9 +226,10 @@ def _decode(task, todo, texts, path, options, content):
         answers = answer(task, documents, groups, options, path, content)
     else:
         answers = _answer_elsewhere(task, documents, groups, options, content, jobs)
+    name = type(task).__name__.removesuffix("Task")
     with (
         closing(answers) as done,
-        tqdm(done, total=len(todo), disable=not options.verbose, unit="doc", desc=type(task).__name__) as shown,
+        tqdm(done, total=len(todo), disable=not options.verbose, unit="doc", desc=name) as shown,
     ):
         for i, result in shown:
             yield todo[i], result

@@ -85,7 +85,8 @@ def check_texts(X: Any, name: str = "X") -> list[str]:
         raise TypeError(f"{expected}, but got a single {type(X).__name__}. Put it in a list: [{name}].")
     columns = column_names(X)
     if columns is not None:
-        example = f"{name}[{next(iter(columns), 'text')!r}]"
+        column = next(iter(columns), "text")
+        example = f"{name}[{column!r}], and in a ColumnTransformer {column!r} instead of [{column!r}]"
         raise ValueError(f"{expected}, but got a {type(X).__name__}. Select the column of texts, e.g. {example}.")
     if len(getattr(X, "shape", ())) > 1:
         raise ValueError(f"{expected}, but got {describe(X)}. Select the column of texts, e.g. {name}[:, 0].")

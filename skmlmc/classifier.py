@@ -71,7 +71,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         False: exactly one label a document; probabilities sum to 1 and ``predict`` takes the largest. Not for
         "max_over_generations", which has no single-label form.
     prompt : PromptTemplate, str or None, default=None
-        Template, or an instruction for the default one.
+        Template, or an instruction for the default one, with ``{labels}`` where the list of labels goes.
     max_labels : int or None, default=None
         Most labels of an answer; None: all of them.
     threshold : float, array-like of shape (L,) or mapping of str to float, default=0.5
@@ -222,6 +222,9 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         extractors = self._more_extractors(first, X, y, distribution)
         readouts = [clone(readout) for _ in extractors]
         if aligner is not None or isinstance(readout, SUPERVISED):
+            if X is None or targets is None:
+                what = f"method={self.method!r}" if aligner is None else f"aligner={self.aligner!r}"
+                raise ValueError(f"Expected texts and targets: {what} is fitted on them. Call fit(texts, Y).")
             aligner = _fit_readouts(extractors, readouts, aligner, first, X, targets)
         self.extractors_, self.readouts_, self.aligner_ = extractors, readouts, aligner
         self.labels_, self.demonstrations_ = first.labels_, first.demonstrations_
@@ -321,15 +324,13 @@ def _read(extractors, readouts, X):
 
 def _fit_readouts(extractors, readouts, aligner, first, X, targets):
     """Fit supervised read-outs and the aligner on the documents that are no demonstrations; returns the aligner."""
-    if X is None or targets is None:
-        raise ValueError("Expected texts and targets: this method or aligner is fitted. Call fit(texts, Y).")
     texts = check_texts(X)
     shown = {text for text, _ in first.demonstrations_}
     rest = [i for i, text in enumerate(texts) if text not in shown]
     if len(rest) < N_FOLDS:
         raise ValueError(
-            f"Got {len(texts)} documents, of which {len(rest)} are no demonstrations, but expected at least {N_FOLDS} "
-            "to fit on: give more documents or fewer shots."
+            f"Got {len(texts)} documents, and without those shown as demonstrations {len(rest)}, but expected at least "
+            f"{N_FOLDS} to fit on: give more documents or fewer shots."
         )
     Y, _ = check_targets(targets, labels=list(first.labels_), n_samples=len(texts))
     documents, Y = [texts[i] for i in rest], Y[rest]

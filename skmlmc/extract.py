@@ -30,7 +30,7 @@ class StepwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=
     ----------
     {engine_parameters}
     prompt : PromptTemplate, str or None, default=None
-        Template, or an instruction for the default one.
+        Template, or an instruction for the default one, with ``{labels}`` where the list of labels goes.
     max_labels : int or None, default=None
         Most labels of an answer; None: all of them.
 
@@ -158,7 +158,7 @@ class HiddenStateExtractor(StepwiseExtractor, auto_wrap_output_keys=("transform"
         "last": at the token where the first label is predicted. "mean": over the document and what leads over to the
         answer; needs a `layer` before the last one.
     prompt : PromptTemplate, str or None, default=None
-        Template, or an instruction for the default one.
+        Template, or an instruction for the default one, with ``{labels}`` where the list of labels goes.
     max_labels : int or None, default=None
         Most labels of the answer that is written along. 1 saves the rest of the answer where only hidden states are
         wanted; the default shares the cache entry of `StepwiseExtractor`.

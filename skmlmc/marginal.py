@@ -32,7 +32,7 @@ class MarginalOverGenerations(
     ----------
     {engine_parameters}
     prompt : PromptTemplate, str or None, default=None
-        Template, or an instruction for the default one.
+        Template, or an instruction for the default one, with ``{labels}`` where the list of labels goes.
     max_labels : int, default=3
         Most labels of an answer that is followed; longer ones count as not followed to their end.
     min_probability : float, default=0.002

@@ -62,7 +62,7 @@ class PromptTemplate:
     >>> PromptTemplate(instruction="Which of these?")
     Traceback (most recent call last):
     ...
-    ValueError: The instruction lacks the placeholder {labels}: 'Which of these?'.
+    ValueError: The instruction lacks the placeholder {labels}: 'Which of these?'. Write {labels} at its place.
     """
 
     instruction: str = INSTRUCTION
@@ -234,7 +234,9 @@ def _check_borders(demonstration, fields):
 def _check_placeholders(template, name, required, allowed):
     found = {field for field in _fields(template, name) if field is not None}
     for missing in sorted(required - found):
-        raise ValueError(f"The {name} lacks the placeholder {{{missing}}}: {template!r}.")
+        raise ValueError(
+            f"The {name} lacks the placeholder {{{missing}}}: {template!r}. Write {{{missing}}} at its place."
+        )
     for unknown in sorted(found - allowed):
         raise ValueError(
             f"The {name} has the unknown placeholder {{{unknown}}}; expected only "

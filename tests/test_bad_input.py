@@ -72,7 +72,7 @@ refused = pytest.mark.usefixtures("nothing_decoded")
 @refused
 @pytest.mark.parametrize("model", ["no/such/model.gguf", Path("no/such/model.gguf"), "~/no-such-model.gguf"], ids=str)
 def test_missing_model(make, model):
-    with pytest.raises(FileNotFoundError, match=r"There is no model file .*no.such.model\.gguf'\. Give model="):
+    with pytest.raises(FileNotFoundError, match=r"no model file .*no.such.model\.gguf'\. Give model= .* or 'hf:owner"):
         make(model=model).fit()
 
 
@@ -108,7 +108,7 @@ def test_not_a_model_file(make, tmp_path, content, message):
 @refused
 @pytest.mark.parametrize("model", [3, b"model.gguf", ["model.gguf"], object], ids=repr)
 def test_model_of_another_type(make, model):
-    with pytest.raises(TypeError, match="but expected a path, 'hf:owner/repo/file.gguf' or None"):
+    with pytest.raises(TypeError, match="a path, 'hf:owner/repo/file.gguf' or None; .* label names go into labels="):
         make(model=model).fit()
 
 
@@ -258,7 +258,11 @@ BAD_TEXTS = [
     (["a", 3], TypeError, "element 1 is 3 of type int.*Convert it to str"),
     ([["a", "b"], ["c", "d"]], TypeError, "element 0 is"),
     (np.array([["a", "b"]]), ValueError, r"Select the column of texts, e\.g\. X\[:, 0\]"),
-    (pd.DataFrame({"text": ["a"]}), ValueError, r"got a DataFrame\. Select the column of texts, e\.g\. X\['text'\]"),
+    (
+        pd.DataFrame({"text": ["a"]}),
+        ValueError,
+        r"Select the column .* X\['text'\], and in a ColumnTransformer 'text' instead",
+    ),
     ([], ValueError, "X"),
     (np.array([], dtype=str), ValueError, "X"),
     (["fine", "a\ud800"], ValueError, "element 1 has .*UTF-8|UTF-8 can encode, but element 1"),

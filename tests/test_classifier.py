@@ -357,9 +357,11 @@ def test_labels_from_a_frame(classifier):
         ({"method": "linear_probe", "content_free": ["N/A"]}, (TEXTS, Y), ValueError, "no probabilities to divide"),
         ({"aligner": "plat"}, (TEXTS, Y), ValueError, "Got aligner='plat' but expected one of 'platt'"),
         ({"aligner": 3}, (TEXTS, Y), TypeError, "Got aligner=3 but expected None, one of .*, or an estimator"),
-        ({"aligner": "platt"}, (), ValueError, r"Expected texts and targets: .* Call fit\(texts, Y\)"),
-        ({"aligner": "platt"}, (TEXTS[:3], Y[:3]), ValueError, "Got 3 documents, of which 3 .* give more documents"),
-        ({"aligner": "platt", "shots": 16}, (TEXTS, Y), ValueError, "Got 20 documents, of which 4 are no demonstr"),
+        ({"aligner": "platt"}, (), ValueError, r"texts and targets: aligner='platt' is fitted .* Call fit\(texts, Y\)"),
+        ({"aligner": "platt"}, (TEXTS,), ValueError, "Expected texts and targets: aligner='platt' is fitted on them"),
+        ({"method": "linear_probe"}, (), ValueError, "Expected texts and targets: method='linear_probe' is fitted"),
+        ({"aligner": "platt"}, (TEXTS[:3], Y[:3]), ValueError, "Got 3 documents, .* 3, but .* give more documents"),
+        ({"aligner": "platt", "shots": 16}, (TEXTS, Y), ValueError, "without those shown as demonstrations 4, but"),
     ],
 )
 def test_what_is_fitted_says_what_it_needs(classifier, decoded, params, data, error, message):
@@ -866,7 +868,7 @@ def test_progress(classifier, capsys, tmp_path):
     out, err = capsys.readouterr()
     assert out == ""
     assert f"{len(TEXTS)}/{len(TEXTS)}" in err
-    assert "doc" in err
+    assert "Steps:" in err and "doc" in err
     classifier(verbose=1, memory=tmp_path).fit().predict(TEXTS)
     assert capsys.readouterr() == ("", ""), "nothing to do, nothing to show"
 

@@ -102,6 +102,15 @@ def test_bad_lora(lora, error, model):
         StepwiseExtractor(str(model), labels=LABELS, lora=lora).fit()
 
 
+def test_messages_speak_of_the_adapter(model, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"There is no adapter file 'missing\.gguf'\. Give lora= the path"):
+        proba(model, lora="missing.gguf")
+    with pytest.raises(ValueError, match="Got lora=.*, a folder, but .* Give lora="):
+        proba(model, lora=tmp_path)
+    with pytest.raises(ValueError, match="Got lora='hf:adapter' but expected 'hf:owner/repo/file.gguf'"):
+        proba(model, lora="hf:adapter")
+
+
 def test_a_model_is_no_adapter(model):
     with pytest.raises(ValueError, match="is a model, but lora= expected a LoRA adapter"):
         proba(model, lora=str(model))

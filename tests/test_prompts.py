@@ -109,7 +109,11 @@ def formatted(template, shots, text):
 @pytest.mark.parametrize(
     ("parameters", "error", "message"),
     [
-        ({"instruction": "Which?"}, ValueError, r"The instruction lacks the placeholder \{labels\}: 'Which\?'"),
+        (
+            {"instruction": "Which?"},
+            ValueError,
+            r"The instruction lacks the placeholder \{labels\}: 'Which\?'\. Write \{labels\} at",
+        ),
         ({"instruction": "{{labels}}"}, ValueError, r"lacks the placeholder \{labels\}"),
         (
             {"instruction": "{labels} {text}"},
