@@ -311,6 +311,17 @@ def test_stacking(tiny_model):
     X = np.hstack([clf.fit().predict_proba(TEXTS) for _, clf in members])
     assert same(stack.transform(TEXTS), X)
     assert same(stack.predict(TEXTS), OneVsRestClassifier(LogisticRegression()).fit(X, Y).predict(X))
+    with pytest.raises(IndexError):
+        stack.predict_proba(TEXTS)
+
+
+def test_stacked_probabilities_are_those_of_absence(tiny_model):
+    """scikit-learn takes the first column of each label's pair; the README warns of it."""
+    members = [("one", classifier(tiny_model)), ("two", classifier(tiny_model, method="compare_to_none"))]
+    final = MultiOutputClassifier(LogisticRegression())
+    stack = StackingClassifier(members, final, cv=2, stack_method="predict_proba").fit(TEXTS, Y)
+    given = np.array([pair[:, 1] for pair in stack.final_estimator_.predict_proba(stack.transform(TEXTS))]).T
+    assert np.allclose(stack.predict_proba(TEXTS), 1 - given)
 
 
 FINAL = {

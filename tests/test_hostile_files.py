@@ -281,7 +281,7 @@ def test_paths_that_are_no_files(resolve, tmp_path):
         "folder.gguf": (ValueError, "a folder, but expected a GGUF file inside one"),
         "dangling.gguf": (FileNotFoundError, "link to nothing"),
         "loop.gguf": (FileNotFoundError, "link to nothing"),
-        "missing.gguf": (FileNotFoundError, "There is no model file"),
+        "missing.gguf": (FileNotFoundError, f"There is no {'model' if resolve is resolve_model else 'adapter'} file"),
         "empty.gguf": (ValueError, "expected it to begin with b'GGUF', got b''"),
     }
     for name, (kind, match) in expected.items():
