@@ -52,7 +52,7 @@ class ZeroShotAligner(AlignerMixin, BaseEstimator):
     Attributes
     ----------
     labels_ : list of str, length L
-        Label names: the columns of a DataFrame `y`, else "label0", "label1", ...
+        Label names: those of the array from an extractor, else the columns of a DataFrame `y`, else "label0", ...
     n_labels_ : int
         Number of labels.
 
@@ -163,7 +163,7 @@ class CompareToNone(ZeroShotAligner):
     Attributes
     ----------
     labels_ : list of str, length L
-        Label names: the columns of a DataFrame `y`, else "label0", "label1", ...
+        Label names: those of the array from an extractor, else the columns of a DataFrame `y`, else "label0", ...
     n_labels_ : int
         Number of labels.
     classes_ : ndarray of shape (L, 2)
@@ -207,7 +207,7 @@ class HardPredictions(ZeroShotAligner):
     Attributes
     ----------
     labels_ : list of str, length L
-        Label names: the columns of a DataFrame `y`, else "label0", "label1", ...
+        Label names: those of the array from an extractor, else the columns of a DataFrame `y`, else "label0", ...
     n_labels_ : int
         Number of labels.
     classes_ : ndarray of shape (L, 2)
@@ -243,7 +243,7 @@ class MaxOverGenerations(ZeroShotAligner):
     Attributes
     ----------
     labels_ : list of str, length L
-        Label names: the columns of a DataFrame `y`, else "label0", "label1", ...
+        Label names: those of the array from an extractor, else the columns of a DataFrame `y`, else "label0", ...
     n_labels_ : int
         Number of labels.
     classes_ : ndarray of shape (L, 2)
@@ -287,7 +287,7 @@ class BradleyTerry(ZeroShotAligner):
     Attributes
     ----------
     labels_ : list of str, length L
-        Label names: the columns of a DataFrame `y`, else "label0", "label1", ...
+        Label names: those of the array from an extractor, else the columns of a DataFrame `y`, else "label0", ...
     n_labels_ : int
         Number of labels.
     classes_ : ndarray of shape (L, 2)
@@ -335,7 +335,7 @@ class UnaryBreakdown(ZeroShotAligner):
     Attributes
     ----------
     labels_ : list of str, length L
-        Label names: the columns of a DataFrame `y`, else "label0", "label1", ...
+        Label names: those of the array from an extractor, else the columns of a DataFrame `y`, else "label0", ...
     n_labels_ : int
         Number of labels.
     classes_ : ndarray of shape (L, 2)

@@ -68,7 +68,7 @@ class ScalingAligner(FittedAligner):
     Attributes
     ----------
     labels_ : list of str
-        Label names: columns of `y`, else columns of `X`, else "label0", "label1", ...
+        Label names: those of the array from a read-out, else columns of `y`, else columns of `X`, else "label0", ...
     params_ : dict of str to ndarray of shape (L,)
         Parameters of "platt" ("slope", "offset"), "temperature" ("temperature") and "beta" ("a", "b", "offset").
     curves_ : list of IsotonicRegression, length L
