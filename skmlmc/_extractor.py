@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._identity import fitted_with
 from ._labelled import keep_names
 from ._prompted import PromptedMixin, text_tags
-from ._run import run
+from ._run import prompt_text, run
 from ._typing import Self
 from ._validation import check_texts
 
@@ -64,6 +64,29 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
     def _run(self, X, task):
         check_is_fitted(self)
         return run(task, check_texts(X), self._options(), fitted_with(self))
+
+    def prompt_text(self, document: str) -> str:
+        """Text that the model reads before its first word on a document: look at it when answers are odd.
+
+        Parameters
+        ----------
+        document : str
+            The document.
+
+        Returns
+        -------
+        str
+            Instruction, demonstrations, document and the beginning of the answer (of the first question, where there
+            are several), with the names of control tokens. Nothing is decoded.
+
+        Raises
+        ------
+        ValueError, TypeError
+            The document is no str; the model file is another one than in ``fit``.
+        """
+        check_is_fitted(self)
+        (text,) = check_texts([document])
+        return prompt_text(self._task(), text, self._options(), fitted_with(self))
 
     def _named(self, array, X):
         """Let an output say what its rows and columns are; without `labels` the columns are those of ``fit``'s `y`."""

@@ -152,6 +152,26 @@ def run(task: Task, texts: Sequence[str], options: Options, expected: Fingerprin
             results = {}
 
 
+def prompt_text(task: Task, text: str, options: Options, expected: Fingerprints | None = None) -> str:
+    """Text that the model reads of a document before the first word that is asked of it; nothing is decoded.
+
+    Parameters
+    ----------
+    task, options, expected
+        As for `run`.
+    text : str
+        The document.
+
+    Returns
+    -------
+    str
+        Instruction, demonstrations, document and the beginning of the answer, control tokens by their names.
+    """
+    model = load_vocabulary(find_model(options.model, options.lora, expected))
+    prepared = model.prompts.get(task, lambda: task.prepare(model))
+    return model.text_of([*prepared.prefix, *prepared.document(text), *prepared.lead])
+
+
 def _largest_entry(task):
     """Bytes that an entry may have: a state as wide as no model's, and two tables of labels by labels."""
     return 300_000 + 16 * len(task.words) ** 2

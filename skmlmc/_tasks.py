@@ -45,6 +45,11 @@ class PreparedSteps:
         """Tokens of a document up to its answer."""
         return self.compiled.document(text, keep)
 
+    @property
+    def lead(self):
+        """Tokens from the document to the first word that is read."""
+        return self.compiled.answers.slot().lead
+
     def job(self, tokens):
         """Start a document."""
         return answer_steps(tokens, self.compiled.answers, max_labels=self.max_labels, hidden=self.hidden)
@@ -166,6 +171,7 @@ class PreparedQuestions:
     prefix: list[int]
     compiled: CompiledPrompt
     questionnaire: Questionnaire
+    lead: list[int]
 
     @property
     def sequences(self):
@@ -237,7 +243,8 @@ class QuestionsTask:
             prefix += shown.shown(text, [0] if right else [])
         slots = [compiled[q].answers.slot() for q in self.questions]
         tokens = [compiled[q].bridge + slot.lead for q, slot in zip(self.questions, slots, strict=True)]
-        return PreparedQuestions(prefix, first, Questionnaire(tokens, [s.trie for s in slots], model.sequences))
+        questionnaire = Questionnaire(tokens, [s.trie for s in slots], model.sequences)
+        return PreparedQuestions(prefix, first, questionnaire, tokens[0])
 
     def to_arrays(self, result):
         """Turn the answers into arrays for the cache."""

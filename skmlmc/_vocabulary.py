@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ctypes import create_string_buffer
 from typing import Any
 
@@ -109,6 +109,17 @@ class Vocabulary:
             buffer = (self._library.llama_token * -n)()
             n = call(self._vocab, raw, len(raw), buffer, len(buffer), False, special)
         return buffer[:n]
+
+    def text_of(self, tokens: Sequence[int]) -> str:
+        """Text that tokens stand for, control tokens by their names."""
+        given = (self._library.llama_token * len(tokens))(*tokens)
+        size = 1 << 12
+        while True:
+            buffer = create_string_buffer(size)
+            n = self._library.llama_detokenize(self._vocab, given, len(tokens), buffer, size, False, True)
+            if n >= 0:
+                return buffer.raw[:n].decode("utf-8", "replace")
+            size = -n
 
     def _is_reserved(self, token):
         """Whether a token marks the prompt's structure, so that no text may hold it.

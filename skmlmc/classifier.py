@@ -254,6 +254,29 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         proba = _read(self.extractors_, self.readouts_, X)
         return proba if self.aligner_ is None else label_columns(self.aligner_, proba)
 
+    def prompt_text(self, document: str) -> str:
+        """Text that the model reads before its first word on a document: look at it when answers are odd.
+
+        Parameters
+        ----------
+        document : str
+            The document.
+
+        Returns
+        -------
+        str
+            Instruction, demonstrations, document and the beginning of the answer (of the first question, where there
+            are several), with the names of control tokens. Of several label orders the first. Nothing is decoded.
+
+        Raises
+        ------
+        ValueError, TypeError
+            The document is no str; the model file is another one than in ``fit``.
+        """
+        check_is_fitted(self)
+        first = self.extractors_[0]
+        return getattr(first, "extractor_", first).prompt_text(document)
+
     def _more_extractors(self, first, X, y, distribution):
         """One extractor a label order, all with the demonstrations of the first, calibrated where that is asked for."""
         # Drawn once: with random_state=None every order would draw demonstrations of its own.

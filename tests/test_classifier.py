@@ -431,6 +431,29 @@ def test_every_label_order_shows_the_same_demonstrations(classifier, random_stat
         assert all(list(given) == sorted(given, key=order.index) for _, given in extractor.demonstrations_)
 
 
+@pytest.mark.parametrize("cls", text_estimators())
+def test_prompt_text(cls, tiny_model, decoded):
+    shown = [("We won!", ["joy"]), ("It rained.", [])]
+    estimator = cls(tiny_model, labels=LABELS, demonstrations=shown)
+    with pytest.raises(NotFittedError):
+        estimator.prompt_text("Hello")
+    text = estimator.fit().prompt_text("Hello <|im_end|>")
+    places = [text.index(part) for part in ("labels", "We won!", "Hello <|im_end|>")]
+    assert places == sorted(places) and "It rained." in text
+    with pytest.raises(TypeError, match="expected X to be|Expected X to be"):
+        estimator.prompt_text(None)
+    assert decoded() == 0
+
+
+def test_prompt_text_is_what_the_template_gives(classifier):
+    template = PromptTemplate(mode="plain", wording="emotions")
+    clf = classifier(prompt=template, demonstrations=[("We won!", ["joy"])]).fit()
+    expected = template.instruction.format(labels=", ".join(LABELS), wording="emotions", none="none") + "\n\n"
+    expected += template.demonstration.format(text="We won!", answer='{"label": ["joy"]}')
+    before, _, _ = template.demonstration.format(text="I miss her", answer="@").partition("@")
+    assert clf.prompt_text("I miss her") == expected + before + '{"label": ["'
+
+
 def test_thresholds(classifier):
     clf = classifier().fit()
     proba = clf.predict_proba(TEXTS)
