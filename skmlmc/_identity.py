@@ -41,7 +41,7 @@ def fitted_with(estimator: Any) -> Fingerprints | None:
     return Fingerprints(state["model_fingerprint_"], tuple((f, s) for f, s in state.get("lora_fingerprints_", ())))
 
 
-def find_model(model: Any, lora: Any, expected: Fingerprints | None = None) -> Path:
+def find_model(model: Any, lora: Any, expected: Fingerprints | None = None) -> tuple[Path, Fingerprints]:
     """Find the file of a `model` parameter, and see whether it and the adapters are those of ``fit``.
 
     Parameters
@@ -53,8 +53,10 @@ def find_model(model: Any, lora: Any, expected: Fingerprints | None = None) -> P
 
     Returns
     -------
-    pathlib.Path
+    path : pathlib.Path
         The model file.
+    content : Fingerprints
+        Of it and the adapters.
 
     Raises
     ------
@@ -64,7 +66,8 @@ def find_model(model: Any, lora: Any, expected: Fingerprints | None = None) -> P
         A file is no GGUF file, or another one than in ``fit``.
     """
     if expected is None:
-        return resolve_model(model)
+        path = resolve_model(model)
+        return path, fingerprints(path, resolve_lora(lora))
     of_fit = "; ".join(f"{digits} (scale {scale:g})" for digits, scale in expected.lora) or "none"
     path = _found(resolve_model, "model", model, expected.model)
     adapters = _found(resolve_lora, "lora", lora, of_fit)
@@ -83,7 +86,7 @@ def find_model(model: Any, lora: Any, expected: Fingerprints | None = None) -> P
             f"The adapters are others than in fit: expected the fingerprints {of_fit}, found {here or 'none'}. "
             f"{_way_out('lora')}"
         )
-    return path
+    return path, found
 
 
 def _way_out(name):

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from ._docs import documented as shared_texts
-from ._identity import fingerprints
-from ._models import resolve_lora, resolve_model
+from ._identity import find_model
 from ._run import Options, check_options
 from ._validation import check_choice, check_encodes, check_labels, check_targets, check_texts, column_names, majority
 from ._versions import VersionedMixin
@@ -98,7 +97,7 @@ class PromptedMixin(VersionedMixin):
             The checked targets.
         """
         options = self._options()
-        found = fingerprints(resolve_model(options.model), resolve_lora(options.lora))
+        _, found = find_model(options.model, options.lora)
         self.model_fingerprint_, self.lora_fingerprints_ = found.model, list(found.lora)
         texts = None if X is None else check_texts(X)
         given = y if distribution is None else distribution

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 from tqdm.auto import tqdm
 
 from ._cache import DamagedEntryError, open_cache, result_key
-from ._identity import Fingerprints, find_model, fingerprints
-from ._models import load_model, load_vocabulary, resolve_lora, resolve_model
+from ._identity import Fingerprints, find_model
+from ._models import load_model, load_vocabulary, resolve_lora
 from ._prefix import pack
 from ._validation import check_choice, check_positive_int
 from ._watch import Watch, adapter_states
@@ -125,8 +125,7 @@ def run(task: Task, texts: Sequence[str], options: Options, expected: Fingerprin
         The model is not the expected one; a document does not fit the context and ``truncation`` is None, or the
         prompt itself does not fit.
     """
-    path = find_model(options.model, options.lora, expected)
-    content = fingerprints(path, resolve_lora(options.lora))
+    path, content = find_model(options.model, options.lora, expected)
     unique = list(dict.fromkeys(texts))
     cache = open_cache(options.memory)
     if cache is None:
@@ -167,7 +166,8 @@ def prompt_text(task: Task, text: str, options: Options, expected: Fingerprints 
     str
         Instruction, demonstrations, document and the beginning of the answer, control tokens by their names.
     """
-    model = load_vocabulary(find_model(options.model, options.lora, expected))
+    path, _ = find_model(options.model, options.lora, expected)
+    model = load_vocabulary(path)
     prepared = model.prompts.get(task, lambda: task.prepare(model))
     return model.text_of([*prepared.prefix, *prepared.document(text), *prepared.lead])
 
@@ -310,9 +310,9 @@ def answer(
     hidden = None if task.hidden is None else Hidden(*task.hidden)
     most = max(sum(len(documents[i]) + prepared.cells for i in group) for group in groups)
     n_ctx = context_size(len(prepared.prefix) + most, min(options.n_ctx, model.n_ctx_train))
-    threads = count_threads(options.n_threads)
-    settings = Settings(n_ctx, options.kv_dtype, hidden, adapter_states(options.lora), threads)
-    watch = Watch(path, options.lora, content)
+    adapters, threads = resolve_lora(options.lora), count_threads(options.n_threads)
+    settings = Settings(n_ctx, options.kv_dtype, hidden, adapter_states(adapters), threads)
+    watch = Watch(path, adapters, content)
     with closing(model.run(prepared.prefix, lambda i: prepared.job(documents[i]), groups, settings)) as done:
         for pair in done:
             watch.check()
@@ -330,8 +330,7 @@ class _Worker:
     def __call__(self, piece):
         """Answer ``(documents by number, groups of numbers)``; returns pairs of number and result."""
         documents, groups = piece
-        path = resolve_model(self.options.model)
-        found = fingerprints(path, resolve_lora(self.options.lora))
+        path, found = find_model(self.options.model, self.options.lora)
         if found != self.content:
             what = "adapters" if found.model == self.content.model else f"file {str(path)!r}"
             raise ValueError(

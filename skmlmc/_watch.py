@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ._gguf_checks import part_paths
 from ._identity import Fingerprints, fingerprints
-from ._models import file_state, resolve_lora
+from ._models import file_state
 
 
-def adapter_states(lora: Any) -> tuple[tuple[tuple, float], ...]:
+def adapter_states(adapters: Sequence[tuple[Path, float]]) -> tuple[tuple[tuple, float], ...]:
     """State of each adapter file (see `file_state`) with its scale: changes when the file is replaced."""
-    return tuple((file_state(adapter), scale) for adapter, scale in resolve_lora(lora))
+    return tuple((file_state(adapter), scale) for adapter, scale in adapters)
 
 
 class Watch:
@@ -26,15 +26,15 @@ class Watch:
     ----------
     path : pathlib.Path
         The model file.
-    lora : None, str, path-like or list
-        As the estimators take it.
+    adapters : sequence of (pathlib.Path, float)
+        As `resolve_lora` gives them.
     content : Fingerprints
         Of these files, when the call began.
     """
 
-    def __init__(self, path: Path, lora: Any, content: Fingerprints):
-        self._path, self._lora, self._content = path, lora, content
-        self._files = [*part_paths(path), *(adapter for adapter, _ in resolve_lora(lora))]
+    def __init__(self, path: Path, adapters: Sequence[tuple[Path, float]], content: Fingerprints):
+        self._path, self._adapters, self._content = path, adapters, content
+        self._files = [*part_paths(path), *(adapter for adapter, _ in adapters)]
         self._seen: list[tuple[int, ...]] = []
 
     def check(self) -> None:
@@ -50,7 +50,7 @@ class Watch:
             return
         if any(a[:2] != b[:2] for a, b in zip(now, self._seen, strict=False)):
             self._files = now = []  # others took their place, and what is loaded stays as it is
-        elif fingerprints(self._path, resolve_lora(self._lora)) != self._content:
+        elif fingerprints(self._path, self._adapters) != self._content:
             raise RuntimeError(
                 f"The model file {str(self._path)!r}, or one of its adapters, was changed while it was in use: "
                 "expected the content that it had when this call began. Call again to use the new file, and replace "

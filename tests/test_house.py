@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "_chat_template": set(),
     "_layout": {"_answers", "_chat_template", "prompts"},
     "_tasks": {"_beam", "_layout", "_questions", "_records", "_steps", "prompts"},
-    "_prompted": {"_docs", "_identity", "_models", "_run", "_validation", "_versions", "prompts"},
+    "_prompted": {"_docs", "_identity", "_run", "_validation", "_versions", "prompts"},
     "_extractor": {"_identity", "_labelled", "_prompted", "_run", "_typing", "_validation"},
     "extract": {"_extractor", "_prompted", "_tasks", "_typing", "_validation", "prompts"},
     "marginal": {"_base", "_extractor", "_prompted", "_tasks", "_typing", "_validation", "prompts"},
