@@ -9,6 +9,7 @@ import numbers
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,8 +94,11 @@ def resolve_lora(lora) -> tuple[tuple[Path, float], ...]:
     """
     if lora is None:
         return ()
+    items = [lora] if isinstance(lora, (str, os.PathLike)) else lora
+    if not isinstance(items, Iterable):
+        raise TypeError(f"Got lora={lora!r} but expected None, a path, or a list of paths or of (path, scale).")
     found = []
-    for item in [lora] if isinstance(lora, (str, os.PathLike)) else lora:
+    for item in items:
         path, scale = (item, 1.0) if isinstance(item, (str, os.PathLike)) else _lora_pair(item)
         path = _from_hub(str(path), "lora") if str(path).startswith("hf:") else Path(path).expanduser()
         _check_file(path, check_adapter)

@@ -95,10 +95,12 @@ def test_an_adapter_for_another_model_is_refused(model, tmp_path):
         ([("missing.gguf", "much")], TypeError),
         ([("missing.gguf", float("nan"))], TypeError),
         ([3], TypeError),
+        (3, TypeError),
+        ("hf:owner", ValueError),
     ],
 )
 def test_bad_lora(lora, error, model):
-    with pytest.raises(error):
+    with pytest.raises(error, match="lora"):
         StepwiseExtractor(str(model), labels=LABELS, lora=lora).fit()
 
 
