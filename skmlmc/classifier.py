@@ -208,7 +208,8 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         Raises
         ------
         ValueError, TypeError
-            A parameter or the data are not as expected; nothing was decoded.
+            A parameter or the data are not as expected; nothing was decoded, but where it is an estimator given as
+            `aligner` that refuses.
         """
         extractor_class, _ = METHODS[check_choice(self.method, "method", tuple(METHODS))]
         check_positive_int(self.n_label_orders, "n_label_orders")
@@ -219,13 +220,16 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         first = extractor_class(**shared).fit(X, y, distribution=distribution)
         readout, aligner = self._make_readout(), self._make_aligner()
         check_threshold(self.threshold, first.labels_)
-        extractors = self._more_extractors(first, X, y, distribution)
-        readouts = [clone(readout) for _ in extractors]
+        training = None
         if aligner is not None or isinstance(readout, SUPERVISED):
             if X is None or targets is None:
                 what = f"method={self.method!r}" if aligner is None else f"aligner={self.aligner!r}"
                 raise ValueError(f"Expected texts and targets: {what} is fitted on them. Call fit(texts, Y).")
-            aligner = _fit_readouts(extractors, readouts, aligner, first, X, targets)
+            training = _training_data(first, X, targets)
+        extractors = self._more_extractors(first, X, y, distribution)
+        readouts = [clone(readout) for _ in extractors]
+        if training is not None:
+            aligner = _fit_readouts(extractors, readouts, aligner, *training)
         self.extractors_, self.readouts_, self.aligner_ = extractors, readouts, aligner
         self.labels_, self.demonstrations_ = first.labels_, first.demonstrations_
         self.demonstration_indices_ = first.demonstration_indices_
@@ -286,8 +290,6 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
             extractors.append(clone(others).set_params(label_order=order).fit(X, y, distribution=distribution))
         if self.content_free is None:
             return extractors
-        if isinstance(first, HiddenStateExtractor):
-            raise ValueError("Got content_free with method='linear_probe', which has no probabilities to divide.")
         shown = first.demonstrations_
         calibrated = [
             ContextualCalibration(clone(e).set_params(demonstrations=shown), self.content_free) for e in extractors
@@ -296,6 +298,11 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
 
     def _make_readout(self):
         readout = METHODS[self.method][1]()
+        if self.content_free is not None and isinstance(readout, SUPERVISED):
+            raise ValueError(
+                f"Got content_free with method={self.method!r}, which has no probabilities to divide. Expected another "
+                "method, or content_free=None."
+            )
         if not self.multi_label and "multi_label" not in readout.get_params():
             raise ValueError(
                 f"Got multi_label=False with method={self.method!r}, which has no single-label form. Expected another "
@@ -345,8 +352,8 @@ def _read(extractors, readouts, X):
     return parts[0] if len(parts) == 1 else np.mean(parts, axis=0)
 
 
-def _fit_readouts(extractors, readouts, aligner, first, X, targets):
-    """Fit supervised read-outs and the aligner on the documents that are no demonstrations; returns the aligner."""
+def _training_data(first, X, targets):
+    """Documents that are no demonstrations of the extractor `first`, and their targets."""
     texts = check_texts(X)
     shown = {text for text, _ in first.demonstrations_}
     rest = [i for i, text in enumerate(texts) if text not in shown]
@@ -356,7 +363,11 @@ def _fit_readouts(extractors, readouts, aligner, first, X, targets):
             f"{N_FOLDS} to fit on: give more documents or fewer shots."
         )
     Y, _ = check_targets(targets, labels=list(first.labels_), n_samples=len(texts))
-    documents, Y = [texts[i] for i in rest], Y[rest]
+    return [texts[i] for i in rest], Y[rest]
+
+
+def _fit_readouts(extractors, readouts, aligner, documents, Y):
+    """Fit supervised read-outs and the aligner; returns the aligner."""
     parts = []
     for extractor, readout in zip(extractors, readouts, strict=True):
         arrays = np.asarray(extractor.transform(documents))
