@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._alignment import generated_labels
 from ._arrays import as_list, default_names, first_repeated
+from ._base import label_columns
 from ._validation import check_choice, check_positive_int, check_proba, check_steps, check_targets
 
 
@@ -229,7 +230,7 @@ def predict_labels(estimator: Any, X: Any) -> np.ndarray:
     Parameters
     ----------
     estimator : estimator
-        With ``predict_proba``.
+        With ``predict_proba``, in either of scikit-learn's two layouts.
     X : array-like of length n
         Documents.
 
@@ -246,4 +247,4 @@ def predict_labels(estimator: Any, X: Any) -> np.ndarray:
     if not hasattr(estimator, "predict_proba"):
         raise TypeError(f"Expected a fitted classifier with predict_proba, but got {estimator!r:.200}.")
     check_is_fitted(estimator)
-    return estimator.predict_proba(X)
+    return label_columns(estimator, X)

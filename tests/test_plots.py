@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import calibration_curve
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.multioutput import ClassifierChain
@@ -380,6 +381,13 @@ def test_distribution_of_documents_that_are_no_texts():
     probe = LinearProbe(n_components=None, C=1.0).fit(np.eye(3), np.round(H[:3]))
     display = DistributionDisplay.from_estimator(probe, np.eye(3)[:1], H[:1])
     assert display.texts is None and display.ax_.get_title(loc="left").startswith("document 1\n")
+
+
+def test_distribution_of_probabilities_in_a_list():
+    forest = RandomForestClassifier(3, random_state=0).fit(np.eye(3), np.eye(3)[::-1])
+    display = DistributionDisplay.from_estimator(forest, np.eye(3), np.eye(3)[::-1])
+    expected = np.column_stack([p[:, 1] for p in forest.predict_proba(np.eye(3))])
+    np.testing.assert_array_equal(display.y_pred, expected)
 
 
 def test_distribution_refuses():
