@@ -65,7 +65,10 @@ class LabelProbabilityMixin(ClassifierMixin):
             1 where a label's probability reaches the threshold. With ``multi_label=False`` exactly one 1 a row, at
             the largest probability.
         """
-        proba = self.predict_proba(X)
+        return self._label_sets(self.predict_proba(X))
+
+    def _label_sets(self, proba):
+        """Return what `predict` makes of probabilities."""
         if not getattr(self, "multi_label", True):
             return np.eye(proba.shape[1], dtype=int)[proba.argmax(axis=1)]
         return (proba >= check_threshold(self.threshold, self.labels_)).astype(int)
@@ -127,7 +130,10 @@ class LabelColumnsMixin:
 
 
 class _ProbabilityTransformer(TransformerMixin):
-    """``transform`` is ``predict_proba``, in the container that ``set_output`` asks for."""
+    """``transform`` is ``predict_proba``, in the container that ``set_output`` asks for.
+
+    A class of its own, since scikit-learn wraps ``transform`` class by class: `AlignerMixin` needs what is wrapped.
+    """
 
     def transform(self, X):
         return self.predict_proba(X)

@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import check_cv
 
-from ._base import label_columns
+from ._base import LabelProbabilityMixin, label_columns
 from ._models import load_model, resolve_model
 from ._validation import check_targets, check_texts, majority, to_frame
 from .classifier import ALIGNERS, METHODS, GGUFClassifier
@@ -123,7 +123,9 @@ def _cross_validate(estimator, texts, H, folds):
         fitted = clone(estimator).fit([texts[i] for i in train], H[train])
         held_out = [texts[i] for i in test]
         run.proba[test] = proba = label_columns(fitted, held_out)
-        run.scores.append(_scores(H[test], proba, fitted.predict(held_out)))
+        # The same as predict, which would ask the model again.
+        ours = getattr(type(fitted), "predict", None) is LabelProbabilityMixin.predict
+        run.scores.append(_scores(H[test], proba, fitted._label_sets(proba) if ours else fitted.predict(held_out)))
     run.timing = _time(fitted, held_out)
     return run
 

@@ -8,9 +8,9 @@ from sklearn.model_selection import KFold, ShuffleSplit
 from sklearn.pipeline import make_pipeline
 from tiny_gguf import write_tiny_gguf
 
-from skmlmc import GGUFClassifier, LinearProbe, clear_models, compare_methods
+from skmlmc import GGUFClassifier, LinearProbe, clear_models, compare_methods, comparison
 from skmlmc._models import load_model
-from skmlmc.metrics import nll
+from skmlmc.metrics import example_f1, nll
 
 LABELS = ["joy", "anger", "sadness"]
 TEXTS = [f"text {k} {'word ' * (k % 4)}" for k in range(24)]
@@ -59,6 +59,19 @@ def test_held_out_probabilities(model):
     np.testing.assert_array_equal(proba["unary_breakdown"], fitted.predict_proba(TEXTS))
     for train, test in given["cv"].split(TEXTS):
         np.testing.assert_array_equal(proba["constant base rate"][test], np.tile(H[train].mean(axis=0), (8, 1)))
+
+
+def test_each_document_is_answered_once_without_a_cache(model, monkeypatch):
+    asked = []
+    answer = GGUFClassifier.predict_proba
+    monkeypatch.setattr(GGUFClassifier, "predict_proba", lambda self, X: asked.extend(X) or answer(self, X))
+    monkeypatch.setattr(comparison, "_time", lambda *_: (np.nan, np.nan))
+    base = GGUFClassifier(model, labels=LABELS, threshold=0.1)
+    table = compare_methods(TEXTS, H, ["compare_to_none"], estimator=base, cv=KFold(3))
+    assert sorted(asked) == sorted(TEXTS)
+    fitted = base.set_params(method="compare_to_none").fit()
+    folds = [example_f1(H[test], fitted.predict([TEXTS[i] for i in test])) for _, test in KFold(3).split(TEXTS)]
+    assert table["example_f1"][1] == pytest.approx(np.mean(folds))
 
 
 def test_one_cache_decodes_each_document_once(model, tmp_path):
