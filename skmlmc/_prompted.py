@@ -12,7 +12,7 @@ from ._identity import find_model
 from ._run import Options, check_options
 from ._validation import check_choice, check_encodes, check_labels, check_targets, check_texts, column_names, majority
 from ._versions import VersionedMixin
-from .prompts import choose_demonstrations
+from .prompts import DEMONSTRATION_CHOICES, choose_demonstrations
 
 ENGINE_PARAMETERS = """model : str, path-like or None, default=None
         Path of a GGUF file, ``"hf:owner/repo/file.gguf"``, or None for the environment variable ``SKMLMC_MODEL``, else
@@ -69,9 +69,10 @@ ENGINE_ATTRIBUTES = """labels_ : ndarray of shape (L,), object
 
 documented = shared_texts(engine_parameters=ENGINE_PARAMETERS, engine_attributes=ENGINE_ATTRIBUTES)
 
-DEMONSTRATION_CHOICES = ("multilabel", "balanced", "random")
+# How the work is done, which changes no answer.
+WORK = ("memory", "n_jobs", "n_threads", "verbose")
 # Parameters that count at once, also for a fitted estimator: no answer depends on where a file lies or on who decodes.
-MEANS = ("model", "lora", "memory", "n_jobs", "n_threads", "verbose")
+MEANS = ("model", "lora", *WORK)
 
 
 class PromptedMixin(VersionedMixin):
@@ -108,7 +109,7 @@ class PromptedMixin(VersionedMixin):
             targets, _ = check_targets(given, labels=names, n_samples=None if texts is None else len(texts))
         self.labels_ = np.array(names, dtype=object)
         self.wordings_ = list(wordings.values())
-        self._order()
+        self._order()  # raises where label_order is wrong
         self._find_demonstrations(texts, targets)
         return targets
 

@@ -19,6 +19,7 @@ INSTRUCTION = (
 DEMONSTRATION = "Input: {text}\n{answer}\n\n"
 ANSWER_FORMATS = {"json": ('{"label": ["', '", "', '"]}'), "list": ("", ", ", "")}
 MODES = ("auto", "plain", "chat")
+DEMONSTRATION_CHOICES = ("multilabel", "balanced", "random")
 
 
 @dataclass(frozen=True)
@@ -308,7 +309,7 @@ def choose_demonstrations(Y, shots: int, how: str = "multilabel", random_state=N
     >>> int((Y[choose_demonstrations(Y, 4, random_state=0)].sum(axis=1) > 1).sum())
     2
     """
-    check_choice(how, "demonstrations", ("multilabel", "balanced", "random"))
+    check_choice(how, "demonstrations", DEMONSTRATION_CHOICES)
     check_positive_int(shots, "shots")
     Y = np.asarray(Y)
     n = len(Y)

@@ -13,10 +13,9 @@ import joblib
 import numpy as np
 
 from ._identity import asks_a_model, check_models, nested_estimators
+from ._prompted import WORK
 from ._validation import check_texts
 
-# What changes how an estimator works, but not what it answers.
-_MERE_MEANS = ("memory", "n_jobs", "n_threads", "verbose")
 # What a call leaves behind on extractors.
 _LEFT_BEHIND = ("label_mass_", "mass_", "n_features_out_")
 
@@ -163,7 +162,7 @@ def _what_it_is(estimator):
     check_models(estimator)
     copied = deepcopy(estimator)
     for part in list(nested_estimators(copied)):
-        for name in _MERE_MEANS:
+        for name in WORK:
             if hasattr(part, name):
                 setattr(part, name, None)
         if asks_a_model(part):

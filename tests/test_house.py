@@ -71,7 +71,7 @@ MAY_IMPORT = {
         "prompts",
     },
     "comparison": {"_base", "_models", "_validation", "classifier", "metrics"},
-    "streaming": {"_identity", "_validation"},
+    "streaming": {"_identity", "_prompted", "_validation"},
     "_step_statistics": {"_alignment", "_validation"},
     "_answer_statistics": {"_alignment", "_step_statistics", "_validation"},
     "_probing": {"_alignment", "_answer_statistics", "_step_statistics", "_validation", "calibrate"},
