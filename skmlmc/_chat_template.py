@@ -132,6 +132,7 @@ def _sandbox(meter):
             _check_operation(meter, operator, left, right)
             return super().call_binop(context, operator, left, right)
 
+        # Names as Jinja has them, so that no keyword argument of a template can be one of them.
         def call(__self, __context, __called, *args, **kwargs):  # noqa: B902, N805
             meter.spend(__self.macro_steps if isinstance(__called, Macro) else 1)
             meter.weigh(None, *args, *kwargs.values())

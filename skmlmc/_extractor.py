@@ -62,7 +62,6 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
         """Draw what only this class needs."""
 
     def _run(self, X, task):
-        check_is_fitted(self)
         return run(task, check_texts(X), self._options(), fitted_with(self))
 
     def prompt_text(self, document: str) -> str:

@@ -190,11 +190,13 @@ def _decode_arrays(body: bytes) -> dict[str, np.ndarray]:
 
 
 def encode_entry(key: bytes, arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Write named arrays down as an entry; its checksum holds for this key alone, so that swapped entries are seen."""
     body = _encode_arrays(arrays)
     return _MAGIC + _checksum(key, body) + body
 
 
 def decode_entry(key: bytes, value: object) -> dict[str, np.ndarray]:
+    """Read what `encode_entry` wrote under that key, or raise `DamagedEntryError`."""
     start = len(_MAGIC) + _CHECKSUM_SIZE
     if not isinstance(value, bytes) or value[: len(_MAGIC)] != _MAGIC:
         raise DamagedEntryError("not an entry of this version")

@@ -62,6 +62,7 @@ class Prepared(Protocol):
 class Task(Protocol):
     """What to ask of each document."""
 
+    words: tuple[str, ...]
     hidden: tuple | None
 
     def key(self) -> tuple:
@@ -74,7 +75,7 @@ class Task(Protocol):
         """Turn a result into named arrays for the cache."""
 
     def from_arrays(self, arrays: dict):
-        """Turn a cache entry into a result, or None where the entry lacks something."""
+        """Turn a cache entry into a result, or None where the entry lacks something; raises DamagedEntryError."""
 
 
 def check_options(options: Options) -> Options:
@@ -209,7 +210,7 @@ def _saving(pairs: Generator, task, keys, cache):
     try:
         for text, result in pairs:
             arrays = task.to_arrays(result)
-            # What would count as damaged, such as the NaN of a model with broken weights, is not kept.
+            # What would count as damaged when it is read is not kept: the next call would blame the disk.
             with suppress(DamagedEntryError):
                 task.from_arrays(arrays)
                 pending[keys[text]] = arrays
@@ -358,15 +359,14 @@ def _answer_elsewhere(task, documents, groups, options, content, jobs):
 
 def _fit_documents(prepared: Prepared, todo, texts, n_ctx, truncation):
     """Tokenise all documents and see to it that each fits beside the prompt, before anything is decoded."""
-    room = n_ctx - len(prepared.prefix) - prepared.cells - len(prepared.document(""))
-    if room < 1:
+    limit = n_ctx - len(prepared.prefix) - prepared.cells
+    if limit <= len(prepared.document("")):
         raise ValueError(
             f"The prompt does not fit: its instruction and demonstrations have {len(prepared.prefix)} tokens and an "
             f"answer up to {prepared.cells}, but the context has n_ctx={n_ctx}. Expected room for a document: raise "
             "n_ctx (if the model was trained for more) or use fewer shots."
         )
     documents = [prepared.document(text) for text in todo]
-    limit = room + len(prepared.document(""))
     long = [k for k, tokens in enumerate(documents) if len(tokens) > limit]
     if long and truncation is None:
         first = long[0]

@@ -133,7 +133,7 @@ class ContextualCalibration(VersionedMixin, TransformerMixin, BaseEstimator, aut
         texts = check_texts(self.content_free, name="content_free")
         self.extractor_ = clone(self.extractor).fit(X, y, distribution=distribution)
         answers = np.asarray(self.extractor_.transform(texts), dtype=float)
-        steps = answers.ndim == 3 and hasattr(self.extractor_, "label_mass_")
+        steps = answers.ndim == 3 and hasattr(self.extractor_, "label_mass_")  # pairs have three dimensions too
         self.prior_ = (answers[:, 0] if steps else answers).mean(axis=0)
         self.labels_ = self.extractor_.labels_
         return self
