@@ -8,7 +8,15 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ._canvas import BLUE, DIAMOND, GREY, ORANGE, hand_back, import_matplotlib, make_axes, quote, row_height, wrap
-from ._plotting import column_labels, extract_steps, find_labels, find_none_label, find_threshold, step_order
+from ._plotting import (
+    column_labels,
+    extract_steps,
+    find_none_label,
+    find_step_labels,
+    find_threshold,
+    predict_beside_steps,
+    step_order,
+)
 from ._typing import Names, Self, Threshold
 from ._validation import check_proba, check_steps, check_targets, check_texts, check_threshold
 
@@ -123,11 +131,10 @@ class StepsDisplay:
         if len(texts) != 1:
             raise ValueError(f"Got {len(texts)} documents but expected one: pass X[i].")
         steps = extract_steps(estimator, texts)[0]
-        proba = estimator.predict_proba(texts)[0] if hasattr(estimator, "predict_proba") else None
         return cls.from_predictions(
             steps,
-            labels=find_labels(estimator) if labels is None else labels,
-            proba=proba,
+            labels=find_step_labels(estimator) if labels is None else labels,
+            proba=predict_beside_steps(estimator, texts),
             y_true=y,
             text=texts[0],
             threshold=find_threshold(estimator),

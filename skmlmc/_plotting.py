@@ -13,6 +13,7 @@ from ._alignment import generated_labels
 from ._arrays import as_list, default_names, first_repeated
 from ._base import label_columns
 from ._validation import check_choice, check_positive_int, check_proba, check_steps, check_targets
+from .metrics import output_labels
 
 
 class Reliability(NamedTuple):
@@ -169,10 +170,30 @@ def _parts(estimator):
     return [part for _, part in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
 
 
-def find_labels(estimator: Any) -> list[str] | None:
-    """Return a fitted estimator's label names, those of a pipeline's first step that has some, or None."""
+def find_step_labels(estimator: Any) -> list[str] | None:
+    """Return the label names of what gives steps: a pipeline's first step that has some; None without any."""
     found = next((part.labels_ for part in _parts(estimator) if hasattr(part, "labels_")), None)
     return None if found is None else [str(label) for label in found]
+
+
+def find_labels(estimator: Any) -> list[str] | None:
+    """Return the names of the columns of ``predict_proba``, from the first step where the last one numbers them."""
+    names = output_labels(estimator)
+    numbered = names is None or names == default_names(len(names))
+    return (find_step_labels(estimator) if numbered else None) or names
+
+
+def predict_beside_steps(estimator: Any, texts: Sequence[str]) -> np.ndarray | None:
+    """Return one document's label probabilities in the order of its steps' columns; None without ``predict_proba``.
+
+    A last step that was fitted on a table of targets may have its columns in that table's order.
+    """
+    if not hasattr(estimator, "predict_proba"):
+        return None
+    proba, names, order = predict_labels(estimator, texts)[0], find_labels(estimator), find_step_labels(estimator)
+    if names is None or order is None or set(names) != set(order):
+        return proba
+    return proba[[names.index(name) for name in order]]
 
 
 def find_none_label(estimator: Any) -> str:

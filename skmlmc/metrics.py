@@ -236,14 +236,14 @@ class LabelScorer(_Scorer):
 
 
 def _in_order_of(estimator, y):
-    names, labels = column_names(y), _labels_of(estimator)
+    names, labels = column_names(y), output_labels(estimator)
     if names is None or labels is None or set(names) != set(labels):
         return y
     return check_targets(y, labels=labels)[0]
 
 
-def _labels_of(estimator):
-    """Labels of the columns of ``predict_proba``; None where nobody says."""
+def output_labels(estimator: Any) -> list[str] | None:
+    """Labels of the columns of ``predict_proba``, of pipelines and searches too; None where nobody says."""
     while not hasattr(estimator, "labels_"):
         steps = getattr(estimator, "steps", None)
         estimator = steps[-1][1] if steps else getattr(estimator, "best_estimator_", None)

@@ -89,7 +89,7 @@ MAY_IMPORT = {
     "analysis": {"_answer_statistics", "_attention", "_probing", "_step_statistics"},
     "_canvas": set(),
     "_method_table": {"_validation", "metrics"},
-    "_plotting": {"_alignment", "_arrays", "_base", "_validation"},
+    "_plotting": {"_alignment", "_arrays", "_base", "_validation", "metrics"},
     "_plot_distribution": {"_arrays", "_canvas", "_plotting", "_typing", "_validation", "metrics"},
     "_plot_reliability": {"_canvas", "_plotting", "_typing"},
     "_plot_spikiness": {"_canvas", "_plotting", "_step_statistics", "_typing", "_validation"},

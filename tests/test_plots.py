@@ -25,6 +25,7 @@ from skmlmc import (
     GGUFClassifier,
     LinearProbe,
     MaxOverGenerations,
+    ScalingAligner,
     StepwiseExtractor,
     UnaryExtractor,
     clear_models,
@@ -311,6 +312,23 @@ def test_steps_from_an_extractor():
     assert tick_names(display.ax_[0].yaxis) == ["joy", "anger", "sadness", "nothing"]
     assert "“first”" in drawn(display)
     assert display.proba is None
+
+
+def test_columns_in_the_order_of_the_last_step():
+    """A last step that learns the labels from a table of targets has that table's order, not the extractor's."""
+    texts = ["first", "second"] * 4
+    Y = pd.DataFrame({"sadness": [0.0] * 8, "joy": [1.0] * 8, "anger": [1.0, 0.0] * 4})
+    pipe = make_pipeline(Answers(), ScalingAligner("matrix", C=1.0)).fit(texts, Y)
+    by_name = dict(zip(Y.columns, pipe.predict_proba(["first"])[0], strict=True))
+    assert by_name["joy"] > 0.8 > 0.2 > by_name["sadness"]
+    distribution = DistributionDisplay.from_estimator(pipe, ["first"], Y[:1])
+    assert dict(zip(distribution.labels, distribution.y_pred[0], strict=True)) == by_name
+    assert dict(zip(distribution.labels, distribution.y_true[0], strict=True)) == dict(Y.iloc[0])
+    steps = StepsDisplay.from_estimator(pipe, "first")
+    assert steps.labels == LABELS and dict(zip(LABELS, steps.proba, strict=True)) == by_name
+    numbered = make_pipeline(Answers(), ScalingAligner("matrix", C=1.0)).fit(texts, Y[LABELS].to_numpy())
+    assert DistributionDisplay.from_estimator(numbered, ["first"], Y[:1]).labels == LABELS
+    np.testing.assert_allclose(StepsDisplay.from_estimator(numbered, "first").proba, steps.proba, rtol=1e-4)
 
 
 def test_steps_from_a_pipeline_with_cleaned_texts():
