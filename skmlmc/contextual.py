@@ -131,11 +131,11 @@ class ContextualCalibration(VersionedMixin, TransformerMixin, BaseEstimator, aut
             What the extractor raises; `content_free` is no sequence of str.
         """
         texts = check_texts(self.content_free, name="content_free")
-        self.extractor_ = clone(self.extractor).fit(X, y, distribution=distribution)
-        answers = np.asarray(self.extractor_.transform(texts), dtype=float)
-        steps = answers.ndim == 3 and hasattr(self.extractor_, "label_mass_")  # pairs have three dimensions too
+        extractor = clone(self.extractor).fit(X, y, distribution=distribution)
+        answers = np.asarray(extractor.transform(texts), dtype=float)
+        steps = answers.ndim == 3 and hasattr(extractor, "label_mass_")  # pairs have three dimensions too
         self.prior_ = (answers[:, 0] if steps else answers).mean(axis=0)
-        self.labels_ = self.extractor_.labels_
+        self.extractor_, self.labels_ = extractor, extractor.labels_
         return self
 
     def transform(self, X: Any) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.exceptions import NotFittedError
 from tiny_gguf import write_tiny_gguf
 
 from skmlmc import (
@@ -75,6 +76,14 @@ def test_in_the_classifier(model):
         GGUFClassifier(model, content_free=CONTENT_FREE, method="linear_probe", **params).fit(TEXTS, np.eye(4, 3))
     with pytest.raises(TypeError, match="content_free"):
         GGUFClassifier(model, content_free="N/A", **params).fit()
+
+
+def test_half_fitted_is_not_fitted(model):
+    calibration = ContextualCalibration(StepwiseExtractor(model, labels=LABELS, n_ctx=256), ["word " * 300])
+    with pytest.raises(ValueError, match="too long"):
+        calibration.fit()
+    with pytest.raises(NotFittedError):
+        calibration.transform(TEXTS)
 
 
 @pytest.mark.parametrize("method", ["max_over_generations", "unary_breakdown", "binary_breakdown"])
