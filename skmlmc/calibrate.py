@@ -68,7 +68,8 @@ class ScalingAligner(FittedAligner):
     Attributes
     ----------
     labels_ : list of str
-        Label names: those of the array from a read-out, else columns of `y`, else columns of `X`, else "label0", ...
+        Label names: those of the columns of `X`, a table or an array from a read-out, unless the columns of `y` are
+        wholly others; where `X` has no names, and always for "matrix", those of `y`; else "label0", "label1", ...
     params_ : dict of str to ndarray of shape (L,)
         Parameters of "platt" ("slope", "offset"), "temperature" ("temperature") and "beta" ("a", "b", "offset").
     curves_ : list of IsotonicRegression, length L

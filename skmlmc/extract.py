@@ -166,6 +166,8 @@ class HiddenStateExtractor(StepwiseExtractor, auto_wrap_output_keys=("transform"
     Attributes
     ----------
     {engine_attributes}
+    n_features_out_ : int
+        After ``transform``: d, the model's width.
 
     See Also
     --------
