@@ -35,6 +35,7 @@ def forked(work):
         os.close(writing)
         return pid, reading
     os.close(reading)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     signal.alarm(DEADLINE)
     code = 1
     try:

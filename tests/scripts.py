@@ -8,8 +8,17 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
+# A job in the background ignores interrupts, and so does what it starts.
+PROLOGUE = """
+import os, signal, sys
+import numpy as np
+from skmlmc import StepwiseExtractor
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
+
+
 def run_script(code, *args, timeout=60):
-    code = "import sys, os\nimport numpy as np\nfrom skmlmc import StepwiseExtractor\n" + textwrap.dedent(code)
+    code = PROLOGUE + textwrap.dedent(code)
     ignore = ["-W", "ignore"]
     return subprocess.run(
         [sys.executable, *ignore, "-c", code, *map(str, args)],

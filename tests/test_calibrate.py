@@ -2,6 +2,7 @@ import os
 import pickle
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.utils.validation import validate_data
 from sklearn_checks import parametrize_with_applicable_checks
+from versions import ARRAY_API
 
 from skmlmc import _scaling
 from skmlmc.align import BradleyTerry, MaxOverGenerations
@@ -730,22 +732,26 @@ def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
 
-def test_array_api_dispatch_changes_nothing():
-    """In a process of its own: scipy reads the variable that allows the option while it is imported."""
-    code = """
-import numpy as np, sklearn
-from skmlmc import LinearProbe, MaxOverGenerations, ScalingAligner
-rng = np.random.default_rng(0)
-hidden, steps, H = rng.normal(size=(30, 4)), rng.dirichlet(np.ones(3), (30, 2)), rng.integers(0, 4, (30, 2)) / 3
-for estimator, X in [(LinearProbe(C=1.0, n_components=None), hidden), (ScalingAligner(), steps)]:
-    results = []
-    for dispatch in (False, True):
-        with sklearn.config_context(array_api_dispatch=dispatch):
-            fitted = sklearn.clone(estimator).fit(X, H)
-            results.append((fitted.predict_proba(X), fitted.score(X, H), MaxOverGenerations().fit_transform(steps)))
-    assert all(np.array_equal(a, b) for a, b in zip(*results))
-print("the same")
-"""
-    env = {**os.environ, "SCIPY_ARRAY_API": "1"}
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=ROOT)
-    assert run.stdout == "the same\n", run.stderr
+if ARRAY_API:
+
+    def test_array_api_dispatch_changes_nothing():
+        """In a process of its own: scipy reads the variable that allows the option while it is imported."""
+        code = """
+    import numpy as np, sklearn
+    from skmlmc import LinearProbe, MaxOverGenerations, ScalingAligner
+    rng = np.random.default_rng(0)
+    hidden, steps, H = rng.normal(size=(30, 4)), rng.dirichlet(np.ones(3), (30, 2)), rng.integers(0, 4, (30, 2)) / 3
+    for estimator, X in [(LinearProbe(C=1.0, n_components=None), hidden), (ScalingAligner(), steps)]:
+        results = []
+        for dispatch in (False, True):
+            with sklearn.config_context(array_api_dispatch=dispatch):
+                fitted = sklearn.clone(estimator).fit(X, H)
+                results.append((fitted.predict_proba(X), fitted.score(X, H), MaxOverGenerations().fit_transform(steps)))
+        assert all(np.array_equal(a, b) for a, b in zip(*results))
+    print("the same")
+    """
+        env = {**os.environ, "SCIPY_ARRAY_API": "1"}
+        run = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, env=env, cwd=ROOT
+        )
+        assert run.stdout == "the same\n", run.stderr

@@ -29,6 +29,7 @@ from sklearn.model_selection import (
     validation_curve,
 )
 from sklearn.pipeline import Pipeline, make_pipeline
+from versions import NEW_SKLEARN
 
 from skmlmc import (
     ContextualCalibration,
@@ -354,19 +355,21 @@ def test_distributions_reach_a_column_of_texts(tiny_model, routing):
     assert same(result["estimator"][0].predict_proba(data.iloc[test]), by_hand.predict_proba(data.iloc[test]))
 
 
-def test_weights_and_distributions_in_searches(tiny_model, routing):
-    aligner = ScalingAligner().set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
-    pipeline = label_pipeline(tiny_model, aligner)
-    search = GridSearchCV(pipeline, {"scalingaligner__kind": ["platt", "beta"]}, cv=KFold(2), error_score="raise")
-    search.fit(TEXTS, Y, distribution=H, sample_weight=WEIGHT)
-    train, test = next(iter(KFold(2).split(TEXTS)))
-    steps = extractor(tiny_model).fit().transform(TEXTS)
-    for k, kind in enumerate(["platt", "beta"]):
-        fitted = ScalingAligner(kind).fit(steps[train], H[train], sample_weight=WEIGHT[train])
-        score = example_f1(Y[test], fitted.predict(steps[test]), sample_weight=WEIGHT[test])
-        assert search.cv_results_["split0_test_score"][k] == pytest.approx(score)
-    whole = ScalingAligner(search.best_params_["scalingaligner__kind"]).fit(steps, H, sample_weight=WEIGHT)
-    assert same(search.predict_proba(TEXTS), whole.predict_proba(steps))
+if NEW_SKLEARN:
+
+    def test_weights_and_distributions_in_searches(tiny_model, routing):
+        aligner = ScalingAligner().set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        pipeline = label_pipeline(tiny_model, aligner)
+        search = GridSearchCV(pipeline, {"scalingaligner__kind": ["platt", "beta"]}, cv=KFold(2), error_score="raise")
+        search.fit(TEXTS, Y, distribution=H, sample_weight=WEIGHT)
+        train, test = next(iter(KFold(2).split(TEXTS)))
+        steps = extractor(tiny_model).fit().transform(TEXTS)
+        for k, kind in enumerate(["platt", "beta"]):
+            fitted = ScalingAligner(kind).fit(steps[train], H[train], sample_weight=WEIGHT[train])
+            score = example_f1(Y[test], fitted.predict(steps[test]), sample_weight=WEIGHT[test])
+            assert search.cv_results_["split0_test_score"][k] == pytest.approx(score)
+        whole = ScalingAligner(search.best_params_["scalingaligner__kind"]).fit(steps, H, sample_weight=WEIGHT)
+        assert same(search.predict_proba(TEXTS), whole.predict_proba(steps))
 
 
 def test_weights_in_scorers(tiny_model, routing):
