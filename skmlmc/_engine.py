@@ -1,4 +1,4 @@
-"""Decode with llama.cpp: plans in, logits and hidden states out.
+"""The only module that knows llama.cpp: load, tokenise, decode, read logits and hidden states.
 
 One context a model, low-level calls. Sequence 0 of the context holds the prompt's prefix and is kept between calls;
 documents and their branches share its cells. Logits are computed only at the tokens that a `Read` names.
@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 import weakref
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from ctypes import c_float
+from ctypes import addressof, c_float, c_void_p
 from numbers import Integral
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import llama_cpp as C  # noqa: N812
 import numpy as np
+from llama_cpp._ctypes_extensions import load_shared_library
 
 from ._batch import BatchArrays
 from ._capacity import available_memory
-from ._llama import clear_log, free_model, ggml_base, last_error, load_file
 from ._prefix import PREFIX, Ask, Forest, Plan, Reading, levels
+from ._settings import Settings
 from ._tap import make_tap
 from ._vocabulary import Vocabulary
 
@@ -30,24 +33,94 @@ from ._vocabulary import Vocabulary
 N_UBATCH = 256
 # Where a decode call may take seconds, an interrupt should not wait for its end.
 SLOW_BYTES = 400_000_000
+# A list of devices that ends at once. Builds with Metal or CUDA would else take the GPU for all layers, whose sums
+# differ from those of the CPU.
+NO_DEVICES = (c_void_p * 1)(None)
 KV_TYPES = {"float32": C.GGML_TYPE_F32, "float16": C.GGML_TYPE_F16}
+AMX_ADVICE = (
+    "This build of llama-cpp-python uses Intel AMX, whose kernels can crash the process (ggml-org/llama.cpp issue "
+    "20824). The model is loaded without llama.cpp's extra buffers, which is safe but slower. For full speed build it "
+    'without AMX: CFLAGS="-mno-amx-tile -mno-amx-int8 -mno-amx-bf16" CXXFLAGS="$CFLAGS" pip install '
+    "--force-reinstall --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
+)
 
 
-class Hidden(NamedTuple):
-    """Which hidden states to read: after which block (None: the last, normalised), at which tokens; or "attention"."""
-
-    layer: int | float | None = None
-    pooling: str = "last"
+_log: deque[str] = deque(maxlen=30)
+_echo = False
 
 
-class Settings(NamedTuple):
-    """What a context depends on: cells, KV cache type, whether hidden states are read, adapters; and the threads."""
+@C.llama_log_callback
+def _on_log(level, text, _):
+    line = text.decode(errors="replace")
+    _log.append(line)
+    if _echo:
+        print(line, end="", flush=True)
 
-    n_ctx: int = 4096
-    kv_dtype: str = "float16"
-    hidden: Hidden | None = None
-    lora: tuple[tuple[tuple, float], ...] = ()  # state of a file, its path first, and scale
-    n_threads: int = 1
+
+def show_log(on: bool) -> None:
+    """Print llama.cpp's own log, or keep it silent."""
+    global _echo
+    _echo = bool(on)
+    C.llama_log_set(_on_log, None)
+
+
+def uses_amx() -> bool:
+    """Whether this build of llama.cpp would run AMX kernels on this CPU."""
+    return b"AMX_INT8 = 1" in C.llama_print_system_info()
+
+
+_amx_warned = False
+
+
+def _warn_of_amx():
+    global _amx_warned
+    if not _amx_warned:
+        _amx_warned = True
+        warnings.warn(AMX_ADVICE, RuntimeWarning, stacklevel=4)
+
+
+def _free(model, contexts, pid):
+    # A forked child must not free what its parent owns.
+    if os.getpid() == pid:
+        for ctx in contexts:
+            C.llama_free(ctx)
+        C.llama_model_free(model)
+
+
+def _load(path, *, vocabulary_only):
+    show_log(_echo)
+    _log.clear()
+    C.llama_backend_init()
+    params = C.llama_model_default_params()
+    params.vocab_only, params.devices = vocabulary_only, addressof(NO_DEVICES)
+    if uses_amx() and not vocabulary_only:
+        params.use_extra_bufts = False
+        _warn_of_amx()
+    model = C.llama_model_load_from_file(os.fsencode(path), params)
+    if not model:
+        raise ValueError(
+            f"llama.cpp could not load {str(path)!r}: {_last_error()} Expected a complete GGUF file of a model "
+            "that this version of llama-cpp-python knows: download it again, or upgrade llama-cpp-python."
+        )
+    return model
+
+
+def load_vocabulary(path: Path) -> Vocabulary:
+    """Load a model's vocabulary and metadata without its weights.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A GGUF file.
+
+    Returns
+    -------
+    Vocabulary
+        Enough to tokenise prompts and documents.
+    """
+    vocabulary = Vocabulary(C, _load(path, vocabulary_only=True))
+    weakref.finalize(vocabulary, _free, vocabulary._model, [], os.getpid()).atexit = False
+    return vocabulary
 
 
 class Model(Vocabulary):
@@ -67,13 +140,13 @@ class Model(Vocabulary):
     """
 
     def __init__(self, path: Path):
-        super().__init__(C, load_file(path, vocabulary_only=False))
+        super().__init__(C, _load(path, vocabulary_only=False))
         self.path, self.lock = path, threading.RLock()
         self._contexts: list = []
         self._ctx: Any = None
         self._tap: Any = None
         self._adapters: dict[tuple, Any] = {}  # by state of their file; freed with the model
-        self._finalizer = weakref.finalize(self, free_model, self._model, self._contexts, os.getpid())
+        self._finalizer = weakref.finalize(self, _free, self._model, self._contexts, os.getpid())
         self._finalizer.atexit = False
         if self.n_vocab == 0 or C.llama_model_has_encoder(self._model) or not C.llama_model_has_decoder(self._model):
             raise ValueError(f"{str(path)!r} is no text generation model: expected a decoder with a vocabulary.")
@@ -88,7 +161,7 @@ class Model(Vocabulary):
 
     def _prepare(self, settings: Settings):
         """Make the context that `settings` ask for, or keep the one there is, which may have more cells."""
-        clear_log()
+        _log.clear()
         now = self._settings
         if now is not None and now[1:4] == settings[1:4] and now.n_ctx >= settings.n_ctx:
             C.llama_set_n_threads(self._ctx, settings.n_threads, settings.n_threads)
@@ -119,7 +192,7 @@ class Model(Vocabulary):
                 adapter = C.llama_adapter_lora_init(self._model, os.fsencode(path))
                 if not adapter:
                     raise ValueError(
-                        f"llama.cpp could not apply the adapter {str(path)!r} to {str(self.path)!r}: {last_error()} "
+                        f"llama.cpp could not apply the adapter {str(path)!r} to {str(self.path)!r}: {_last_error()} "
                         "Expected a LoRA adapter in GGUF form that was trained for this model."
                     )
                 self._adapters[state] = adapter
@@ -148,7 +221,7 @@ class Model(Vocabulary):
         self._tap = None
         if settings.hidden:
             block = self._block(settings.hidden.layer)
-            self._tap = make_tap(ggml_base(), C.ggml_backend_sched_eval_callback, self.n_embd, block, settings)
+            self._tap = make_tap(_ggml(), C.ggml_backend_sched_eval_callback, self.n_embd, block, settings)
             params.cb_eval = self._tap.callback
         return params
 
@@ -305,6 +378,16 @@ class Model(Vocabulary):
         return Reading(values, total, hidden)
 
 
+def _ggml():
+    """Return ggml's base library, which llama.cpp has loaded."""
+    return load_shared_library("ggml-base", Path(C.__file__).parent / "lib")
+
+
+def _last_error():
+    lines = [line.strip() for line in _log if "error" in line.lower() or "failed" in line.lower()]
+    return (lines[0] + ".") if lines else "it gave no reason."
+
+
 def _no_context(path, settings, fits):
     """Message for a context that cannot be made."""
     tried = f"a context of n_ctx={settings.n_ctx} tokens for {str(path)!r}"
@@ -314,10 +397,10 @@ def _no_context(path, settings, fits):
             f"There is not enough memory for {tried}: about n_ctx={max(256, int(fits * 0.9) // 256 * 256)} would fit "
             "now. Choose a smaller n_ctx or fewer processes (n_jobs), or free memory."
         )
-    return f"llama.cpp could not make {tried}: {last_error()} Choose a smaller n_ctx."
+    return f"llama.cpp could not make {tried}: {_last_error()} Choose a smaller n_ctx."
 
 
 def _decode_error(code, settings):
     if code == 1:
         return f"The context of n_ctx={settings.n_ctx} cells is full: choose a larger n_ctx or a smaller batch_size."
-    return f"llama.cpp's decode failed with code {code}: {last_error()}"
+    return f"llama.cpp's decode failed with code {code}: {_last_error()}"

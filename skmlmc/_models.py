@@ -242,10 +242,10 @@ def load_vocabulary(path: Path) -> Vocabulary:
     skmlmc._vocabulary.Vocabulary
         Enough to tokenise; for a process that leaves decoding to others.
     """
-    from . import _llama
+    from . import _engine
 
     loaded = _models.get(file_state(path))
-    return _kept(_vocabularies, path, _llama.load_vocabulary) if loaded is None else loaded
+    return _kept(_vocabularies, path, _engine.load_vocabulary) if loaded is None else loaded
 
 
 def _kept(kept, path, load):

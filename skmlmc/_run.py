@@ -19,6 +19,7 @@ from ._cache import DamagedEntryError, open_cache, result_key
 from ._identity import Fingerprints, find_model
 from ._models import load_model, load_vocabulary, resolve_lora
 from ._prefix import pack
+from ._settings import Hidden, Settings
 from ._validation import check_choice, check_positive_int
 from ._watch import Watch, adapter_states
 from ._workers import count_jobs, count_threads, share_of_threads, spread
@@ -227,7 +228,7 @@ def _decode(task, todo, texts, path, options, content):
     """Yield each text of `todo` with its result, as they come."""
     if not todo:
         return
-    from ._llama import show_log
+    from ._engine import show_log
 
     show_log(int(options.verbose) > 1)
     jobs = min(count_jobs(options.n_jobs), len(todo))
@@ -304,8 +305,6 @@ def answer(
     RuntimeError
         The files hold something else now; the result at hand is not given.
     """
-    from ._engine import Hidden, Settings
-
     model = load_model(path)
     prepared = model.prompts.get(task, lambda: task.prepare(model))
     hidden = None if task.hidden is None else Hidden(*task.hidden)

@@ -6,7 +6,7 @@ import llama_cpp as C  # noqa: N812
 import numpy as np
 from scipy.special import logsumexp
 
-from skmlmc._llama import ggml_base
+from skmlmc._engine import _ggml
 from skmlmc._tap import HiddenTap
 
 
@@ -27,7 +27,7 @@ class SlowTwin:
         context.type_k = context.type_v = C.GGML_TYPE_F32 if kv == "float32" else C.GGML_TYPE_F16
         self._tap = None
         if block is not None:
-            self._tap = HiddenTap(ggml_base(), C.ggml_backend_sched_eval_callback, self.n_embd, block)
+            self._tap = HiddenTap(_ggml(), C.ggml_backend_sched_eval_callback, self.n_embd, block)
             context.cb_eval = self._tap.callback
         self._ctx = C.llama_init_from_model(self._model, context)
         self._seen = {}

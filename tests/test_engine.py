@@ -16,7 +16,6 @@ from scripts import run_script
 from tiny_gguf import CONTROL_TOKENS, byte_letters, write_tiny_gguf
 
 import skmlmc._engine as engine
-import skmlmc._llama as llama
 from skmlmc import StepwiseExtractor, _capacity, _run, _workers, clear_models
 from skmlmc import _models as models
 from skmlmc._engine import C
@@ -66,8 +65,8 @@ def test_amx_guard(tiny_model, monkeypatch):
     expected = extractor(tiny_model).transform(TEXTS)
     clear_models()
     loads = count_calls(monkeypatch, "llama_model_load_from_file")
-    monkeypatch.setattr(llama, "uses_amx", lambda: True)
-    monkeypatch.setattr(llama, "_amx_warned", False)
+    monkeypatch.setattr(engine, "uses_amx", lambda: True)
+    monkeypatch.setattr(engine, "_amx_warned", False)
     with pytest.warns(RuntimeWarning, match="-mno-amx-tile -mno-amx-int8 -mno-amx-bf16") as seen:
         steps = extractor(tiny_model).transform(TEXTS)
         clear_models()
@@ -79,7 +78,7 @@ def test_amx_guard(tiny_model, monkeypatch):
 
 def test_without_amx_nothing_is_given_up(tiny_model, monkeypatch):
     loads = count_calls(monkeypatch, "llama_model_load_from_file")
-    monkeypatch.setattr(llama, "uses_amx", lambda: False)
+    monkeypatch.setattr(engine, "uses_amx", lambda: False)
     load_model(Path(tiny_model))
     assert [params.use_extra_bufts for _, params in loads] == [True]
 
@@ -95,7 +94,7 @@ def test_builds_with_a_gpu_stay_on_the_cpu(tiny_model, monkeypatch):
 def test_uses_amx_reads_the_system_info(monkeypatch):
     for info, expected in [(b"AVX512 = 1 | AMX_INT8 = 1 | ", True), (b"AVX512 = 1 | ", False)]:
         monkeypatch.setattr(C, "llama_print_system_info", lambda info=info: info)
-        assert llama.uses_amx() is expected
+        assert engine.uses_amx() is expected
 
 
 def test_models_are_loaded_once_and_a_bounded_number_is_kept(tmp_path, monkeypatch):

@@ -29,16 +29,16 @@ MAY_IMPORT = {
     "_validation": {"_arrays"},
     "_answers": {"_prefix"},
     "_cache": {"_records", "_sqlite_file"},
-    "_llama": {"_vocabulary"},
-    "_engine": {"_batch", "_capacity", "_llama", "_prefix", "_tap", "_vocabulary"},
+    "_settings": set(),
+    "_engine": {"_batch", "_capacity", "_prefix", "_settings", "_tap", "_vocabulary"},
     "_gguf_header": set(),
     "_gguf_checks": {"_gguf_header"},
-    "_models": {"_engine", "_gguf_checks", "_llama", "_vocabulary"},
+    "_models": {"_engine", "_gguf_checks", "_vocabulary"},
     "_identity": {"_models"},
     "_beam": {"_answers", "_prefix"},
     "_questions": {"_answers", "_prefix"},
     "_watch": {"_gguf_checks", "_identity", "_models"},
-    "_run": {"_cache", "_engine", "_identity", "_llama", "_models", "_prefix", "_validation", "_watch", "_workers"},
+    "_run": {"_cache", "_engine", "_identity", "_models", "_prefix", "_settings", "_validation", "_watch", "_workers"},
     "_steps": {"_answers", "_prefix"},
     "metrics": {"_validation"},
     "_base": {"_arrays", "_labelled", "_validation", "_versions", "metrics"},
@@ -194,9 +194,9 @@ def test_arithmetic_reaches_no_engine(name):
     assert "_engine" not in reached
 
 
-def test_only_the_engine_and_its_library_know_llama_cpp():
+def test_only_the_engine_knows_llama_cpp():
     knows = {name for name, tree in MODULES.items() if any(m.split(".")[0] == "llama_cpp" for m in imported(tree))}
-    assert knows <= {"_engine", "_llama"}
+    assert knows <= {"_engine"}
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
