@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from skmlmc._canvas import BLUE, GREY, ORANGE
 from skmlmc.plots import SpikinessDisplay
+from skmlmc.plots._canvas import BLUE, GREY, ORANGE
 
 
 def draw(result, steps, path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from skmlmc import PairwiseExtractor, PromptTemplate, StepwiseExtractor, UnaryExtractor
-from skmlmc._models import load_model, resolve_model
+from skmlmc._models.loaded import load_model, resolve_model
 
 WORDS = "the dog ran home and I was very happy to see that nobody cared about what happened yesterday".split()
 LABELS = [

@@ -22,7 +22,7 @@ import llama_cpp
 import numpy as np
 
 from benchmarks._bench import table
-from skmlmc._models import clear_models, load_model
+from skmlmc._models.loaded import clear_models, load_model
 
 # blocks, width, inner width, heads, key-value heads, vocabulary: those of well-known models of that size.
 SHAPES = {

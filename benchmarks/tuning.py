@@ -18,8 +18,9 @@ from statistics import median
 
 from benchmarks._bench import table
 from benchmarks._workload import extractors, sentences
-from skmlmc import _engine, clear_models
-from skmlmc._models import resolve_model
+from skmlmc import clear_models
+from skmlmc._engine import model as _engine
+from skmlmc._models.loaded import resolve_model
 
 
 class Variant:

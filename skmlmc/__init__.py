@@ -1,18 +1,22 @@
 """Multi-label text classification with local GGUF language models, as scikit-learn estimators."""
 
-from ._identity import locate_model
-from ._models import clear_models
+from ._models.identity import locate_model
+from ._models.loaded import clear_models
+from ._version import __version__ as __version__
 from .align import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations, UnaryBreakdown
-from .breakdown import PairwiseExtractor, UnaryExtractor
 from .calibrate import LinearProbe, ScalingAligner
 from .classifier import GGUFClassifier
 from .comparison import compare_methods
-from .contextual import ContextualCalibration
-from .extract import HiddenStateExtractor, StepwiseExtractor
-from .marginal import MarginalOverGenerations
+from .extract import (
+    ContextualCalibration,
+    HiddenStateExtractor,
+    MarginalOverGenerations,
+    PairwiseExtractor,
+    StepwiseExtractor,
+    UnaryExtractor,
+)
 from .prompts import PromptTemplate, QuestionTemplate
 
-__version__ = "0.1.0"
 __all__ = [
     "BradleyTerry",
     "CompareToNone",
@@ -34,3 +38,7 @@ __all__ = [
     "compare_methods",
     "locate_model",
 ]
+
+# Everything else says the public module that it stands in; these two stand in private ones.
+for _function in (clear_models, locate_model):
+    _function.__module__ = __name__

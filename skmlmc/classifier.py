@@ -12,17 +12,17 @@ from sklearn.model_selection import KFold
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import LabelProbabilityMixin, label_columns
-from ._prompted import MEANS, PromptedMixin, documented, text_tags
-from ._typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Self, Threshold
-from ._validation import check_choice, check_positive_int, check_targets, check_texts, check_threshold
-from .align import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations, UnaryBreakdown
-from .breakdown import PairwiseExtractor, UnaryExtractor
-from .calibrate import LinearProbe, ScalingAligner
-from .contextual import ContextualCalibration
-from .extract import HiddenStateExtractor, StepwiseExtractor
-from .marginal import MarginalOverGenerations
-from .prompts import PromptTemplate
+from ._utils.checks import check_choice, check_positive_int, check_targets, check_texts, check_threshold
+from ._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Self, Threshold
+from .align._fitted import LinearProbe, ScalingAligner
+from .align._zero_shot import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations, UnaryBreakdown
+from .base import LabelProbabilityMixin, label_columns
+from .extract._contextual import ContextualCalibration
+from .extract._marginal import MarginalOverGenerations
+from .extract._prompted import MEANS, PromptedMixin, documented, text_tags
+from .extract._questions import PairwiseExtractor, UnaryExtractor
+from .extract._steps import HiddenStateExtractor, StepwiseExtractor
+from .prompts._templates import PromptTemplate
 
 METHODS: dict[str, tuple[Any, Any]] = {
     "max_over_generations": (StepwiseExtractor, MaxOverGenerations),

@@ -12,9 +12,9 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import check_cv
 
-from ._base import LabelProbabilityMixin, label_columns
-from ._models import load_model, resolve_model
-from ._validation import check_targets, check_texts, majority, to_frame
+from ._models.loaded import load_model, resolve_model
+from ._utils.checks import check_targets, check_texts, majority, to_frame
+from .base import LabelProbabilityMixin, label_columns
 from .classifier import ALIGNERS, METHODS, GGUFClassifier
 from .metrics import example_f1, l1_distance, nll
 

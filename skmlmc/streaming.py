@@ -12,9 +12,9 @@ from typing import Any
 import joblib
 import numpy as np
 
-from ._identity import asks_a_model, check_models, nested_estimators
-from ._prompted import WORK
-from ._validation import check_texts
+from ._models.identity import asks_a_model, check_models, nested_estimators
+from ._utils.checks import check_texts
+from .extract._prompted import WORK
 
 # What a call leaves behind on extractors.
 _LEFT_BEHIND = ("label_mass_", "mass_", "n_features_out_")

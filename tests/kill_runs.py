@@ -19,8 +19,9 @@ from pathlib import Path
 import llama_cpp  # noqa: F401  (imported before the forks, which then need not)
 import numpy as np
 
-from skmlmc import StepwiseExtractor, UnaryExtractor, _tasks, streaming
-from skmlmc._cache import FILE_NAME
+from skmlmc import StepwiseExtractor, UnaryExtractor, streaming
+from skmlmc._cache.results import FILE_NAME
+from skmlmc._inference import tasks as _tasks
 
 TEXTS = [f"we won and lost {k}" for k in range(160)]
 CHUNK = 16

@@ -6,8 +6,8 @@ import llama_cpp as C  # noqa: N812
 import numpy as np
 from scipy.special import logsumexp
 
-from skmlmc._engine import _ggml
-from skmlmc._tap import HiddenTap
+from skmlmc._engine.model import _ggml
+from skmlmc._engine.tap import HiddenTap
 
 
 class SlowTwin:

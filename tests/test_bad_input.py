@@ -17,11 +17,11 @@ import pytest
 from sklearn.exceptions import NotFittedError
 from text_estimators import answer, text_estimators
 
-import skmlmc._engine as engine
+import skmlmc._engine.model as engine
 from skmlmc import GGUFClassifier, PairwiseExtractor, PromptTemplate, StepwiseExtractor, UnaryExtractor, clear_models
-from skmlmc._cache import FILE_NAME
-from skmlmc._engine import C
-from skmlmc._models import load_model
+from skmlmc._cache.results import FILE_NAME
+from skmlmc._engine.model import C
+from skmlmc._models.loaded import load_model
 
 ROOT = Path(__file__).parents[1]
 LABELS = ["joy", "anger", "sadness"]
@@ -185,7 +185,7 @@ def test_the_environment_names_a_missing_model(make, monkeypatch):
 
 
 def test_the_embedded_model_is_found_without_importing_its_package(embedded_model, monkeypatch):
-    from skmlmc._models import resolve_model
+    from skmlmc._models.loaded import resolve_model
 
     monkeypatch.delenv("SKMLMC_MODEL", raising=False)
     assert resolve_model(None) == Path(embedded_model)

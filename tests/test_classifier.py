@@ -43,10 +43,10 @@ from skmlmc import (
     StepwiseExtractor,
     UnaryBreakdown,
     UnaryExtractor,
-    _run,
     clear_models,
 )
-from skmlmc._models import load_model
+from skmlmc._inference import run as _run
+from skmlmc._models.loaded import load_model
 from skmlmc.classifier import METHODS
 from skmlmc.metrics import example_f1, l1_distance, scorers
 
@@ -730,7 +730,8 @@ def test_what_is_cached_needs_no_model_in_memory(make, tiny_model, tmp_path):
     import pickle
     estimator, expected, texts = pickle.loads(open(sys.argv[1], "rb").read())
     got = (estimator.predict_proba if hasattr(estimator, "predict_proba") else estimator.transform)(texts)
-    print(np.array_equal(got, expected, equal_nan=True), "skmlmc._engine" in sys.modules, "llama_cpp" in sys.modules)
+    loaded = ["skmlmc._engine.model" in sys.modules, "llama_cpp" in sys.modules]
+    print(np.array_equal(got, expected, equal_nan=True), *loaded)
     """
     assert run_script(code, tmp_path / "estimator.pkl").split() == ["True", "False", "False"]
 
@@ -763,7 +764,8 @@ def test_a_killed_run_resumes(tiny_model, tmp_path, decoded):
     """SIGKILL, at a document after the first batch was written."""
     code = """
     import os, signal
-    from skmlmc import GGUFClassifier, _run
+    from skmlmc import GGUFClassifier
+    from skmlmc._inference import run as _run
     from types import SimpleNamespace
     ticks = iter(range(1000))
     def tick():

@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from tiny_gguf import write_tiny_gguf
 
 from skmlmc import GGUFClassifier, LinearProbe, clear_models, compare_methods, comparison
-from skmlmc._models import load_model
+from skmlmc._models.loaded import load_model
 from skmlmc.metrics import example_f1, nll
 
 LABELS = ["joy", "anger", "sadness"]

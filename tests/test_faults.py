@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from adapters import write_adapter
 from kill_runs import CHUNK
 from kill_runs import TEXTS as MANY
 from scripts import ROOT, run_script
-from test_lora import write_adapter
 from text_estimators import answer, text_estimators
 from tiny_gguf import write_tiny_gguf
 
@@ -28,15 +28,15 @@ from skmlmc import (
     MarginalOverGenerations,
     StepwiseExtractor,
     UnaryExtractor,
-    _cache,
-    _engine,
-    _run,
     clear_models,
 )
-from skmlmc._cache import FILE_NAME, open_cache
-from skmlmc._identity import fingerprints
-from skmlmc._models import load_model
-from skmlmc._records import decode_entry, encode_entry
+from skmlmc._cache import results as _cache
+from skmlmc._cache.records import decode_entry, encode_entry
+from skmlmc._cache.results import FILE_NAME, open_cache
+from skmlmc._engine import model as _engine
+from skmlmc._inference import run as _run
+from skmlmc._models.identity import fingerprints
+from skmlmc._models.loaded import load_model
 from skmlmc.analysis import attention_to_labels
 from skmlmc.streaming import predict_chunks
 
@@ -145,7 +145,7 @@ def test_an_error_in_mid_run_loses_nothing(make, tmp_path, monkeypatch, cls, err
 
 AT_ONCE = """
     import time, warnings
-    from skmlmc._cache import open_cache
+    from skmlmc._cache.results import open_cache
     sys.path.insert(0, sys.argv[3])
     from kill_runs import forked, finished
     def fitted(memory):
@@ -196,7 +196,7 @@ def test_threads_on_one_estimator_and_one_cache(make, tmp_path):
 def test_forks_while_a_thread_is_in_mid_call(tiny_model, tmp_path):
     code = """
     import random, signal, threading, time
-    from skmlmc._cache import open_cache
+    from skmlmc._cache.results import open_cache
     texts = [f"we won {k}" for k in range(12)]
     def fitted(memory):
         return StepwiseExtractor(sys.argv[1], labels=["joy", "anger"], n_threads=1, memory=memory).fit()
@@ -384,7 +384,7 @@ def test_full_disk(tiny_model, tmp_path):
     """A limit on file sizes, which the system enforces as it does a full disk."""
     code = """
     import resource, warnings
-    from skmlmc._cache import open_cache
+    from skmlmc._cache.results import open_cache
     texts = [f"we won {k}" for k in range(100)]
     def fitted(memory):
         return StepwiseExtractor(sys.argv[1], labels=["joy", "anger"], n_threads=1, memory=memory).fit()

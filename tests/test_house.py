@@ -1,4 +1,4 @@
-"""The rules of the house, read off the source: who may import whom, and how long things may grow."""
+"""The rules of the house, read off the source: rooms stand in one order, and functions fit a screen."""
 
 import ast
 import subprocess
@@ -8,154 +8,29 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "skmlmc"
-MODULES = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.glob("*.py"))}
+FILES = {path.relative_to(PACKAGE): ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")}
 
-# Room -> what it may import of this package; leaves first. A room knows nothing of those below it in this table, and
-# the arithmetic (metrics, align, calibrate) reaches no engine on any way.
-MAY_IMPORT = {
-    "_arrays": set(),
-    "_batch": set(),
-    "_capacity": set(),
-    "_labelled": set(),
-    "_docs": set(),
-    "_tap": set(),
-    "_typing": set(),
-    "_prefix": set(),
-    "_records": set(),
-    "_sqlite_file": set(),
-    "_versions": set(),
-    "_vocabulary": set(),
-    "_workers": set(),
-    "_validation": {"_arrays"},
-    "_answers": {"_prefix"},
-    "_cache": {"_records", "_sqlite_file"},
-    "_settings": set(),
-    "_engine": {"_batch", "_capacity", "_prefix", "_settings", "_tap", "_vocabulary"},
-    "_gguf_header": set(),
-    "_gguf_checks": {"_gguf_header"},
-    "_models": {"_engine", "_gguf_checks", "_vocabulary"},
-    "_identity": {"_models"},
-    "_beam": {"_answers", "_prefix"},
-    "_questions": {"_answers", "_prefix"},
-    "_watch": {"_gguf_checks", "_identity", "_models"},
-    "_run": {"_cache", "_engine", "_identity", "_models", "_prefix", "_settings", "_validation", "_watch", "_workers"},
-    "_steps": {"_answers", "_prefix"},
-    "metrics": {"_validation"},
-    "_base": {"_arrays", "_labelled", "_validation", "_versions", "metrics"},
-    "_alignment": {"_validation"},
-    "align": {"_alignment", "_base", "_labelled", "_typing", "_validation"},
-    "_scaling": set(),
-    "_fitted": {"_arrays", "_base", "_labelled", "_scaling", "_typing", "_validation"},
-    "calibrate": {"_fitted", "_scaling", "_typing", "_validation", "align"},
-    "prompts": {"_validation"},
-    "_chat_template": set(),
-    "_layout": {"_answers", "_chat_template", "prompts"},
-    "_tasks": {"_beam", "_layout", "_questions", "_records", "_steps", "prompts"},
-    "_prompted": {"_docs", "_identity", "_run", "_validation", "_versions", "prompts"},
-    "_extractor": {"_identity", "_labelled", "_prompted", "_run", "_typing", "_validation"},
-    "extract": {"_extractor", "_prompted", "_tasks", "_typing", "_validation", "prompts"},
-    "marginal": {"_base", "_extractor", "_prompted", "_tasks", "_typing", "_validation", "prompts"},
-    "breakdown": {"_base", "_extractor", "_prompted", "_tasks", "_typing", "_validation", "prompts"},
-    "contextual": {"_labelled", "_prompted", "_typing", "_validation", "_versions"},
-    "classifier": {
-        "_base",
-        "_prompted",
-        "_typing",
-        "_validation",
-        "align",
-        "breakdown",
-        "calibrate",
-        "contextual",
-        "extract",
-        "marginal",
-        "prompts",
-    },
-    "comparison": {"_base", "_models", "_validation", "classifier", "metrics"},
-    "streaming": {"_identity", "_prompted", "_validation"},
-    "_step_statistics": {"_alignment", "_validation"},
-    "_answer_statistics": {"_alignment", "_step_statistics", "_validation"},
-    "_probing": {"_alignment", "_answer_statistics", "_step_statistics", "_validation", "calibrate"},
-    "_attention": {
-        "_alignment",
-        "_identity",
-        "_prefix",
-        "_records",
-        "_run",
-        "_step_statistics",
-        "_tasks",
-        "_validation",
-        "extract",
-    },
-    "analysis": {"_answer_statistics", "_attention", "_probing", "_step_statistics"},
-    "_canvas": set(),
-    "_method_table": {"_validation", "metrics"},
-    "_plotting": {"_alignment", "_arrays", "_base", "_validation", "metrics"},
-    "_plot_distribution": {"_arrays", "_canvas", "_plotting", "_typing", "_validation", "metrics"},
-    "_plot_reliability": {"_canvas", "_plotting", "_typing"},
-    "_plot_spikiness": {"_canvas", "_plotting", "_step_statistics", "_typing", "_validation"},
-    "_plot_steps": {"_canvas", "_plotting", "_typing", "_validation"},
-    "plots": {
-        "_canvas",
-        "_method_table",
-        "_plot_distribution",
-        "_plot_reliability",
-        "_plot_spikiness",
-        "_plot_steps",
-        "_typing",
-        "classifier",
-        "comparison",
-    },
-    "_annotators": {"_arrays", "_validation"},
-    "_fetch": {"_docs"},
-    "_corpora": {"_annotators", "_arrays"},
-    "_corpora_reddit": {"_annotators", "_corpora", "_fetch", "_validation"},
-    "_corpora_posts": {"_corpora", "_fetch"},
-    "_corpora_abuse": {"_corpora", "_fetch", "_validation"},
-    "_boxes": {"_annotators", "_corpora", "_validation"},
-    "_splits": {"_validation"},
-    "datasets": {
-        "_annotators",
-        "_boxes",
-        "_corpora",
-        "_corpora_abuse",
-        "_corpora_posts",
-        "_corpora_reddit",
-        "_splits",
-    },
-}
-ARITHMETIC = [
-    "_prefix",
-    "_cache",
-    "metrics",
-    "align",
-    "calibrate",
-    "_step_statistics",
-    "_answer_statistics",
-    "_probing",
-    "_plotting",
-    "_method_table",
-    "datasets",
-]
+# A room imports only from rooms before it; what stands before _engine needs no model.
+ROOMS = (
+    "_version _utils metrics base align calibrate datasets prompts _engine _cache _models _inference extract "
+    "classifier comparison streaming analysis plots __init__"
+).split()
 
 
-def imported(tree):
-    """Dotted names of all modules that a module imports, wherever the import stands."""
-    for node in ast.walk(tree):
+def room_of(path):
+    return path.with_suffix("").parts[0]
+
+
+def imported(path):
+    """Dotted names of all modules that a file imports, wherever the import stands; those of this package absolute."""
+    folder = ("skmlmc", *path.parent.parts)
+    for node in ast.walk(FILES[path]):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield node.module
-            if node.module == "skmlmc":
-                yield from (f"skmlmc.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 1, "the package is flat: nothing lies two levels up"
-            yield from [f"skmlmc.{node.module}"] if node.module else (f"skmlmc.{alias.name}" for alias in node.names)
-
-
-def rooms_of(tree):
-    """Names of this package's modules that a module imports."""
-    names = (name.split(".") for name in imported(tree))
-    return {name[1] for name in names if name[0] == "skmlmc" and len(name) > 1 and name[1] in MODULES}
+            start = folder[: len(folder) - node.level + 1] if node.level else ()
+            module = ".".join((*start, *filter(None, [node.module])))
+            yield from [module] if module != "skmlmc" else (f"skmlmc.{alias.name}" for alias in node.names)
 
 
 def body_lines(function):
@@ -163,47 +38,26 @@ def body_lines(function):
     return body[-1].end_lineno - body[0].lineno + 1 if body else 0
 
 
-def test_every_module_is_in_the_table():
-    missing = set(MODULES) - {"__init__"} - set(MAY_IMPORT)
-    assert not missing, f"say in MAY_IMPORT what these modules may import: {sorted(missing)}"
+def test_every_file_stands_in_a_room():
+    assert {room_of(path) for path in FILES} == set(ROOMS)
 
 
-@pytest.mark.parametrize("name", sorted(set(MODULES) - {"__init__"}))
-def test_imports_stay_within_the_table(name):
-    assert rooms_of(MODULES[name]) <= MAY_IMPORT[name]
-
-
-@pytest.mark.parametrize("name", sorted(MAY_IMPORT))
-def test_the_table_allows_no_more_than_is_used(name):
-    assert MAY_IMPORT[name] <= rooms_of(MODULES[name])
-
-
-def test_the_table_points_one_way():
-    known = set()
-    for name, needs in MAY_IMPORT.items():
-        assert needs <= known, f"{name} may import {sorted(needs - known)}, which come later"
-        known.add(name)
-
-
-@pytest.mark.parametrize("name", ARITHMETIC)
-def test_arithmetic_reaches_no_engine(name):
-    reached, left = set(), {name}
-    while left:
-        reached |= left
-        left = set().union(*(MAY_IMPORT[room] for room in left)) - reached
-    assert "_engine" not in reached
+@pytest.mark.parametrize("path", sorted(FILES), ids=str)
+def test_imports_come_from_rooms_before(path):
+    own = room_of(path)
+    rooms = {name.split(".")[1] for name in imported(path) if name.startswith("skmlmc.")}
+    late = [room for room in rooms - {own} if ROOMS.index(room) > ROOMS.index(own)]
+    assert late == [], f"{path} imports from {late}, which come later in {ROOMS}"
 
 
 def test_only_the_engine_knows_llama_cpp():
-    knows = {name for name, tree in MODULES.items() if any(m.split(".")[0] == "llama_cpp" for m in imported(tree))}
+    knows = {room_of(path) for path in FILES if any(name.split(".")[0] == "llama_cpp" for name in imported(path))}
     assert knows <= {"_engine"}
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_nothing_grows_too_long(name):
-    n_lines = (PACKAGE / f"{name}.py").read_text(encoding="utf-8").count("\n")
-    assert n_lines <= 420
-    functions = [n for n in ast.walk(MODULES[name]) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+@pytest.mark.parametrize("path", sorted(FILES), ids=str)
+def test_functions_fit_a_screen(path):
+    functions = [n for n in ast.walk(FILES[path]) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
     assert {f.name: n for f in functions if (n := body_lines(f)) > 45} == {}
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io as sio
+from adapters import write_adapter
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import VotingClassifier
@@ -28,12 +29,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
-from test_lora import write_adapter
 from text_estimators import answer, public_estimators, text_estimators
 from tiny_gguf import write_tiny_gguf
 
 import skmlmc
-import skmlmc._engine as engine
+import skmlmc._engine.model as engine
 from skmlmc import (
     BradleyTerry,
     CompareToNone,
@@ -47,13 +47,13 @@ from skmlmc import (
     StepwiseExtractor,
     UnaryBreakdown,
     UnaryExtractor,
-    _models,
-    _run,
     clear_models,
     locate_model,
 )
-from skmlmc._identity import fingerprints
-from skmlmc._models import model_fingerprint
+from skmlmc._inference import run as _run
+from skmlmc._models import loaded as _models
+from skmlmc._models.identity import fingerprints
+from skmlmc._models.loaded import model_fingerprint
 from skmlmc.analysis import attention_to_labels
 from skmlmc.classifier import ALIGNERS, METHODS
 from skmlmc.streaming import predict_chunks

@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 from scipy.special import logsumexp
 
-from skmlmc._prefix import PREFIX, Forest, Reading, levels
+from skmlmc._engine.forest import PREFIX, Forest, Reading, levels
 
 
 class UnifiedCache:

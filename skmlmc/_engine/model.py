@@ -1,0 +1,406 @@
+"""The only module that knows llama.cpp: load, tokenise, decode, read logits and hidden states.
+
+One context a model, low-level calls. Sequence 0 of the context holds the prompt's prefix and is kept between calls;
+documents and their branches share its cells. Logits are computed only at the tokens that a `Read` names.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from ctypes import addressof, c_float, c_void_p
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+import llama_cpp as C  # noqa: N812
+import numpy as np
+from llama_cpp._ctypes_extensions import load_shared_library
+
+from .buffers import BatchArrays
+from .context import Settings
+from .forest import PREFIX, Ask, Forest, Plan, Reading, levels
+from .memory import available_memory
+from .tap import make_tap
+from .vocabulary import Vocabulary
+
+# llama.cpp keeps scratch memory for every token of a batch; more than 256 bring no speed.
+N_UBATCH = 256
+# Where a decode call may take seconds, an interrupt should not wait for its end.
+SLOW_BYTES = 400_000_000
+# A list of devices that ends at once. Builds with Metal or CUDA would else take the GPU for all layers, whose sums
+# differ from those of the CPU.
+NO_DEVICES = (c_void_p * 1)(None)
+KV_TYPES = {"float32": C.GGML_TYPE_F32, "float16": C.GGML_TYPE_F16}
+AMX_ADVICE = (
+    "This build of llama-cpp-python uses Intel AMX, whose kernels can crash the process (ggml-org/llama.cpp issue "
+    "20824). The model is loaded without llama.cpp's extra buffers, which is safe but slower. For full speed build it "
+    'without AMX: CFLAGS="-mno-amx-tile -mno-amx-int8 -mno-amx-bf16" CXXFLAGS="$CFLAGS" pip install '
+    "--force-reinstall --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
+)
+
+
+_log: deque[str] = deque(maxlen=30)
+_echo = False
+
+
+@C.llama_log_callback
+def _on_log(level, text, _):
+    line = text.decode(errors="replace")
+    _log.append(line)
+    if _echo:
+        print(line, end="", flush=True)
+
+
+def show_log(on: bool) -> None:
+    """Print llama.cpp's own log, or keep it silent."""
+    global _echo
+    _echo = bool(on)
+    C.llama_log_set(_on_log, None)
+
+
+def uses_amx() -> bool:
+    """Whether this build of llama.cpp would run AMX kernels on this CPU."""
+    return b"AMX_INT8 = 1" in C.llama_print_system_info()
+
+
+_amx_warned = False
+
+
+def _warn_of_amx():
+    global _amx_warned
+    if not _amx_warned:
+        _amx_warned = True
+        warnings.warn(AMX_ADVICE, RuntimeWarning, stacklevel=4)
+
+
+def _free(model, contexts, pid):
+    # A forked child must not free what its parent owns.
+    if os.getpid() == pid:
+        for ctx in contexts:
+            C.llama_free(ctx)
+        C.llama_model_free(model)
+
+
+def _load(path, *, vocabulary_only):
+    show_log(_echo)
+    _log.clear()
+    C.llama_backend_init()
+    params = C.llama_model_default_params()
+    params.vocab_only, params.devices = vocabulary_only, addressof(NO_DEVICES)
+    if uses_amx() and not vocabulary_only:
+        params.use_extra_bufts = False
+        _warn_of_amx()
+    model = C.llama_model_load_from_file(os.fsencode(path), params)
+    if not model:
+        raise ValueError(
+            f"llama.cpp could not load {str(path)!r}: {_last_error()} Expected a complete GGUF file of a model "
+            "that this version of llama-cpp-python knows: download it again, or upgrade llama-cpp-python."
+        )
+    return model
+
+
+def load_vocabulary(path: Path) -> Vocabulary:
+    """Load a model's vocabulary and metadata without its weights.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A GGUF file.
+
+    Returns
+    -------
+    Vocabulary
+        Enough to tokenise prompts and documents.
+    """
+    vocabulary = Vocabulary(C, _load(path, vocabulary_only=True))
+    weakref.finalize(vocabulary, _free, vocabulary._model, [], os.getpid()).atexit = False
+    return vocabulary
+
+
+class Model(Vocabulary):
+    """A loaded model with one unified KV cache; attributes of `Vocabulary` too.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A GGUF file.
+
+    Attributes
+    ----------
+    decoded : int
+        Tokens handed to llama.cpp so far.
+    calls : int
+        Decode calls so far.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__(C, _load(path, vocabulary_only=False))
+        self.path, self.lock = path, threading.RLock()
+        self._contexts: list = []
+        self._ctx: Any = None
+        self._tap: Any = None
+        self._adapters: dict[tuple, Any] = {}  # by state of their file; freed with the model
+        self._finalizer = weakref.finalize(self, _free, self._model, self._contexts, os.getpid())
+        self._finalizer.atexit = False
+        if self.n_vocab == 0 or C.llama_model_has_encoder(self._model) or not C.llama_model_has_decoder(self._model):
+            raise ValueError(f"{str(path)!r} is no text generation model: expected a decoder with a vocabulary.")
+        self.n_embd = C.llama_model_n_embd(self._model)
+        self.one_state = bool(C.llama_model_is_recurrent(self._model) or C.llama_model_is_hybrid(self._model))
+        self._slow = C.llama_model_size(self._model) >= SLOW_BYTES
+        self.decoded = self.calls = 0
+        self._settings: Any = None
+        self._prefix: tuple[int, ...] | None = None
+
+    # ------------------------------------------------------------- context
+
+    def _prepare(self, settings: Settings):
+        """Make the context that `settings` ask for, or keep the one there is, which may have more cells."""
+        _log.clear()
+        now = self._settings
+        if now is not None and now[1:4] == settings[1:4] and now.n_ctx >= settings.n_ctx:
+            C.llama_set_n_threads(self._ctx, settings.n_threads, settings.n_threads)
+            self._settings = settings._replace(n_ctx=now.n_ctx)
+            return
+        self._settings = self._prefix = None
+        while self._contexts:
+            C.llama_free(self._contexts.pop())
+        fits = self._cells_that_fit(settings)
+        ctx = None if fits < settings.n_ctx else C.llama_init_from_model(self._model, self._context_params(settings))
+        if not ctx:
+            raise MemoryError(_no_context(self.path, settings, fits))
+        self._contexts.append(ctx)
+        self._ctx, self._memory = ctx, C.llama_get_memory(ctx)
+        self._buffers = BatchArrays(C.llama_batch(), N_UBATCH)
+        self._stop: list[None] = []
+        self._must_stop = C.ggml_abort_callback(self._stop.__contains__)  # is asked with None
+        if self._slow:
+            C.llama_set_abort_callback(ctx, self._must_stop, None)
+        self._set_adapters(settings.lora)
+        self._settings = settings
+
+    def _set_adapters(self, lora):
+        """Apply LoRA adapters to the new context; each file is loaded once, and again when it was replaced."""
+        paths = [state[0] for state, _ in lora]
+        for path, (state, _) in zip(paths, lora, strict=True):
+            if state not in self._adapters:
+                adapter = C.llama_adapter_lora_init(self._model, os.fsencode(path))
+                if not adapter:
+                    raise ValueError(
+                        f"llama.cpp could not apply the adapter {str(path)!r} to {str(self.path)!r}: {_last_error()} "
+                        "Expected a LoRA adapter in GGUF form that was trained for this model."
+                    )
+                self._adapters[state] = adapter
+        handles = (C.llama_adapter_lora_p_ctypes * len(lora))(*(self._adapters[state] for state, _ in lora))
+        scales = (c_float * len(lora))(*(scale for _, scale in lora))
+        if C.llama_set_adapters_lora(self._ctx, handles, len(lora), scales):
+            raise ValueError(f"llama.cpp could not apply the adapters {paths}.")
+
+    def _cells_that_fit(self, settings):
+        """Cells for which there is memory: llama.cpp fills what it allocates, and the system may kill for that."""
+        free = available_memory()
+        a_cell = self.cell_bytes(4 if settings.kv_dtype == "float32" else 2)
+        return settings.n_ctx if free is None or a_cell == 0 else int(free / a_cell)
+
+    def _context_params(self, settings):
+        params = C.llama_context_default_params()
+        params.n_ctx, params.n_batch, params.n_ubatch = settings.n_ctx, N_UBATCH, N_UBATCH
+        params.n_seq_max = self.n_seq
+        # A compute buffer for logits at every token of a batch would be half a gigabyte for large vocabularies.
+        params.n_outputs_max, params.n_outputs_max_per_seq = 2 * self.n_seq, 0
+        params.n_threads = params.n_threads_batch = settings.n_threads
+        # Without flash attention a prefix and its continuation give the same bits as the whole prompt.
+        params.kv_unified, params.flash_attn_type = True, 0
+        params.type_k = params.type_v = KV_TYPES[settings.kv_dtype]
+        params.embeddings, params.pooling_type = False, 0
+        self._tap = None
+        if settings.hidden:
+            block = self._block(settings.hidden.layer)
+            self._tap = make_tap(_ggml(), C.ggml_backend_sched_eval_callback, self.n_embd, block, settings)
+            params.cb_eval = self._tap.callback
+        return params
+
+    def _block(self, layer):
+        """Return the number of the block whose output is read; None for the last one, behind the final norm."""
+        n = C.llama_model_n_layer(self._model)
+        block = layer if layer is None or isinstance(layer, Integral) else round(layer * n) - 1
+        if block is not None and not -n <= block < n:
+            raise ValueError(f"Got layer={layer} but {str(self.path)!r} has {n} blocks: expected -{n} to {n - 1}.")
+        return None if block is None or block % n == n - 1 else block % n
+
+    def _set_prefix(self, prefix: Sequence[int]):
+        """Decode the prompt's prefix into sequence 0, or keep it."""
+        if self._prefix == tuple(prefix):
+            return
+        C.llama_memory_clear(self._memory, True)
+        self._prefix = None
+        n = len(prefix)
+        tokens, positions = np.asarray(prefix, np.int32), np.arange(n, dtype=np.int32)
+        self._decode(Plan(tokens=tokens, positions=positions, spans=[(0, n, (PREFIX,))]))
+        self._prefix = tuple(prefix)
+
+    # -------------------------------------------------------------- decode
+
+    def run(
+        self,
+        prefix: Sequence[int],
+        jobs: Callable[[int], Generator[Ask, Any, Any]],
+        groups: Sequence[Sequence[int]],
+        settings: Settings,
+    ) -> Generator[tuple[int, Any], None, None]:
+        """Answer documents: decode what they ask for and send them the readings until they return.
+
+        Parameters
+        ----------
+        prefix : sequence of int
+            Tokens of the prompt's prefix, decoded unless they are still there from the last call.
+        jobs : callable
+            ``jobs(i)`` starts document i: a generator of `Ask`.
+        groups : sequence of sequence of int
+            Documents that are decoded together.
+        settings : Settings
+            Cells, KV type, threads, and whether some read wants hidden states.
+
+        Yields
+        ------
+        (int, object)
+            Document and what its generator returned, as soon as it is done.
+        """
+        with self.lock:
+            self._prepare(settings)
+            try:
+                self._set_prefix(prefix)
+                for group in groups:
+                    yield from self._run_group({i: jobs(i) for i in group}, len(prefix))
+            except BaseException:
+                # Whatever stopped it, the cells may hold half a document: start afresh next time.
+                self._prefix = None
+                raise
+
+    def _run_group(self, running, prefix_length):
+        forest = Forest(prefix_length, self.n_seq)
+        asks = {i: next(job) for i, job in running.items()}
+        while asks:
+            readings = self._answer(forest, asks)
+            asks = {}
+            for i, reading in readings.items():
+                try:
+                    asks[i] = running[i].send(reading)
+                except StopIteration as done:
+                    for seq in forest.close(i):
+                        C.llama_memory_seq_rm(self._memory, seq, -1, -1)
+                    yield i, done.value
+
+    def _answer(self, forest, asks):
+        if not self.one_state:
+            plan = forest.plan(asks)
+            return plan.hand_back(self._decode(plan))
+        readings: dict[Any, list] = {}
+        for i, ask in asks.items():
+            by_name: dict[Any, Any] = {}
+            for level in levels(ask):
+                plan = forest.plan({i: level})
+                rows = plan.hand_back(self._decode(plan))[i]
+                by_name.update(zip((b.name for b in level.branches), rows, strict=True))
+            readings[i] = [by_name[b.name] for b in ask.branches]
+        return readings
+
+    def _decode(self, plan: Plan) -> list[Reading]:
+        for seq in plan.removes:
+            C.llama_memory_seq_rm(self._memory, seq, -1, -1)
+        for source, target in plan.forks:
+            C.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+        self._buffers.set_owners(plan.spans)
+        readings: list[Any] = [None] * len(plan.outputs)
+        where = np.array([at for at, _ in plan.outputs], int)
+        n = len(plan.tokens)
+        states: list[np.ndarray] = []
+        for start in range(0, n, N_UBATCH):
+            stop = min(start + N_UBATCH, n)
+            wanted = np.flatnonzero((where >= start) & (where < stop))
+            batch = self._buffers.fill(plan.tokens, plan.positions, start, stop, where[wanted])
+            code = self._call(batch)
+            if code:
+                raise RuntimeError(_decode_error(code, self._settings))
+            self.decoded += stop - start
+            self.calls += 1
+            rows = np.unique(where[wanted]).tolist()
+            if self._tap and self._tap.block is not None:
+                states.append(self._tap.take(stop - start))
+            for k in wanted:
+                at, read = plan.outputs[k]
+                hidden = self._hidden(plan, states, at, rows.index(at)) if read.hidden else None
+                readings[k] = self._read(at - start, read, hidden)
+        return readings
+
+    def _call(self, batch):
+        """Decode a batch; of a slow model so that an interrupt stops it at once."""
+        if not self._slow:
+            return C.llama_decode(self._ctx, batch)
+        # The main thread, which gets the interrupts, waits; llama.cpp asks between two operations whether to stop.
+        self._stop.clear()
+        with ThreadPoolExecutor(1) as other:
+            decoding = other.submit(C.llama_decode, self._ctx, batch)
+            try:
+                return decoding.result()
+            except BaseException:
+                self._stop.append(None)
+                raise
+
+    def _hidden(self, plan, states, at, output):
+        """Hidden state at token `at`, or the mean over its branch up to there."""
+        if self._tap.block is None:
+            return self._tap.rows[output].copy()
+        begin = at if self._settings.hidden.pooling == "last" else next(a for a, b, _ in plan.spans if a <= at < b)
+        return np.concatenate(states)[begin : at + 1].mean(axis=0)
+
+    def _read(self, index, read, hidden):
+        row = np.ctypeslib.as_array(C.llama_get_logits_ith(self._ctx, index), (self.n_vocab,))
+        total, values = None, row[read.columns]
+        if read.total:
+            top = row.max()
+            total = float(top) + float(np.log(np.exp(row - top).sum(dtype=np.float64)))
+        numbers = [
+            values.max() if len(values) else 0.0,
+            0.0 if total is None else total,
+            0.0 if hidden is None else hidden.sum(),
+        ]
+        if not np.isfinite(numbers).all():
+            raise ValueError(
+                f"{str(self.path)!r} computes infinite numbers or none at all (NaN): its weights are damaged, or an "
+                "adapter's scale is too large. Download the file again and compare its checksum."
+            )
+        return Reading(values, total, hidden)
+
+
+def _ggml():
+    """Return ggml's base library, which llama.cpp has loaded."""
+    return load_shared_library("ggml-base", Path(C.__file__).parent / "lib")
+
+
+def _last_error():
+    lines = [line.strip() for line in _log if "error" in line.lower() or "failed" in line.lower()]
+    return (lines[0] + ".") if lines else "it gave no reason."
+
+
+def _no_context(path, settings, fits):
+    """Message for a context that cannot be made."""
+    tried = f"a context of n_ctx={settings.n_ctx} tokens for {str(path)!r}"
+    if fits < settings.n_ctx:
+        # A tenth is left for what one document needs beside the cache.
+        return (
+            f"There is not enough memory for {tried}: about n_ctx={max(256, int(fits * 0.9) // 256 * 256)} would fit "
+            "now. Choose a smaller n_ctx or fewer processes (n_jobs), or free memory."
+        )
+    return f"llama.cpp could not make {tried}: {_last_error()} Choose a smaller n_ctx."
+
+
+def _decode_error(code, settings):
+    if code == 1:
+        return f"The context of n_ctx={settings.n_ctx} cells is full: choose a larger n_ctx or a smaller batch_size."
+    return f"llama.cpp's decode failed with code {code}: {_last_error()}"

@@ -1,0 +1,92 @@
+"""Prompts compiled for one tokenizer: from texts to tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..prompts._templates import check_words, render_answer
+from .answers import AnswerSpace
+
+
+def continuing(tokenize: Callable[..., list[int]]) -> Callable[..., list[int]]:
+    """Make a tokenizer for texts that continue others.
+
+    Many SentencePiece vocabularies put a space before every text, which would stand in the middle of words and lines
+    of a prompt made of pieces. There a line break is put before the text, and its tokens are taken off again.
+
+    Parameters
+    ----------
+    tokenize : callable
+        ``tokenize(text, special) -> list of int``.
+
+    Returns
+    -------
+    callable
+        The same, without that space.
+    """
+    line = tokenize("\n", False)
+    if len(line) != 2 or tokenize("\n\n", False) != [*line, line[1]]:
+        return tokenize
+
+    def tokenize_next(text, special):
+        tokens = tokenize("\n" + text, special)
+        return tokens[2:] if tokens[:2] == line else tokenize(text, special)
+
+    return tokenize_next
+
+
+class CompiledPrompt:
+    """A prompt in tokens: its prefix, documents and answers.
+
+    Parameters
+    ----------
+    tokenize : callable
+        ``tokenize(text, special) -> list of int``.
+    layout : Layout
+        Where texts and answers stand.
+    answer_format : str
+        "json" or "list".
+    words : sequence of str
+        Wordings of the labels, the empty answer's word last.
+    demonstrations : sequence of (str, sequence of int)
+        Texts and the numbers of their labels.
+    bos : sequence of int
+        The model's begin token, or nothing.
+
+    Attributes
+    ----------
+    prefix : list of int
+        Everything before the document.
+    answers : AnswerSpace
+        The answers in tokens.
+    """
+
+    def __init__(self, tokenize, layout, answer_format, words, demonstrations=(), bos=()):
+        check_words(answer_format, words)
+        self._tokenize, self._layout, self._format = continuing(tokenize), layout, answer_format
+        self.bridge, self._after = self._segments(layout.bridge), self._segments(layout.after)
+        self.answers = AnswerSpace(self._answer, words)
+        head = [*tokenize(*layout.head[0]), *self._segments(layout.head[1:])]
+        self.prefix = [*(() if head[: len(bos)] == list(bos) else bos), *head]
+        for text, labels in demonstrations:
+            self.prefix += self.shown(text, labels)
+
+    def shown(self, text: str, labels: Sequence[int]) -> list[int]:
+        """Tokens of a demonstration: a text and its answer."""
+        words = self.answers.words
+        return self.document(text) + self._answer([words[k] for k in labels] or [words[-1]])
+
+    def _segments(self, segments):
+        return [token for s in segments for token in self._tokenize(s.text, s.special)]
+
+    def _answer(self, words):
+        text = self._layout.answer_lead + render_answer(self._format, words)
+        return self._tokenize(text, False) + self._after
+
+    def text(self, text: str, keep: slice = slice(None)) -> list[int]:
+        """Tokens of a document alone; `keep` cuts them."""
+        return self._tokenize(self._layout.text_lead + text, False)[keep]
+
+    def document(self, text: str, keep: slice = slice(None)) -> list[int]:
+        """Tokens of a document and of what leads over to its answer; `keep` cuts the document's own tokens."""
+        return self.text(text, keep) + self.bridge

@@ -1,0 +1,177 @@
+"""Questions about a document: one decode of its text, then each question adds only the tokens it does not share."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .._engine.forest import Ask, Branch, Read
+from .answers import LabelTrie
+
+TEXT = "text"
+
+
+@dataclass
+class _Node:
+    """A run of tokens that one or more questions share."""
+
+    tokens: list[int]
+    parent: int
+    questions: list[int]
+    leaf: int | None = None
+
+
+def share(paths: Sequence[Sequence[int]]) -> list[_Node]:
+    """Arrange token paths as a radix tree, parents first.
+
+    Parameters
+    ----------
+    paths : sequence of sequence of int
+        Tokens of each question; none is a prefix of another.
+
+    Returns
+    -------
+    list of _Node
+        Each token of the tree stands in one node. A parent of -1 is the document.
+
+    Raises
+    ------
+    ValueError
+        A path is a prefix of another one.
+    """
+    nodes: list[_Node] = []
+
+    def split(members, depth, parent):
+        groups: dict[int, list[int]] = {}
+        for q in members:
+            if len(paths[q]) == depth:
+                raise ValueError(
+                    "Two questions have the same tokens, or one begins the other: labels cannot be told apart by their "
+                    "tokens in the prompt. Give one of them another wording."
+                )
+            groups.setdefault(paths[q][depth], []).append(q)
+        for group in groups.values():
+            stop = depth + 1
+            while all(len(paths[q]) > stop for q in group) and len({paths[q][stop] for q in group}) == 1:
+                stop += 1
+            nodes.append(_Node(list(paths[group[0]][depth:stop]), parent, group))
+            if len(group) == 1:
+                nodes[-1].leaf = group[0]
+                nodes[-1].tokens += paths[group[0]][stop:]
+            else:
+                split(group, stop, len(nodes) - 1)
+
+    split(range(len(paths)), 0, -1)
+    return nodes
+
+
+class Questionnaire:
+    """All questions of one prompt, planned once for every document.
+
+    Parameters
+    ----------
+    questions : list of list of int
+        Tokens of each question up to where its answer begins.
+    tries : list of LabelTrie
+        The two answer words at the end of each question.
+    sequences : int
+        Sequences that a document may use.
+
+    Attributes
+    ----------
+    common : list of int
+        Tokens that all questions share; they follow the document.
+    asks : list of Ask
+        What to decode, one call after another, beside the document itself.
+    cells : int
+        Cells that the questions fill at most at one time.
+    sequences : int
+        Sequences that a document uses at most, its own included.
+    """
+
+    def __init__(self, questions: list[list[int]], tries: list[LabelTrie], sequences: int):
+        self._tries = tries
+        nodes = share(questions)
+        while len(nodes) > 1 and sum(n.parent == -1 for n in nodes) == 1 and nodes[0].leaf is None:
+            nodes = [_Node(n.tokens, n.parent - 1, n.questions, n.leaf) for n in nodes[1:]]
+        shared = len(questions[0]) - len(_path(nodes, next(i for i, n in enumerate(nodes) if n.leaf == 0)))
+        self.common = list(questions[0][:shared])
+        self._nodes, self._budget = nodes, sequences - 1
+        self.asks, self.order = self._plan()
+        self.sequences = 1 + self._peak
+
+    def _branches(self, i):
+        """Branch of a node and, at a question's end, those of its answer words."""
+        node = self._nodes[i]
+        parent = TEXT if node.parent == -1 else node.parent
+        if node.leaf is None:
+            return (Branch(i, node.tokens, parent),)
+        trie = self._tries[node.leaf]
+        read = Read(len(node.tokens) - 1, trie.columns[0])
+        return (Branch(i, node.tokens, parent, (read,)), *trie.inner_branches(i, step=("answer", i)))
+
+    def _plan(self):
+        """Cut the tree into calls that keep within the budget of sequences; shared runs stay until they are used up."""
+        asks, order, self._peak, self.cells = [], [], 0, 0
+        alive: dict = {}
+        branches: list[Branch] = []
+        drop: list = []
+        for i, node in enumerate(self._nodes):
+            new = self._branches(i)
+            if len(alive) + len(new) > self._budget and branches:
+                asks.append(Ask(tuple(branches), tuple(drop)))
+                drop = [name for name in alive if not self._needed(name, i)]
+                alive = {name: n for name, n in alive.items() if name not in drop}
+                branches = []
+            branches += new
+            alive |= {b.name: len(b.tokens) for b in new}
+            self._peak, self.cells = max(self._peak, len(alive)), max(self.cells, sum(alive.values()))
+            if node.leaf is not None:
+                order.append((node.leaf, len(new)))
+        asks.append(Ask(tuple(branches), tuple(drop)))
+        return asks, order
+
+    def _needed(self, name, i):
+        """Whether a branch is a run that node `i` or a later one grows from."""
+        return isinstance(name, int) and any(n.parent == name for n in self._nodes[i:])
+
+    def answer(self, text: Sequence[int]) -> Generator[Ask, list, np.ndarray]:
+        """Ask a document all questions.
+
+        Parameters
+        ----------
+        text : sequence of int
+            Tokens of the document.
+
+        Yields
+        ------
+        Ask
+            The document with as many questions as the budget allows, then the others.
+
+        Returns
+        -------
+        ndarray of shape (n_questions,)
+            Probability of the first of the two answer words.
+        """
+        rows = []
+        for k, ask in enumerate(self.asks):
+            if k == 0:
+                trunk = Branch(TEXT, [*text, *self.common], None)
+                ask = Ask((trunk, *ask.branches), ask.drop)
+            rows += [row[0].logits for row in (yield ask) if row]
+        probabilities = np.empty(len(self._tries))
+        at = 0
+        for question, n in self.order:
+            probabilities[question] = self._tries[question].probabilities(rows[at : at + n])[0]
+            at += n
+        return probabilities
+
+
+def _path(nodes, i):
+    tokens: list[int] = []
+    while i != -1:
+        tokens = nodes[i].tokens + tokens
+        i = nodes[i].parent
+    return tokens

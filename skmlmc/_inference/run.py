@@ -1,0 +1,388 @@
+"""Answer many documents: duplicates once, the cache first, lengths checked before anything is decoded."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.metadata import version
+from numbers import Integral
+from pathlib import Path
+from typing import Any, Protocol
+
+from tqdm.auto import tqdm
+
+from .._cache.results import DamagedEntryError, open_cache, result_key
+from .._engine.context import Hidden, Settings
+from .._engine.forest import pack
+from .._models.identity import Fingerprints, find_model
+from .._models.loaded import load_model, load_vocabulary, resolve_lora
+from .._models.watch import Watch, adapter_states
+from .._utils.checks import check_choice, check_positive_int
+from .workers import count_jobs, count_threads, share_of_threads, spread
+
+FLUSH_DOCUMENTS, FLUSH_SECONDS = 32, 2.0
+ENOUGH_CELLS = 512  # of documents decoded together, with the longest answers they may have: about one decode call
+PIECES = 8  # of work for each process, so that all end at about the same time
+RESULT_VERSION = 3
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run, as the estimators' parameters of the same names say; checked by `check_options`."""
+
+    model: Any = None
+    batch_size: int = 1
+    truncation: str | None = None
+    n_ctx: int = 4096
+    n_threads: int | None = None
+    n_jobs: int | None = None
+    kv_dtype: str = "float16"
+    lora: Any = None
+    memory: Any = None
+    verbose: int = 0
+
+
+class Prepared(Protocol):
+    """A task made ready for one model."""
+
+    prefix: list[int]
+    sequences: int
+    cells: int
+
+    def document(self, text: str, keep: slice = slice(None)) -> list[int]:
+        """Tokens of a document."""
+
+    def job(self, tokens: list[int]) -> Generator:
+        """Start a document."""
+
+
+class Task(Protocol):
+    """What to ask of each document."""
+
+    words: tuple[str, ...]
+    hidden: tuple | None
+
+    def key(self) -> tuple:
+        """Everything that a result depends on beside the model, the document and the options."""
+
+    def prepare(self, model) -> Prepared:
+        """Tokenise the prompt for a loaded model."""
+
+    def to_arrays(self, result) -> dict:
+        """Turn a result into named arrays for the cache."""
+
+    def from_arrays(self, arrays: dict):
+        """Turn a cache entry into a result, or None where the entry lacks something; raises DamagedEntryError."""
+
+
+def check_options(options: Options) -> Options:
+    """Check the options that need no model.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An option is out of range.
+    """
+    check_positive_int(options.batch_size, "batch_size")
+    check_positive_int(options.n_ctx, "n_ctx")
+    if options.n_threads is not None:
+        check_positive_int(options.n_threads, "n_threads")
+    if options.n_jobs is not None and (not isinstance(options.n_jobs, Integral) or options.n_jobs == 0):
+        raise ValueError(
+            f"Got n_jobs={options.n_jobs!r} but expected a number of processes, -1 for all processors, or None."
+        )
+    check_choice(options.truncation, "truncation", (None, "end", "start"))
+    check_choice(options.kv_dtype, "kv_dtype", ("float16", "float32"))
+    return options
+
+
+def run(task: Task, texts: Sequence[str], options: Options, expected: Fingerprints | None = None) -> list:
+    """Answer `texts`.
+
+    Parameters
+    ----------
+    task : Task
+        What to ask.
+    texts : sequence of str
+        The documents; identical ones are answered once.
+    options : Options
+        How to run.
+    expected : Fingerprints or None, default=None
+        The model that this must be.
+
+    Returns
+    -------
+    list
+        One result a text.
+
+    Raises
+    ------
+    FileNotFoundError
+        The model file or an adapter is missing.
+    ValueError
+        The model is not the expected one; a document does not fit the context and ``truncation`` is None, or the
+        prompt itself does not fit.
+    """
+    path, content = find_model(options.model, options.lora, expected)
+    unique = list(dict.fromkeys(texts))
+    cache = open_cache(options.memory)
+    if cache is None:
+        with closing(_decode(task, unique, texts, path, options, content)) as pairs:
+            results = dict(pairs)
+        return [results[t] for t in texts]
+    with cache:
+        base = result_key(*_key_parts(task, content, options))
+        keys = {text: result_key(base, text) for text in unique}
+        known = cache.get_many(keys.values(), task.from_arrays, _largest_entry(task))
+        results = {t: known[k] for t, k in keys.items() if known.get(k) is not None}
+        while True:
+            todo = [t for t in unique if t not in results]
+            # Closed by hand: an exception's traceback would keep a generator alive, and with it the model's lock.
+            with (
+                closing(_decode(task, todo, texts, path, options, content)) as pairs,
+                closing(_saving(pairs, task, keys, cache)) as saved,
+            ):
+                results.update(saved)
+            if _agree(task, results.values()):
+                return [results[t] for t in texts]
+            _warn_of_lengths(cache.path)
+            results = {}
+
+
+def prompt_text(task: Task, text: str, options: Options, expected: Fingerprints | None = None) -> str:
+    """Text that the model reads of a document before the first word that is asked of it; nothing is decoded.
+
+    Parameters
+    ----------
+    task, options, expected
+        As for `run`.
+    text : str
+        The document.
+
+    Returns
+    -------
+    str
+        Instruction, demonstrations, document and the beginning of the answer, control tokens by their names.
+    """
+    path, _ = find_model(options.model, options.lora, expected)
+    model = load_vocabulary(path)
+    prepared = model.prompts.get(task, lambda: task.prepare(model))
+    return model.text_of([*prepared.prefix, *prepared.document(text), *prepared.lead])
+
+
+def _largest_entry(task):
+    """Bytes that an entry may have: a state as wide as no model's, and two tables of labels by labels."""
+    return 300_000 + 16 * len(task.words) ** 2
+
+
+def _agree(task, results):
+    """Whether hidden states have one length: it is the model's, which an entry alone cannot show."""
+    return task.hidden is None or len({r.hidden.shape for r in results if hasattr(r, "hidden")}) < 2
+
+
+def _warn_of_lengths(path):
+    warnings.warn(
+        f"Entries read from {path} were damaged: expected hidden states of one length, got several. All results of "
+        "this call are computed again and overwritten.",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
+def _key_parts(task, content, options):
+    cut = None if options.truncation is None else (options.truncation, options.n_ctx)
+    exact = options.batch_size == 1
+    return (RESULT_VERSION, *content, _engine_version(), options.kv_dtype, exact, cut, *task.key())
+
+
+@lru_cache(maxsize=1)
+def _engine_version():
+    return version("llama-cpp-python")
+
+
+def _saving(pairs: Generator, task, keys, cache):
+    """Pass results through and write them down in small batches, the last one too when the run is interrupted."""
+    pending: dict[bytes, dict] = {}
+    last = time.monotonic()
+    try:
+        for text, result in pairs:
+            arrays = task.to_arrays(result)
+            # What would count as damaged when it is read is not kept: the next call would blame the disk.
+            with suppress(DamagedEntryError):
+                task.from_arrays(arrays)
+                pending[keys[text]] = arrays
+            if len(pending) >= FLUSH_DOCUMENTS or time.monotonic() - last > FLUSH_SECONDS:
+                cache.put_many(pending)
+                pending, last = {}, time.monotonic()
+            yield text, result
+    finally:
+        if pending:
+            cache.put_many(pending)
+
+
+def _decode(task, todo, texts, path, options, content):
+    """Yield each text of `todo` with its result, as they come."""
+    if not todo:
+        return
+    from .._engine.model import show_log
+
+    show_log(int(options.verbose) > 1)
+    jobs = min(count_jobs(options.n_jobs), len(todo))
+    model = load_model(path) if jobs == 1 else load_vocabulary(path)
+    n_ctx = min(options.n_ctx, model.n_ctx_train)
+    prepared = model.prompts.get(task, lambda: task.prepare(model))
+    documents = _fit_documents(prepared, todo, texts, n_ctx, options.truncation)
+    groups = pack(
+        [len(tokens) + prepared.cells for tokens in documents],
+        batch_size=options.batch_size,
+        cells=n_ctx - len(prepared.prefix),
+        per_document=prepared.sequences,
+        sequences=model.sequences,
+        enough=ENOUGH_CELLS,
+    )
+    if jobs == 1:
+        answers = answer(task, documents, groups, options, path, content)
+    else:
+        answers = _answer_elsewhere(task, documents, groups, options, content, jobs)
+    name = type(task).__name__.removesuffix("Task")
+    with (
+        closing(answers) as done,
+        tqdm(done, total=len(todo), disable=not options.verbose, unit="doc", desc=name) as shown,
+    ):
+        for i, result in shown:
+            yield todo[i], result
+
+
+def context_size(needed: int, limit: int) -> int:
+    """Cells of the context to make: a power of two, so that memory follows the need and contexts are seldom made anew.
+
+    The number of cells changes no bit of a result.
+
+    Examples
+    --------
+    >>> context_size(700, 4096), context_size(20, 4096), context_size(3000, 4000)
+    (1024, 512, 4000)
+    """
+    return min(limit, max(512, 1 << (needed - 1).bit_length()))
+
+
+def answer(
+    task: Task,
+    documents: Mapping[int, list[int]] | Sequence[list[int]],
+    groups: Sequence[Sequence[int]],
+    options: Options,
+    path: Path,
+    content: Fingerprints,
+) -> Generator:
+    """Answer tokenised documents in this process.
+
+    Parameters
+    ----------
+    task : Task
+        What to ask.
+    documents : mapping of int to list of int, or sequence
+        Tokens of each document by its number, short enough for the context.
+    groups : sequence of sequence of int
+        Documents that are decoded together.
+    options : Options
+        How to run.
+    path : pathlib.Path
+        The model file.
+    content : Fingerprints
+        Of it and its adapters, when the call began.
+
+    Yields
+    ------
+    (int, object)
+        Document and result.
+
+    Raises
+    ------
+    RuntimeError
+        The files hold something else now; the result at hand is not given.
+    """
+    model = load_model(path)
+    prepared = model.prompts.get(task, lambda: task.prepare(model))
+    hidden = None if task.hidden is None else Hidden(*task.hidden)
+    most = max(sum(len(documents[i]) + prepared.cells for i in group) for group in groups)
+    n_ctx = context_size(len(prepared.prefix) + most, min(options.n_ctx, model.n_ctx_train))
+    adapters, threads = resolve_lora(options.lora), count_threads(options.n_threads)
+    settings = Settings(n_ctx, options.kv_dtype, hidden, adapter_states(adapters), threads)
+    watch = Watch(path, adapters, content)
+    with closing(model.run(prepared.prefix, lambda i: prepared.job(documents[i]), groups, settings)) as done:
+        for pair in done:
+            watch.check()
+            yield pair
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """What a process of its own does with a piece of the work: some groups of documents."""
+
+    task: Task
+    options: Options
+    content: Fingerprints
+
+    def __call__(self, piece):
+        """Answer ``(documents by number, groups of numbers)``; returns pairs of number and result."""
+        documents, groups = piece
+        path, found = find_model(self.options.model, self.options.lora)
+        if found != self.content:
+            what = "adapters" if found.model == self.content.model else f"file {str(path)!r}"
+            raise ValueError(
+                f"The model {what} of a worker differs from the one of the process that started it: expected the same "
+                f"on every machine, with the fingerprints {self.content}, found {found}."
+            )
+        return list(answer(self.task, documents, groups, self.options, path, self.content))
+
+
+def _answer_elsewhere(task, documents, groups, options, content, jobs):
+    """Answer documents in `jobs` other processes, which write no cache; yields as `answer` does.
+
+    A group's results depend on the group alone, so it does not matter who answers which.
+    """
+    threads = share_of_threads(options.n_threads, jobs)
+    theirs = replace(options, memory=None, verbose=0, n_jobs=1, n_threads=threads)
+    worker = _Worker(task, theirs, content)
+    size = min(FLUSH_DOCUMENTS // options.batch_size, len(groups) // (PIECES * jobs)) or 1
+    parts = [groups[at : at + size] for at in range(0, len(groups), size)]
+    pieces = [({i: documents[i] for group in part for i in group}, part) for part in parts]
+    with closing(spread(worker, pieces, jobs)) as done:
+        for pairs in done:
+            yield from pairs
+
+
+def _fit_documents(prepared: Prepared, todo, texts, n_ctx, truncation):
+    """Tokenise all documents and see to it that each fits beside the prompt, before anything is decoded."""
+    limit = n_ctx - len(prepared.prefix) - prepared.cells
+    if limit <= len(prepared.document("")):
+        raise ValueError(
+            f"The prompt does not fit: its instruction and demonstrations have {len(prepared.prefix)} tokens and an "
+            f"answer up to {prepared.cells}, but the context has n_ctx={n_ctx}. Expected room for a document: raise "
+            "n_ctx (if the model was trained for more) or use fewer shots."
+        )
+    documents = [prepared.document(text) for text in todo]
+    long = [k for k, tokens in enumerate(documents) if len(tokens) > limit]
+    if long and truncation is None:
+        first = long[0]
+        raise ValueError(
+            f"Document {list(texts).index(todo[first])} has {len(documents[first])} tokens but only {limit} fit beside "
+            f"the prompt of {len(prepared.prefix)} tokens (n_ctx={n_ctx}); {len(long)} documents are too long. Raise "
+            'n_ctx, shorten them, or cut them with truncation="end" or "start".'
+        )
+    for k in long:
+        over = len(documents[k]) - limit
+        keep = slice(None, -over) if truncation == "end" else slice(over, None)
+        documents[k] = prepared.document(todo[k], keep)
+    if long:
+        warnings.warn(
+            f"{len(long)} of {len(todo)} documents were cut to {limit} tokens, the first of them document "
+            f"{list(texts).index(todo[long[0]])} (truncation={truncation!r}, n_ctx={n_ctx}).",
+            UserWarning,
+            stacklevel=2,
+        )
+    return documents

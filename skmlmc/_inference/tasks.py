@@ -1,0 +1,256 @@
+"""What is asked of a document: its answer step by step, all its answers, or questions; keys and cache entries."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .._cache.records import ROUNDING, DamagedEntryError, checked
+from ..prompts._layouts import make_layout
+from ..prompts._templates import PromptTemplate, QuestionTemplate
+from .beam import AnswerBeam, Marginal
+from .compiled import CompiledPrompt
+from .questions import Questionnaire
+from .steps import Answer, answer_steps
+
+LAST_HIDDEN = (None, "last")
+
+
+@dataclass(frozen=True)
+class PreparedSteps:
+    """The stepwise prompt of one model, ready to answer documents."""
+
+    compiled: CompiledPrompt
+    max_labels: int
+    hidden: bool
+
+    @property
+    def prefix(self):
+        """Tokens before the document."""
+        return self.compiled.prefix
+
+    @property
+    def sequences(self):
+        """Sequences of a document: its trunk and the inner branches of a slot's trie."""
+        return self.compiled.answers.sequences(self.max_labels)
+
+    @cached_property
+    def cells(self):
+        """Cells of the longest answer."""
+        return self.compiled.answers.longest(self.max_labels)
+
+    def document(self, text, keep=slice(None)):
+        """Tokens of a document up to its answer."""
+        return self.compiled.document(text, keep)
+
+    @property
+    def lead(self):
+        """Tokens from the document to the first word that is read."""
+        return self.compiled.answers.slot().lead
+
+    def job(self, tokens):
+        """Start a document."""
+        return answer_steps(tokens, self.compiled.answers, max_labels=self.max_labels, hidden=self.hidden)
+
+
+@dataclass(frozen=True)
+class StepsTask:
+    """Ask for a document's answer, step by step.
+
+    Parameters
+    ----------
+    template : PromptTemplate
+        The prompt.
+    words : tuple of str
+        Wordings of the labels, the empty answer's word last.
+    order : tuple of int
+        The order in which the prompt names the labels.
+    demonstrations : tuple of (str, tuple of int)
+        Texts and label numbers.
+    max_labels : int
+        Most labels of an answer.
+    hidden : (int, float or None, str) or None
+        Layer and pooling of the hidden states to read in the same pass.
+    """
+
+    template: PromptTemplate
+    words: tuple[str, ...]
+    order: tuple[int, ...]
+    demonstrations: tuple
+    max_labels: int
+    hidden: tuple | None = None
+
+    def key(self):
+        """Everything that a result depends on beside the model, the document and the options."""
+        key = ("steps", astuple(self.template), self.words, self.order, self.demonstrations, self.max_labels)
+        return key if self.hidden in (None, LAST_HIDDEN) else (*key, self.hidden)
+
+    def compile(self, model):
+        """Tokenise the prompt."""
+        named = [self.words[k] for k in self.order]
+        layout = make_layout(self.template, named, self.words[-1], model.chat_template, model.special_texts)
+        answer_format = self.template.answer_format
+        return CompiledPrompt(model.tokenize, layout, answer_format, self.words, self.demonstrations, model.bos)
+
+    def prepare(self, model):
+        """Make the prompt ready for a loaded model."""
+        return PreparedSteps(self.compile(model), self.max_labels, self.hidden is not None)
+
+    def to_arrays(self, result):
+        """Turn an answer into arrays for the cache."""
+        arrays = {"steps": result.steps, "label_mass": np.array(result.label_mass)}
+        return arrays if result.hidden is None else {**arrays, "hidden": result.hidden}
+
+    def from_arrays(self, arrays):
+        """Turn a cache entry into an answer; None where hidden states are wanted and it has none."""
+        steps = checked(arrays, "steps", (None, len(self.words)))
+        if len(steps) > self.max_labels or abs(steps.sum(axis=1) - 1).max() > ROUNDING:
+            raise DamagedEntryError(f"expected up to {self.max_labels} distributions that sum to 1")
+        mass = float(checked(arrays, "label_mass", ()))
+        if self.hidden is None:
+            return Answer(steps, mass, None)
+        return Answer(steps, mass, checked(arrays, "hidden", (None,), "float32", None)) if "hidden" in arrays else None
+
+
+@dataclass(frozen=True)
+class PreparedBeam(PreparedSteps):
+    """The stepwise prompt of one model, ready to follow all answers."""
+
+    beam: AnswerBeam = None  # type: ignore[assignment]  # always given; fields before it have defaults
+    sequences: int = 1
+
+    @cached_property
+    def cells(self):
+        """Cells of all answers that are followed at one time."""
+        return self.compiled.answers.longest(1) * self.sequences
+
+    def job(self, tokens):
+        """Start a document."""
+        return self.beam.answer(tokens)
+
+
+@dataclass(frozen=True)
+class BeamTask(StepsTask):
+    """Follow all answers of a document whose probability stays above a bound; parameters as for `StepsTask`.
+
+    Parameters
+    ----------
+    min_probability : float
+        Answers in progress below it are not followed.
+    """
+
+    min_probability: float = 0.002
+
+    def key(self):
+        """Everything that a result depends on beside the model, the document and the options."""
+        return ("beam", self.min_probability, *super().key())
+
+    def prepare(self, model):
+        """Make the prompt ready for a loaded model."""
+        compiled = self.compile(model)
+        limits: dict[str, Any] = {"max_labels": self.max_labels, "min_probability": self.min_probability}
+        beam = AnswerBeam(compiled.answers, **limits, sequences=model.sequences - 1)
+        return PreparedBeam(compiled, self.max_labels, False, beam, model.sequences)
+
+    def to_arrays(self, result):
+        """Turn the marginals into arrays for the cache."""
+        return {"labels": result.labels, "mass": np.array(result.mass)}
+
+    def from_arrays(self, arrays):
+        """Turn a cache entry into marginals."""
+        labels = checked(arrays, "labels", (len(self.words) - 1,))
+        return Marginal(labels, float(checked(arrays, "mass", ())))
+
+
+@dataclass(frozen=True)
+class PreparedQuestions:
+    """The questions of one model, ready to be asked."""
+
+    prefix: list[int]
+    compiled: CompiledPrompt
+    questionnaire: Questionnaire
+    lead: list[int]
+
+    @property
+    def sequences(self):
+        """Sequences of a document."""
+        return self.questionnaire.sequences
+
+    @property
+    def cells(self):
+        """Cells of all questions."""
+        return len(self.questionnaire.common) + self.questionnaire.cells
+
+    def document(self, text, keep=slice(None)):
+        """Tokens of a document."""
+        return self.compiled.text(text, keep)
+
+    def job(self, tokens):
+        """Start a document."""
+        return self.questionnaire.answer(tokens)
+
+
+@dataclass(frozen=True)
+class QuestionsTask:
+    """Ask a document questions that have two answers.
+
+    Parameters
+    ----------
+    template : QuestionTemplate
+        The prompt.
+    words : tuple of str
+        Wordings of the labels, the empty answer's word last.
+    order : tuple of int
+        The order in which the prompt names the labels.
+    questions : tuple of tuple of int
+        Numbers of the labels that fill the template's placeholders, a question each.
+    demonstrations : tuple of (str, tuple of int, bool)
+        Text, question and whether the first answer word is right.
+    answers : (str, str)
+        The two answer words.
+    """
+
+    template: QuestionTemplate
+    words: tuple[str, ...]
+    order: tuple[int, ...]
+    questions: tuple[tuple[int, ...], ...]
+    demonstrations: tuple
+    answers: tuple[str, str]
+    hidden = None
+
+    def key(self):
+        """Everything that a result depends on beside the model, the document and the options."""
+        template = astuple(self.template)
+        return ("questions", template, self.words, self.order, self.questions, self.demonstrations, self.answers)
+
+    def compile(self, model, question, bos=()):
+        """Tokenise one question's prompt."""
+        values = dict(zip(self.template.fields, (self.words[k] for k in question), strict=True))
+        values |= dict(zip(("yes", "no"), self.answers, strict=True))
+        named, none = [self.words[k] for k in self.order], self.words[-1]
+        layout = make_layout(self.template, named, none, model.chat_template, model.special_texts, values)
+        return CompiledPrompt(model.tokenize, layout, "list", self.answers, bos=bos)
+
+    def prepare(self, model):
+        """Make the questions ready for a loaded model."""
+        compiled = {q: self.compile(model, q, model.bos) for q in self.questions}
+        first = compiled[self.questions[0]]
+        prefix = list(first.prefix)
+        for text, question, right in self.demonstrations:
+            shown = compiled.get(question) or self.compile(model, question)
+            prefix += shown.shown(text, [0] if right else [])
+        slots = [compiled[q].answers.slot() for q in self.questions]
+        tokens = [compiled[q].bridge + slot.lead for q, slot in zip(self.questions, slots, strict=True)]
+        questionnaire = Questionnaire(tokens, [s.trie for s in slots], model.sequences)
+        return PreparedQuestions(prefix, first, questionnaire, tokens[0])
+
+    def to_arrays(self, result):
+        """Turn the answers into arrays for the cache."""
+        return {"first": result}
+
+    def from_arrays(self, arrays):
+        """Turn a cache entry into answers."""
+        return checked(arrays, "first", (len(self.questions),))

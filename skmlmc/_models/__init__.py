@@ -1,0 +1,1 @@
+"""Model files: where they are, whether they are sound and still the same, loaded once."""

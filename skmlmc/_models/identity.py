@@ -1,0 +1,200 @@
+"""What model an estimator was fitted with, and whether the files at hand are still that model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+
+from .loaded import model_fingerprint, resolve_lora, resolve_model
+
+WAY_OUT = (
+    "Where the same file lies elsewhere, name the place: est.set_params({name}=...), in a pipeline "
+    "pipe.set_params(step__{name}=...){or_else}. To use another one, fit again."
+)
+LOCATE = ", anywhere inside other estimators skmlmc.locate_model(est, PATH)"
+
+
+class Fingerprints(NamedTuple):
+    """Content of a model file and of the adapters with their scales; no paths."""
+
+    model: str
+    lora: tuple[tuple[str, float], ...] = ()
+
+
+def fingerprints(path: Path, adapters: Sequence[tuple[Path, float]] = ()) -> Fingerprints:
+    """Fingerprints, in hexadecimal digits, of files that `resolve_model` and `resolve_lora` found."""
+    return Fingerprints(
+        model_fingerprint(path).hex(), tuple((model_fingerprint(file).hex(), scale) for file, scale in adapters)
+    )
+
+
+def fitted_with(estimator: Any) -> Fingerprints | None:
+    """Fingerprints that an estimator recorded in ``fit``; None where it did not."""
+    state = vars(estimator)
+    if "model_fingerprint_" not in state:
+        return None
+    return Fingerprints(state["model_fingerprint_"], tuple((f, s) for f, s in state.get("lora_fingerprints_", ())))
+
+
+def find_model(model: Any, lora: Any, expected: Fingerprints | None = None) -> tuple[Path, Fingerprints]:
+    """Find the file of a `model` parameter, and see whether it and the adapters are those of ``fit``.
+
+    Parameters
+    ----------
+    model, lora : object
+        The parameters.
+    expected : Fingerprints or None, default=None
+        What ``fit`` recorded; None: whatever lies there is right.
+
+    Returns
+    -------
+    path : pathlib.Path
+        The model file.
+    content : Fingerprints
+        Of it and the adapters.
+
+    Raises
+    ------
+    FileNotFoundError
+        A file is missing.
+    ValueError
+        A file is no GGUF file, or another one than in ``fit``.
+    """
+    if expected is None:
+        path = resolve_model(model)
+        return path, fingerprints(path, resolve_lora(lora))
+    of_fit = "; ".join(f"{digits} (scale {scale:g})" for digits, scale in expected.lora) or "none"
+    path = _found(resolve_model, "model", model, expected.model)
+    adapters = _found(resolve_lora, "lora", lora, of_fit)
+    found = fingerprints(path, adapters)
+    if found.model != expected.model:
+        raise ValueError(
+            f"The model file {os.path.abspath(path)!r} (model={model!r}) is another one than in fit: expected the "
+            f"fingerprint {expected.model}, found {found.model}. {_way_out('model')}"
+        )
+    if found.lora != expected.lora:
+        here = "; ".join(
+            f"{digits} (scale {scale:g}, {os.path.abspath(file)!r})"
+            for (digits, scale), (file, _) in zip(found.lora, adapters, strict=True)
+        )
+        raise ValueError(
+            f"The adapters are others than in fit: expected the fingerprints {of_fit}, found {here or 'none'}. "
+            f"{_way_out('lora')}"
+        )
+    return path, found
+
+
+def _way_out(name):
+    return WAY_OUT.format(name=name, or_else=LOCATE if name == "model" else "")
+
+
+def _found(resolve, name, value, expected):
+    try:
+        return resolve(value)
+    except (FileNotFoundError, ValueError) as error:
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(
+            f"{error} Got {name}={value!r}{_relative(value)} but expected what fit found, with the fingerprint "
+            f"{expected}. {_way_out(name)}"
+        ) from error
+
+
+def _relative(value):
+    path = isinstance(value, (str, os.PathLike)) and not str(value).startswith("hf:")
+    relative = path and not Path(value).expanduser().is_absolute()
+    return f", relative to the working folder {os.getcwd()!r}," if relative else ""
+
+
+def nested_estimators(estimator: Any) -> Iterator[Any]:
+    """Yield an estimator and all those inside it: parameters and fitted parts, each once."""
+    todo, seen = [estimator], set()
+    while todo:
+        part = todo.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, dict):
+            todo += part.values()
+        elif isinstance(part, (list, tuple)):
+            todo += part
+        elif isinstance(part, BaseEstimator):
+            yield part
+            todo += vars(part).values()
+
+
+def asks_a_model(estimator: Any) -> bool:
+    """Whether an estimator has this package's engine parameters."""
+    return hasattr(estimator, "model") and hasattr(estimator, "kv_dtype")
+
+
+def check_models(estimator: Any) -> None:
+    """Raise what the next use would, where a fitted estimator or a part of it has lost its model file."""
+    for part in nested_estimators(estimator):
+        if asks_a_model(part) and fitted_with(part) is not None:
+            find_model(part.model, part.lora, fitted_with(part))
+
+
+def locate_model(estimator: Any, model: str | os.PathLike | None = None) -> Any:
+    """Check the model files behind a fitted estimator now, or say where a moved one lies.
+
+    A loaded estimator looks at its model file when it is first used. This looks at once, and changes the place in
+    all fitted parts, which ``set_params`` does not reach in a fitted `GridSearchCV` or `ColumnTransformer`.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted: a `GGUFClassifier`, an extractor, or anything with some of them inside.
+    model : str, path-like or None, default=None
+        New place of a model file, a value for the parameter `model`. It is given to all parts that were fitted with
+        that file, wherever it lay, and to unfitted ones that shared their `model`. None: nothing is changed.
+
+    Returns
+    -------
+    estimator
+        The same object.
+
+    Raises
+    ------
+    FileNotFoundError
+        A file is missing.
+    ValueError
+        A file is another one than in ``fit``, or nothing was fitted with the file `model`.
+    NotFittedError
+        Nothing in `estimator` was fitted with a model.
+
+    Examples
+    --------
+    >>> from skmlmc import locate_model
+    >>> search = locate_model(joblib.load("search.joblib"), "/srv/models/model.gguf")  # doctest: +SKIP
+    """
+    parts = [part for part in nested_estimators(estimator) if asks_a_model(part)]
+    fitted = [part for part in parts if fitted_with(part) is not None]
+    if not fitted:
+        raise NotFittedError(
+            f"Nothing in this {type(estimator).__name__} is known to have been fitted with a model file. Expected a "
+            "fitted estimator with a GGUFClassifier or an extractor in it: call fit first."
+        )
+    check_models(fitted if model is None else _move(parts, fitted, model))
+    return estimator
+
+
+def _move(parts, fitted, model):
+    """Give the fitted parts of that file its new place, and the unfitted ones beside them; returns the fitted ones."""
+    path = resolve_model(model)
+    found = fingerprints(path).model
+    moved = [part for part in fitted if part.model_fingerprint_ == found]
+    if not moved:
+        expected = ", ".join(sorted({part.model_fingerprint_ for part in fitted}))
+        raise ValueError(
+            f"Nothing was fitted with the file {os.path.abspath(path)!r}: expected the fingerprint {expected}, found "
+            f"{found}. Name the file that was used in fit, or fit again."
+        )
+    old = [part.model for part in moved]
+    for part in moved + [part for part in parts if fitted_with(part) is None and part.model in old]:
+        part.model = model
+    return moved

@@ -1,0 +1,1 @@
+"""Checks, arrays and small helpers that every room may use."""

@@ -1,0 +1,418 @@
+"""Checks of arrays: targets, label probabilities, step distributions, pairs.
+
+Part of `checks`, which the other modules import these functions from.
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+
+_TOLERANCE = 1e-6
+_RANKS_HINT = (
+    " A common cause: cross_val_predict(method='predict_proba') re-encodes every column of a 2-D soft y as integer "
+    "ranks; pass soft targets through the `distribution=` metadata of fit instead and give y as an indicator matrix."
+)
+
+
+def is_frame(values: Any) -> bool:
+    """Return whether `values` is a DataFrame, of pandas or polars, without importing either."""
+    # In this order: polars warns whoever asks a LazyFrame for its columns.
+    return hasattr(values, "to_numpy") and hasattr(values, "columns")
+
+
+def _is_arrow_table(values: Any) -> bool:
+    return hasattr(values, "to_pydict")
+
+
+def column_names(values: Any) -> list | None:
+    """Return the column names of a DataFrame or a pyarrow table, None for anything else."""
+    if _is_arrow_table(values):
+        return list(values.column_names)
+    return list(values.columns) if is_frame(values) else None
+
+
+def describe(value: Any) -> str:
+    """Return a value's type, and its shape where it has one, for a message."""
+    shape = getattr(value, "shape", None)
+    return type(value).__name__ + (f" of shape {tuple(shape)}" if isinstance(shape, tuple) else "")
+
+
+def as_list(values: Any) -> list | None:
+    """Return the elements of an ordered 1-D collection, None for anything else (str, set, generator, 2-D, ...)."""
+    if hasattr(values, "to_pylist") and not _is_arrow_table(values):  # a column of pyarrow
+        return values.to_pylist()
+    shape = getattr(values, "shape", None)
+    if isinstance(shape, tuple):
+        to_list = getattr(values, "to_list", None) or getattr(values, "tolist", None)
+        return list(to_list()) if len(shape) == 1 and to_list else None
+    if isinstance(values, Sequence) and not isinstance(values, (str, bytes, bytearray)):
+        return list(values)
+    return None
+
+
+def is_number(value: Any) -> bool:
+    """Return whether `value` is a real number, and not a bool."""
+    return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
+
+
+def to_frame(table: dict[str, list], as_frame: bool) -> Any:
+    """Return a tidy table as it is, or as a pandas DataFrame."""
+    if not as_frame:
+        return table
+    import pandas as pd
+
+    return pd.DataFrame(table)
+
+
+def check_not_empty(n: int, what: str) -> None:
+    """Raise ValueError when there is no sample."""
+    if n == 0:  # scikit-learn's wording, which its own checks look for
+        raise ValueError(f"Found array with 0 sample(s) while a minimum of 1 is required: {what} is empty.")
+
+
+def first_repeated(values: list) -> Any:
+    """Return the first of `values` that came before."""
+    return next(value for i, value in enumerate(values) if value in values[:i])
+
+
+def check_targets(
+    y: Any, labels: Sequence[str] | None = None, n_samples: int | None = None, name: str = "y"
+) -> tuple[np.ndarray, list[str] | None]:
+    """Return indicator or soft targets as a float array, and the label names if `y` has them.
+
+    Parameters
+    ----------
+    y : array-like, sparse matrix, DataFrame (pandas, polars) or pyarrow table of shape (n, L)
+        Indicator (bool, 0/1) or annotator proportions in [0, 1].
+    labels : sequence of str, length L, default=None
+        Names, in the order wanted. A DataFrame is reordered by them.
+    n_samples : int, default=None
+        Number of rows required.
+    name : str, default="y"
+        How messages call `y`.
+
+    Returns
+    -------
+    values : ndarray of shape (n, L), float64
+        The targets, in [0, 1].
+    names : list of str, or None
+        Column names when `y` is a DataFrame that has them.
+
+    Raises
+    ------
+    TypeError
+        If `y` does not hold numbers.
+    ValueError
+        If its shape, rows, columns or values are not as expected.
+    """
+    return _check_proportions(y, labels, n_samples, name, hint=_RANKS_HINT)
+
+
+def check_proba(
+    proba: Any, labels: Sequence[str] | None = None, n_samples: int | None = None, name: str = "y_pred"
+) -> tuple[np.ndarray, list[str] | None]:
+    """Return predicted label probabilities `(n, L)` as a float array: ``check_targets`` for predictions.
+
+    Parameters and errors are those of ``check_targets``, without its hint about the origin of values outside [0, 1].
+    """
+    return _check_proportions(proba, labels, n_samples, name, hint="")
+
+
+def check_label_names(
+    y: Any, n_labels: int, n_samples: int, name: str = "y", known: list[str] | None = None
+) -> list[str]:
+    """Return the label names of a `y` that is used for nothing else.
+
+    Parameters
+    ----------
+    y : array-like, sparse matrix or DataFrame of shape (n, L), or None
+        Its numbers may be any, as scikit-learn's tools may have encoded them.
+    n_labels : int
+        Number L of columns required.
+    n_samples : int
+        Number of rows required.
+    name : str, default="y"
+        How messages call `y`.
+    known : list of str, default=None
+        Labels in the order of what `y` belongs to, where that knows them.
+
+    Returns
+    -------
+    list of str, length L
+        `known` where `y` has no names or the same ones in any order; else the columns of a DataFrame; else "label0",
+        "label1", ...
+
+    Raises
+    ------
+    TypeError, ValueError
+        As ``check_targets``, apart from the range.
+    """
+    names = None
+    if y is not None:
+        values, names = _check_proportions(y, None, n_samples, name, hint="", bounded=False)
+        if values.shape[1] != n_labels:
+            raise ValueError(f"Expected {name} to have {n_labels} columns, one a label, but got {values.shape[1]}.")
+    if known is not None and len(known) == n_labels and (names is None or set(names) == set(known)):
+        return known
+    return names or default_names(n_labels)
+
+
+def default_names(n_labels: int) -> list[str]:
+    """Names of labels that nobody named: "label0", "label1", ..."""
+    return [f"label{i}" for i in range(n_labels)]
+
+
+def _check_proportions(y, labels, n_samples, name, hint, bounded=True):
+    names = None
+    if column_names(y) is not None:
+        y, names = _from_frame(y, labels, name)
+    values = _to_numbers(y, name)
+    check_not_empty(len(values), name)
+    if n_samples is not None and len(values) != n_samples:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: expected {name} to have {n_samples} rows, "
+            f"one a document, but got {len(values)}."
+        )
+    if values.shape[1] == 0 or (labels is not None and values.shape[1] != len(labels)):
+        wanted = "at least one column" if labels is None else f"{len(labels)} columns, one a label ({list(labels)})"
+        raise ValueError(f"Expected {name} to have {wanted}, but got {values.shape[1]}.")
+    columns = names or range(values.shape[1])
+    if np.isnan(values).any():
+        row, column = np.argwhere(np.isnan(values))[0]
+        raise ValueError(
+            f"Input {name} contains NaN, first in row {row}, column {columns[column]!r}. Expected a number in [0, 1] "
+            "for every label: leave out documents without annotation."
+        )
+    if not bounded:
+        return values, names
+    outside = (values < -_TOLERANCE) | (values > 1 + _TOLERANCE)
+    if outside.any():
+        row, column = np.argwhere(outside)[0]
+        raise ValueError(
+            f"Expected {name} in [0, 1], but row {row}, column {columns[column]!r} is {values[row, column]:g}.{hint}"
+        )
+    return values.clip(0, 1), names
+
+
+def _from_frame(y, labels, name):
+    """Return a table's values and names, its columns in the order of `labels`."""
+    names: Any = column_names(y)
+    if not any(isinstance(column, str) for column in names):  # a DataFrame made from an array has no names
+        names = None
+    elif len(set(names)) < len(names):
+        raise ValueError(f"Expected {name} with different column names, but {first_repeated(names)!r} comes twice.")
+    elif labels is not None:
+        missing = [label for label in labels if label not in names]
+        unexpected = [column for column in names if column not in labels]
+        if missing or unexpected:
+            raise ValueError(
+                f"Expected the columns of {name} to be the labels {list(labels)}; missing: {missing}, unexpected: "
+                f"{unexpected}. Rename or select columns, or pass an array in the order of the labels."
+            )
+        y, names = y.select(list(labels)) if _is_arrow_table(y) else y[list(labels)], list(labels)
+    elif not all(isinstance(column, str) for column in names):
+        raise TypeError(f"Expected the column names of {name} to be all str, but got {names}. Rename the columns.")
+    if _is_arrow_table(y):
+        return np.column_stack([np.asarray(column) for column in y.columns]), names
+    if not hasattr(y, "iloc"):  # polars, where nulls become NaN or None
+        return y.to_numpy(), names
+    # pandas.NA does not convert to float by itself, and to_numpy(na_value=...) fails on float columns of pandas 3.
+    values = np.array(y.to_numpy(dtype=object))
+    values[y.isna().to_numpy()] = np.nan
+    return values, names
+
+
+def _holds_label_sets(y: Any) -> bool:
+    rows = y if isinstance(y, (list, tuple)) else as_list(y) or []
+    return any(
+        isinstance(row, (set, frozenset))
+        or (isinstance(row, (list, tuple, np.ndarray)) and any(isinstance(value, str) for value in row))
+        for row in rows
+    )
+
+
+def _to_numbers(y: Any, name: str) -> np.ndarray:
+    """Return `y` as a new float64 array of two dimensions."""
+    expected = f"Expected {name} to be numbers in [0, 1] of shape (n, L), one column a label"
+    if y is None or isinstance(y, (str, bytes, Mapping, set, frozenset)):
+        raise TypeError(f"{expected}, but got {y!r:.60}. Pass an array or a DataFrame.")
+    if _holds_label_sets(y):
+        raise ValueError(
+            f"{expected}, but got sets of label names. Turn them into an indicator matrix with "
+            f"sklearn.preprocessing.MultiLabelBinarizer(classes=labels).fit_transform({name})."
+        )
+    try:
+        array = np.asarray(y.toarray() if issparse(y) else y)
+    except ValueError as error:
+        raise ValueError(f"{expected}, but got rows of different lengths. Give every row L numbers.") from error
+    if array.ndim == 1:
+        raise ValueError(
+            f"{expected}, but got a 1-D {name} of shape {array.shape}. For one label a document use "
+            f"pandas.get_dummies({name}) or numpy.eye(L)[{name}]; for sets of labels use "
+            "sklearn.preprocessing.MultiLabelBinarizer."
+        )
+    if array.ndim != 2:
+        raise ValueError(f"{expected}, but got {array.ndim} dimensions: shape {array.shape}.")
+    if array.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported. {expected}.")
+    holds_str = array.dtype.kind == "O" and any(isinstance(value, (str, bytes)) for value in array.flat)
+    if array.dtype.kind not in "biufO" or holds_str:
+        raise TypeError(f"{expected}, but got {describe(y)} that holds {'str' if holds_str else array.dtype}.")
+    try:
+        return array.astype(np.float64)  # a copy: nobody's y changes
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{expected}, but got an element that is no number: {error}.") from error
+
+
+def majority(y: np.ndarray) -> np.ndarray:
+    """Return the majority's label sets, 1 where more than half of the annotators chose a label.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n, L)
+        Indicator or soft targets in [0, 1].
+
+    Returns
+    -------
+    ndarray of shape (n, L), int
+        1 where ``y > 0.5``; a tie is 0.
+    """
+    return (np.asarray(y) > 0.5).astype(int)
+
+
+def _to_cube(values: Any, name: str, shape: str, source: str) -> np.ndarray:
+    """Return `values` as a new float64 array of three dimensions with at least three columns."""
+    expected = f"Expected {name} to be numbers of shape {shape} with at least two labels and none, as {source} gives"
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in "biufO" or array.ndim == 0:
+            raise TypeError(f"{array.ndim} dimensions of dtype {array.dtype}")
+        cube = array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{expected}, but got {describe(values)} ({error}).") from error
+    if cube.ndim != 3 or cube.shape[1] == 0 or cube.shape[2] < 3:
+        raise ValueError(f"{expected}, but got shape {cube.shape}.")
+    check_not_empty(len(cube), name)
+    return cube
+
+
+def check_steps(steps: Any) -> np.ndarray:
+    """Return step distributions as a float array after checking that they are ones.
+
+    Parameters
+    ----------
+    steps : array-like of shape (n, R, L + 1)
+        Probability of every label, and of none in the last column, at each generation step; NaN in the rows of steps
+        that did not happen.
+
+    Returns
+    -------
+    ndarray of shape (n, R, L + 1), float64
+        A copy.
+
+    Raises
+    ------
+    TypeError
+        If `steps` does not hold numbers.
+    ValueError
+        If the shape is wrong, `steps` is empty, a row is no distribution, or a step follows one that did not happen.
+    """
+    cube = _to_cube(steps, "steps", "(n, R, L + 1)", "StepwiseExtractor")
+    missing = np.isnan(cube)
+    happened = ~missing.all(axis=2)
+    with np.errstate(invalid="ignore"):
+        wrong = happened & ~(((cube >= 0) & (cube <= 1)).all(axis=2) & (abs(cube.sum(axis=2) - 1) <= _tolerance(steps)))
+    for bad, message in (
+        (~happened[:, :1], "a first step for every document, but it is NaN"),
+        (happened & missing.any(axis=2), "rows that are wholly numbers or wholly NaN (no such step), but found both"),
+        (wrong, "probabilities in [0, 1] that sum to 1 over the labels and none, but found others"),
+        (happened[:, 1:] & ~happened[:, :-1], "steps one after another, but one that happened follows one of NaN"),
+    ):
+        if bad.any():
+            i, r = np.argwhere(bad)[0]
+            raise ValueError(f"Expected steps to hold {message}: document {i}, step {r}, {cube[i, r]}.")
+    return cube
+
+
+def _tolerance(given: Any) -> float:
+    """Return how far sums of probabilities may be from 1, given the precision they were stored in."""
+    dtype = getattr(given, "dtype", None)
+    if not isinstance(dtype, np.dtype) or dtype.kind != "f":
+        return _TOLERANCE
+    return max(_TOLERANCE, 16 * float(np.finfo(dtype).eps))
+
+
+def check_pairs(pairs: Any) -> np.ndarray:
+    """Return pairwise probabilities as a float array after checking that they are ones.
+
+    Parameters
+    ----------
+    pairs : array-like of shape (n, K, K)
+        ``pairs[i, a, b]`` is the probability that player a beats player b in document i, the last player being none;
+        the diagonal is ignored.
+
+    Returns
+    -------
+    ndarray of shape (n, K, K), float64
+        A copy with 0.5 on the diagonal.
+
+    Raises
+    ------
+    TypeError
+        If `pairs` does not hold numbers.
+    ValueError
+        If the shape is wrong, `pairs` is empty, or ``pairs[i, a, b] + pairs[i, b, a]`` is not 1.
+    """
+    cube = _to_cube(pairs, "pairs", "(n, L + 1, L + 1)", "PairwiseExtractor")
+    if cube.shape[1] != cube.shape[2]:
+        raise ValueError(f"Expected pairs of shape (n, L + 1, L + 1), but got {cube.shape}.")
+    players = np.arange(cube.shape[1])
+    cube[:, players, players] = 0.5
+    for bad, message in (
+        (~((cube >= 0) & (cube <= 1)), "probabilities in [0, 1]"),
+        (~(abs(cube + cube.transpose(0, 2, 1) - 1) <= _tolerance(pairs)), "p[a, b] + p[b, a] = 1"),
+    ):
+        if bad.any():
+            i, a, b = np.argwhere(bad)[0]
+            raise ValueError(
+                f"Expected pairs with {message}, but in document {i} p[{a}, {b}] is {cube[i, a, b]:g} and p[{b}, {a}] "
+                f"is {cube[i, b, a]:g}."
+            )
+    return cube
+
+
+def check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
+    """Return the documents' weights, ones by default.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n,) or None
+        Weights that are not negative, at least one of them positive.
+    n_samples : int
+        Number of documents.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        The weights.
+
+    Raises
+    ------
+    ValueError
+        If the shape or a value is not as expected.
+    """
+    if sample_weight is None:
+        return np.ones(n_samples)
+    weights = np.array(sample_weight, dtype=np.float64)
+    if weights.shape != (n_samples,):
+        raise ValueError(
+            f"Expected sample_weight of shape ({n_samples},), one number a document, but got {weights.shape}."
+        )
+    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+        raise ValueError("Expected sample_weight to be finite, nowhere negative and not all zero.")
+    return weights

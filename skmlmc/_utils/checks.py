@@ -1,0 +1,266 @@
+"""Cheap checks of texts, labels, targets and probability arrays, made before anything expensive runs."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .arrays import (
+    as_list,
+    check_label_names,
+    check_not_empty,
+    check_pairs,
+    check_proba,
+    check_sample_weight,
+    check_steps,
+    check_targets,
+    column_names,
+    describe,
+    first_repeated,
+    is_frame,
+    is_number,
+    majority,
+    to_frame,
+)
+
+LONGEST_WORDING = 10_000  # characters; tokenised in every place where an answer may have it
+
+__all__ = [
+    "check_choice",
+    "check_encodes",
+    "check_label_names",
+    "check_labels",
+    "check_pairs",
+    "check_positive",
+    "check_positive_int",
+    "check_proba",
+    "check_sample_weight",
+    "check_steps",
+    "check_targets",
+    "check_texts",
+    "check_threshold",
+    "column_names",
+    "is_frame",
+    "is_missing",
+    "majority",
+    "to_frame",
+]
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether `value` is None, NaN or the missing value of pandas."""
+    # pandas.NA is recognised by name, so that pandas stays optional.
+    return (
+        value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
+    )
+
+
+def check_texts(X: Any, name: str = "X") -> list[str]:
+    """Return the documents as a list of str.
+
+    Parameters
+    ----------
+    X : list, tuple, 1-D ndarray, Series (pandas, polars) or pyarrow array of str, shape (n,)
+        The documents; empty ones are allowed.
+    name : str, default="X"
+        How messages call `X`.
+
+    Returns
+    -------
+    list of str, length n
+        The documents, in order.
+
+    Raises
+    ------
+    TypeError
+        If `X` is not an ordered collection, or an element is missing or not a str.
+    ValueError
+        If `X` is empty or two-dimensional, or an element cannot be encoded as UTF-8.
+    """
+    expected = f"Expected {name} to be a list, 1-D array or Series of str, one element a document"
+    if isinstance(X, (str, bytes, bytearray)):
+        raise TypeError(f"{expected}, but got a single {type(X).__name__}. Put it in a list: [{name}].")
+    columns = column_names(X)
+    if columns is not None:
+        column = next(iter(columns), "text")
+        example = f"{name}[{column!r}], and in a ColumnTransformer {column!r} instead of [{column!r}]"
+        raise ValueError(f"{expected}, but got a {type(X).__name__}. Select the column of texts, e.g. {example}.")
+    if len(getattr(X, "shape", ())) > 1:
+        raise ValueError(f"{expected}, but got {describe(X)}. Select the column of texts, e.g. {name}[:, 0].")
+    texts = as_list(X)
+    if texts is None:
+        raise TypeError(f"{expected}, but got {describe(X)}. Make it a list first, in the order of the documents.")
+    check_not_empty(len(texts), name)
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            hint = "Drop missing texts or replace them with ''." if is_missing(text) else "Convert it to str first."
+            raise TypeError(f"{expected}, but element {i} is {text!r:.40} of type {type(text).__name__}. {hint}")
+        check_encodes(text, f"{name} to be texts", f"element {i}")
+    return [str.__str__(text) for text in texts]  # plain str from np.str_ and other subclasses
+
+
+def check_encodes(text: str, expected: str, what: str) -> None:
+    """Raise ValueError when UTF-8 cannot encode `text`: no tokenizer could read it.
+
+    Parameters
+    ----------
+    text : str
+        What the model would read.
+    expected : str
+        Whose texts they are, for the message, such as "X to be texts".
+    what : str
+        Which one it is, such as "element 3".
+    """
+    if text.isascii():
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"Expected {expected} that UTF-8 can encode, but {what} has {error.object[error.start]!r} at "
+            f"character {error.start}. Clean it, e.g. text.encode('utf-8', 'replace').decode()."
+        ) from error
+
+
+def check_labels(labels: Any, none_label: str = "none") -> dict[str, str]:
+    """Return the labels as an ordered dict from name to wording in the prompt.
+
+    Parameters
+    ----------
+    labels : sequence of str, or mapping of str to str
+        At least two label names, or names with the wording the model reads.
+    none_label : str, default="none"
+        The answer for "no label", which no name or wording may equal.
+
+    Returns
+    -------
+    dict of str to str
+        Name -> wording, in the order given.
+
+    Raises
+    ------
+    TypeError
+        If `labels` is not an ordered collection or mapping, or a name or wording is not a str.
+    ValueError
+        If there are fewer than two labels, one is blank, repeated or the same as `none_label`, `none_label` is not a
+        str or blank, or one of them is very long or nothing that UTF-8 can encode.
+    """
+    expected = "Expected labels to be a sequence of at least two names, or a mapping of name to wording"
+    if not isinstance(none_label, str) or not none_label.strip():
+        raise ValueError(f"Got none_label={none_label!r} but expected a str that is not blank, such as 'none'.")
+    check_encodes(none_label, "none_label to be a text", "it")
+    _check_length(none_label, "none_label")
+    names = list(labels) if isinstance(labels, Mapping) else as_list(labels)
+    if names is None:
+        raise TypeError(f"{expected}, but got labels={labels!r:.80}. Write e.g. labels=['joy', 'anger'].")
+    if len(names) < 2:
+        raise ValueError(f"{expected}, but got {len(names)}: {names!r}. Write a single question as two labels.")
+    wordings = [labels[name] for name in names] if isinstance(labels, Mapping) else names
+    for what, values in (("name", names), ("wording", wordings)):
+        _check_words(what, values, none_label)
+    if len(set(names)) < len(names):
+        raise ValueError(f"Expected different label names, but {first_repeated(names)!r} comes twice. Remove one.")
+    keys = [wording.strip().casefold() for wording in wordings]
+    if len(set(keys)) < len(keys):
+        raise ValueError(
+            f"Expected labels with different wordings, but {first_repeated(keys)!r} comes twice (upper case and outer "
+            "spaces do not count: a model's spellings of one label are combined). Reword one."
+        )
+    return {str.__str__(name): str.__str__(wording) for name, wording in zip(names, wordings, strict=True)}
+
+
+def _check_words(what: str, values: list, none_label: str) -> None:
+    for i, value in enumerate(values):
+        if not isinstance(value, str):
+            raise TypeError(f"Expected every label {what} to be a str, but {what} {i} is {value!r:.40}.")
+        if not value.strip():
+            raise ValueError(f"Expected label {what}s that are not blank, but {what} {i} is {value!r}.")
+        check_encodes(value, f"label {what}s", f"{what} {i}")
+        _check_length(value, f"label {what} {i}")
+        if value.strip().casefold() == none_label.strip().casefold():
+            raise ValueError(
+                f"Label {what} {i}, {value!r}, is the same as none_label={none_label!r}, which stands for no label at "
+                "all. Leave it out of labels, or choose another none_label."
+            )
+
+
+def _check_length(word: str, what: str) -> None:
+    if len(word) > LONGEST_WORDING:
+        raise ValueError(
+            f"Got a {what} of {len(word)} characters but expected a few words, at most {LONGEST_WORDING} characters: "
+            "map the name to a short wording, labels={name: wording}."
+        )
+
+
+def check_threshold(threshold: Any, labels: Sequence[str]) -> float | np.ndarray:
+    """Return the decision threshold as a number, or as one number a label.
+
+    Parameters
+    ----------
+    threshold : float, array-like of shape (L,) or mapping of label to float
+        Thresholds in [0, 1]; a mapping names every label.
+    labels : sequence of str, length L
+        Label names, in the order of the columns.
+
+    Returns
+    -------
+    float or ndarray of shape (L,), float64
+        The threshold.
+
+    Raises
+    ------
+    TypeError
+        If the threshold is not made of numbers.
+    ValueError
+        If it is outside [0, 1], or there is not one for each label.
+    """
+    labels = list(labels)
+    expected = f"expected a number in [0, 1], {len(labels)} of them (one a label) or a mapping from label to number"
+    values = threshold
+    if isinstance(threshold, Mapping):
+        missing = [label for label in labels if label not in threshold]
+        unexpected = [label for label in threshold if label not in labels]
+        if missing or unexpected:
+            raise ValueError(f"Got a threshold mapping but {expected}; missing: {missing}, unexpected: {unexpected}.")
+        values = [threshold[label] for label in labels]
+    elif not is_number(threshold):
+        values = as_list(threshold)
+        if values is None:
+            raise TypeError(f"Got threshold={threshold!r:.60} but {expected}.")
+        if len(values) != len(labels):
+            raise ValueError(f"Got a threshold of {len(values)} numbers but {expected}.")
+    for value in values if isinstance(values, list) else [values]:
+        if not is_number(value):
+            raise TypeError(f"Got threshold={threshold!r:.60} but {expected}; {value!r} is no number.")
+        if not 0 <= value <= 1:
+            raise ValueError(f"Got threshold={threshold!r:.60} but {expected}; {value!r} is outside [0, 1].")
+    return np.array(values, dtype=np.float64) if isinstance(values, list) else float(values)
+
+
+def check_positive_int(value: Any, name: str) -> int:
+    """Return `value` as an int of at least 1, or raise ValueError naming the parameter `name`."""
+    is_int = isinstance(value, numbers.Integral) and not isinstance(value, (bool, np.bool_))
+    if not is_int or value < 1:
+        raise ValueError(f"Got {name}={value!r} but expected a positive integer.")
+    return int(value)
+
+
+def check_positive(value: Any, name: str, upper: float = np.inf) -> float:
+    """Return `value` as a float in (0, `upper`), or raise ValueError naming the parameter `name`."""
+    if not is_number(value) or not 0 < value < upper:
+        expected = "a finite number above 0" if upper == np.inf else f"a number between 0 and {upper:g}, both excluded"
+        raise ValueError(f"Got {name}={value!r} but expected {expected}.")
+    return float(value)
+
+
+def check_choice(value: Any, name: str, choices: Sequence[Any]) -> Any:
+    """Return `value` if it is one of `choices`, or raise ValueError naming the parameter `name`."""
+    if isinstance(value, np.generic):  # parameters drawn from an array
+        value = value.item()
+    for choice in choices:
+        if value is choice or (isinstance(value, type(choice)) and value == choice):
+            return choice
+    raise ValueError(f"Got {name}={value!r} but expected one of {', '.join(map(repr, choices))}.")

@@ -1,0 +1,40 @@
+"""Zero-shot alignment: from what a model answers to label probabilities, without training data.
+
+The methods of the paper's section 5 that read a model's answers, as functions on arrays and as estimators. Estimators
+need no training, but ``fit`` all the same, to learn how many labels there are and what they are called.
+"""
+
+from .._utils.docs import publish
+from ._functions import (
+    bradley_terry_scores,
+    compare_to_none,
+    generated_labels,
+    hard_predictions,
+    label_sets,
+    max_over_generations,
+)
+from ._zero_shot import (
+    BradleyTerry,
+    CompareToNone,
+    HardPredictions,
+    MaxOverGenerations,
+    UnaryBreakdown,
+    ZeroShotAligner,
+)
+
+__all__ = [
+    "BradleyTerry",
+    "CompareToNone",
+    "HardPredictions",
+    "MaxOverGenerations",
+    "UnaryBreakdown",
+    "ZeroShotAligner",
+    "bradley_terry_scores",
+    "compare_to_none",
+    "generated_labels",
+    "hard_predictions",
+    "label_sets",
+    "max_over_generations",
+]
+
+publish(__name__, globals())

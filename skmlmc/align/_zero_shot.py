@@ -1,0 +1,346 @@
+"""Estimators of zero-shot alignment: from what a model answers to label probabilities, without training data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.special import expit, softmax
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from .._utils.checks import check_choice, check_label_names, check_pairs, check_proba, check_steps, check_threshold
+from .._utils.labelled import labels_of
+from .._utils.typing import Self, Threshold
+from ..base import AlignerMixin
+from ._functions import (
+    bradley_terry_scores,
+    compare_to_none,
+    hard_predictions,
+    max_over_generations,
+    round_pairs,
+)
+
+
+class ZeroShotAligner(AlignerMixin, BaseEstimator):
+    """Base class of the aligners that need no training, for read-outs of your own.
+
+    A subclass has ``__init__`` with `threshold` (and `multi_label`, where it has a single-label form), and computes
+    ``_align(X)``: checked probabilities in, an array of shape (n, L) out. It is then a transformer and a classifier.
+
+    Attributes
+    ----------
+    labels_ : list of str, length L
+        Label names: those of the array from an extractor, else the columns of a DataFrame `y`, else "label0", ...
+    n_labels_ : int
+        Number of labels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmlmc.align import ZeroShotAligner
+    >>> class MeanOverGenerations(ZeroShotAligner):
+    ...     def __init__(self, threshold=0.5):
+    ...         self.threshold = threshold
+    ...
+    ...     def _align(self, X):
+    ...         return np.nanmean(X[:, :, :-1], axis=1)
+    >>> steps = [[[0.7, 0.2, 0.1], [0.1, 0.4, 0.5]]]  # one document, two steps, two labels and none
+    >>> MeanOverGenerations().fit(steps).predict_proba(steps)
+    array([[0.4, 0.3]])
+    """
+
+    # What X holds: "steps", "pairs" or "unary probabilities".
+    _kind = "steps"
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Check the input and learn the names of the labels; nothing is fitted.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, R, L + 1), or (n, L + 1, L + 1) for pairs
+            Probabilities with none last.
+        y : array-like of shape (n, L), default=None
+            Only the column names of a DataFrame are read. An extractor's output knows its labels itself.
+
+        Returns
+        -------
+        self : object
+            The aligner.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `X`, the shape of `y` or a parameter is not as expected.
+        """
+        known = labels_of(X)
+        X = self._check(X)
+        labels = check_label_names(y, n_labels=self._count_labels(X), n_samples=len(X), known=known)
+        check_threshold(self.threshold, labels)
+        self._align(X[:1])  # checks the other parameters
+        self.labels_ = labels
+        self.n_labels_ = len(labels)
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the label probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, R, L + 1), or (n, L + 1, L + 1) for pairs
+            Probabilities with none last, for the labels of ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n, L)
+            Probability of each label.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If ``fit`` was not called.
+        TypeError, ValueError
+            If `X` is not as expected, or has another number of labels than in ``fit``.
+        """
+        check_is_fitted(self)
+        X = self._check(X)
+        if self._count_labels(X) != self.n_labels_:
+            raise ValueError(
+                f"Expected {self._kind} for the {self.n_labels_} labels of fit, but got them for "
+                f"{self._count_labels(X)}. Use the same labels, in the same order."
+            )
+        return self._align(X)
+
+    def _check(self, X):
+        if self._kind == "unary probabilities":
+            return check_proba(X, name="X")[0]
+        return check_pairs(X) if self._kind == "pairs" else check_steps(X)
+
+    def _count_labels(self, X):
+        return X.shape[-1] - (X.ndim == 3)  # the last one of steps and pairs is none
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = False
+        tags.input_tags.three_d_array = True
+        tags.input_tags.two_d_array = False
+        return tags
+
+
+class CompareToNone(ZeroShotAligner):
+    """Compare each label's probability at the first step with that of none.
+
+    Paper section 5, baseline "compare-to-none"; the arithmetic is ``compare_to_none``.
+
+    Parameters
+    ----------
+    threshold : float, array-like of shape (L,) or mapping of label to float, default=0.5
+        Probability from which ``predict`` gives a label.
+    multi_label : bool, default=True
+        False for single-label tasks: probabilities of a document sum to 1 and ``predict`` gives the largest.
+
+    Attributes
+    ----------
+    labels_ : list of str, length L
+        Label names: those of the array from an extractor, else the columns of a DataFrame `y`, else "label0", ...
+    n_labels_ : int
+        Number of labels.
+    classes_ : ndarray of shape (L, 2)
+        ``[0, 1]`` for each label.
+
+    Examples
+    --------
+    >>> from skmlmc.align import CompareToNone
+    >>> steps = [[[0.6, 0.3, 0.1]], [[0.2, 0.1, 0.7]]]
+    >>> aligner = CompareToNone().fit(steps)
+    >>> aligner.predict_proba(steps).round(2)
+    array([[0.86, 0.75],
+           [0.22, 0.13]])
+    >>> aligner.predict(steps)
+    array([[1, 1],
+           [0, 0]])
+    """
+
+    def __init__(self, threshold: Threshold = 0.5, multi_label: bool = True) -> None:
+        self.threshold = threshold
+        self.multi_label = multi_label
+
+    def _align(self, X):
+        return compare_to_none(X, multi_label=check_choice(self.multi_label, "multi_label", (True, False)))
+
+
+class HardPredictions(ZeroShotAligner):
+    """Take the model's answer at its word: 1 - eps for the labels it generated, eps for the others.
+
+    Paper section 5, baseline "hard predictions"; the arithmetic is ``hard_predictions``.
+
+    Parameters
+    ----------
+    eps : float, default=1e-8
+        Probability of the labels that were not generated, in (0, 0.5).
+    threshold : float, array-like of shape (L,) or mapping of label to float, default=0.5
+        Probability from which ``predict`` gives a label.
+    multi_label : bool, default=True
+        False for single-label tasks: the first label generated counts, or the most probable one if that is none.
+
+    Attributes
+    ----------
+    labels_ : list of str, length L
+        Label names: those of the array from an extractor, else the columns of a DataFrame `y`, else "label0", ...
+    n_labels_ : int
+        Number of labels.
+    classes_ : ndarray of shape (L, 2)
+        ``[0, 1]`` for each label.
+
+    Examples
+    --------
+    >>> from skmlmc.align import HardPredictions
+    >>> steps = [[[0.6, 0.3, 0.1], [0.1, 0.2, 0.7]]]
+    >>> HardPredictions(eps=0.01).fit(steps).predict_proba(steps)
+    array([[0.99, 0.01]])
+    """
+
+    def __init__(self, eps: float = 1e-8, threshold: Threshold = 0.5, multi_label: bool = True) -> None:
+        self.eps = eps
+        self.threshold = threshold
+        self.multi_label = multi_label
+
+    def _align(self, X):
+        return hard_predictions(X, self.eps, check_choice(self.multi_label, "multi_label", (True, False)))
+
+
+class MaxOverGenerations(ZeroShotAligner):
+    """Take each label's largest probability over the steps of the answer.
+
+    Paper section 5, "max-over-generations"; the arithmetic is ``max_over_generations``. For multi-label tasks only.
+
+    Parameters
+    ----------
+    threshold : float, array-like of shape (L,) or mapping of label to float, default=0.5
+        Probability from which ``predict`` gives a label.
+
+    Attributes
+    ----------
+    labels_ : list of str, length L
+        Label names: those of the array from an extractor, else the columns of a DataFrame `y`, else "label0", ...
+    n_labels_ : int
+        Number of labels.
+    classes_ : ndarray of shape (L, 2)
+        ``[0, 1]`` for each label.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skmlmc.align import MaxOverGenerations
+    >>> steps = [[[0.6, 0.3, 0.1], [0.1, 0.8, 0.1]]]
+    >>> aligner = MaxOverGenerations().fit(steps, pd.DataFrame({"joy": [1], "anger": [0]}))
+    >>> aligner.set_output(transform="pandas").transform(steps)
+       joy  anger
+    0  0.6    0.8
+    """
+
+    def __init__(self, threshold: Threshold = 0.5) -> None:
+        self.threshold = threshold
+
+    def _align(self, X):
+        return max_over_generations(X)
+
+
+class BradleyTerry(ZeroShotAligner):
+    """Fit a Bradley-Terry model to each document's pairwise probabilities and compare each label with none.
+
+    ``sigmoid(s(l) - s(none))`` of the scores, or in single-label tasks the softmax of the labels' scores. Paper
+    section 5, "binary breakdown"; the arithmetic is ``bradley_terry_scores``.
+
+    Parameters
+    ----------
+    outcome : {"soft", "hard"}, default="soft"
+        Use the pairwise probabilities, or round them to won and lost; 0.5 stays a draw.
+    l2 : float, default=0.01
+        Strength of the penalty ``l2 * sum(s**2)``, above 0; without it a player who always wins has no finite score.
+    threshold : float, array-like of shape (L,) or mapping of label to float, default=0.5
+        Probability from which ``predict`` gives a label.
+    multi_label : bool, default=True
+        False for single-label tasks: probabilities of a document sum to 1 and ``predict`` gives the largest.
+
+    Attributes
+    ----------
+    labels_ : list of str, length L
+        Label names: those of the array from an extractor, else the columns of a DataFrame `y`, else "label0", ...
+    n_labels_ : int
+        Number of labels.
+    classes_ : ndarray of shape (L, 2)
+        ``[0, 1]`` for each label.
+
+    Examples
+    --------
+    >>> from skmlmc.align import BradleyTerry
+    >>> pairs = [[[0.5, 0.7, 0.9], [0.3, 0.5, 0.8], [0.1, 0.2, 0.5]]]
+    >>> BradleyTerry().fit(pairs).predict_proba(pairs).round(2)
+    array([[0.89, 0.79]])
+    """
+
+    _kind = "pairs"
+
+    def __init__(
+        self, outcome: str = "soft", l2: float = 0.01, threshold: Threshold = 0.5, multi_label: bool = True
+    ) -> None:
+        self.outcome = outcome
+        self.l2 = l2
+        self.threshold = threshold
+        self.multi_label = multi_label
+
+    def _align(self, X):
+        multi_label = check_choice(self.multi_label, "multi_label", (True, False))
+        if check_choice(self.outcome, "outcome", ("soft", "hard")) == "hard":
+            X = round_pairs(X)
+        scores = bradley_terry_scores(X, self.l2)
+        return expit(scores[:, :-1] - scores[:, -1:]) if multi_label else softmax(scores[:, :-1], axis=1)
+
+
+class UnaryBreakdown(ZeroShotAligner):
+    """Take the model's word on each label as it is, or compare the labels in single-label tasks.
+
+    The probabilities of `UnaryExtractor`, or with ``multi_label=False`` the softmax over the labels of their log-odds.
+    Paper section 5, "unary breakdown".
+
+    Parameters
+    ----------
+    threshold : float, array-like of shape (L,) or mapping of label to float, default=0.5
+        Probability from which ``predict`` gives a label.
+    multi_label : bool, default=True
+        False for single-label tasks: probabilities of a document sum to 1 and ``predict`` gives the largest.
+
+    Attributes
+    ----------
+    labels_ : list of str, length L
+        Label names: those of the array from an extractor, else the columns of a DataFrame `y`, else "label0", ...
+    n_labels_ : int
+        Number of labels.
+    classes_ : ndarray of shape (L, 2)
+        ``[0, 1]`` for each label.
+
+    Examples
+    --------
+    >>> from skmlmc.align import UnaryBreakdown
+    >>> UnaryBreakdown(multi_label=False).fit_transform([[0.8, 0.5]]).round(2)
+    array([[0.8, 0.2]])
+    """
+
+    _kind = "unary probabilities"
+
+    def __init__(self, threshold: Threshold = 0.5, multi_label: bool = True) -> None:
+        self.threshold = threshold
+        self.multi_label = multi_label
+
+    def _align(self, X):
+        if check_choice(self.multi_label, "multi_label", (True, False)):
+            return X
+        tiny = np.finfo(float).tiny
+        return softmax(np.log(np.maximum(X, tiny)) - np.log(np.maximum(1 - X, tiny)), axis=1)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = False
+        tags.input_tags.two_d_array = True
+        return tags

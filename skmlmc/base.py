@@ -1,0 +1,158 @@
+"""What every estimator that yields label probabilities has in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassifierMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from ._utils.arrays import default_names
+from ._utils.checks import check_targets, check_threshold, majority
+from ._utils.labelled import restore_names
+from ._utils.versions import VersionedMixin
+from .metrics import example_f1
+
+
+def label_columns(classifier: Any, X: Any) -> np.ndarray:
+    """Return a multi-label classifier's probabilities as one array, whichever of scikit-learn's two layouts it has.
+
+    Parameters
+    ----------
+    classifier : estimator
+        Fitted; ``predict_proba`` gives an array `(n, L)`, or a list of arrays `(n, n_classes)`, one a label, as
+        ``MultiOutputClassifier``, trees and neighbours do.
+    X : array-like of shape (n, ...)
+        What it takes.
+
+    Returns
+    -------
+    ndarray of shape (n, L)
+        Probability of 1; 0 for a label that the training data never had.
+    """
+    proba = classifier.predict_proba(X)
+    if not isinstance(proba, list):
+        return proba
+    return np.column_stack([p @ (np.asarray(c) == 1) for p, c in zip(proba, classifier.classes_, strict=True)])
+
+
+class LabelProbabilityMixin(ClassifierMixin):
+    """Predictions, score and label names for estimators whose ``predict_proba`` is ``(n, L)``.
+
+    A subclass has the parameters ``threshold`` and, where single-label tasks make sense, ``multi_label``; its
+    ``fit`` sets ``labels_``.
+    """
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """Classes of each label, ``[0, 1]``: ndarray of shape (L, 2)."""
+        check_is_fitted(self)
+        # The rows are what scikit-learn's multi-label estimators have in a list, but cross_val_predict reads .shape.
+        return np.tile([0, 1], (len(self.labels_), 1))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict the label sets of `X`.
+
+        Parameters
+        ----------
+        X : array-like
+            What ``predict_proba`` takes.
+
+        Returns
+        -------
+        ndarray of shape (n, L), int
+            1 where a label's probability reaches the threshold. With ``multi_label=False`` exactly one 1 a row, at
+            the largest probability.
+        """
+        return self._label_sets(self.predict_proba(X))
+
+    def _label_sets(self, proba):
+        """Return what `predict` makes of probabilities."""
+        if not getattr(self, "multi_label", True):
+            return np.eye(proba.shape[1], dtype=int)[proba.argmax(axis=1)]
+        return (proba >= check_threshold(self.threshold, self.labels_)).astype(int)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Mean example-F1 of the predictions; soft targets count through their majority.
+
+        Parameters
+        ----------
+        X : array-like
+            What ``predict_proba`` takes.
+        y : array-like of shape (n, L)
+            Indicator or soft targets in [0, 1].
+        sample_weight : array-like of shape (n,), default=None
+            Weights of the documents.
+
+        Returns
+        -------
+        float
+            Mean example-F1, in [0, 1]. A document without a majority for any label has the empty set.
+        """
+        pred = self.predict(X)
+        y, _ = check_targets(y, labels=list(self.labels_), n_samples=len(pred))
+        return example_f1(majority(y), pred, sample_weight=sample_weight)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        tags.classifier_tags.multi_label = True
+        tags.target_tags.multi_output = True
+        tags.target_tags.single_output = False
+        return tags
+
+
+class LabelColumnsMixin:
+    """For outputs with a column a label."""
+
+    labels_: Any
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names of the output columns: the labels.
+
+        Parameters
+        ----------
+        input_features : sequence of str, default=None
+            Names along the input's last axis, such as an extractor gives in a pipeline: the labels, with or without
+            the empty answer. Used where nothing else named the labels.
+
+        Returns
+        -------
+        ndarray of shape (L,), object
+            Label names: those of the columns of `y` or of `labels`, else of `input_features`, else "label0", ...
+        """
+        check_is_fitted(self)
+        names, n = np.asarray(self.labels_, dtype=object), len(self.labels_)
+        if input_features is not None and len(input_features) in (n, n + 1) and list(names) == default_names(n):
+            return np.asarray(input_features, dtype=object)[:n]
+        return names
+
+
+class _ProbabilityTransformer(TransformerMixin):
+    """``transform`` is ``predict_proba``, in the container that ``set_output`` asks for.
+
+    A class of its own, since scikit-learn wraps ``transform`` class by class: `AlignerMixin` needs what is wrapped.
+    """
+
+    def transform(self, X):
+        return self.predict_proba(X)
+
+
+class AlignerMixin(VersionedMixin, LabelColumnsMixin, LabelProbabilityMixin, _ProbabilityTransformer):
+    """An aligner: probability arrays in, label probabilities out; both a transformer and a final estimator."""
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the label probabilities, the same as ``predict_proba``.
+
+        Parameters
+        ----------
+        X : array-like
+            What ``predict_proba`` takes.
+
+        Returns
+        -------
+        ndarray of shape (n, L)
+            Probability of each label, each column in [0, 1] on its own.
+        """
+        return restore_names(super().transform(X), X, self.labels_)

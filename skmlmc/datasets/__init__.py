@@ -1,0 +1,31 @@
+"""Data sets with annotators: aggregation of answers, loaders, an entity-tracking generator, the paper's split.
+
+Loaders follow scikit-learn: ``fetch_*`` download once into the data home and check what came, ``load_*`` read files
+that you have, and all return a Bunch with texts, targets, label names, annotators' answers and a description.
+"""
+
+from .._utils.docs import publish
+from ._abuse import fetch_convabuse, fetch_hatexplain, fetch_hs_brexit
+from ._annotators import annotator_distribution
+from ._boxes import load_boxes, make_boxes
+from ._posts import fetch_stackoverflow_emotions, load_semeval2018
+from ._reading import load_annotations
+from ._reddit import fetch_goemotions, fetch_mfrc
+from ._split import paper_split
+
+__all__ = [
+    "annotator_distribution",
+    "fetch_convabuse",
+    "fetch_goemotions",
+    "fetch_hatexplain",
+    "fetch_hs_brexit",
+    "fetch_mfrc",
+    "fetch_stackoverflow_emotions",
+    "load_annotations",
+    "load_boxes",
+    "load_semeval2018",
+    "make_boxes",
+    "paper_split",
+]
+
+publish(__name__, globals())

@@ -1,0 +1,123 @@
+"""Files from the web, kept in a folder: whole and with the right checksum, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from http.client import HTTPException
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.error import HTTPError
+
+from sklearn.datasets import fetch_file, get_data_home
+
+from .._utils.docs import documented
+
+__all__ = ["data_folder", "documented_fetch", "fetch"]
+
+documented_fetch = documented(
+    fetch_parameters="""download_if_missing : bool, default=True
+        Raise OSError instead of downloading.
+    return_X_y : bool, default=False
+        Return ``(data, target)`` instead of a Bunch.
+    as_frame : bool, default=False
+        `data` as a pandas Series and `target` as a DataFrame.
+    n_retries : int, default=3
+        How often to try a download again.
+    delay : float, default=1.0
+        Seconds between tries."""
+)
+
+
+def data_folder(data_home: str | os.PathLike | None, name: str) -> Path:
+    """Return the folder of the data set `name` inside scikit-learn's data home, making it if needed."""
+    folder = Path(get_data_home(data_home)) / "skmlmc" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def fetch(
+    url: str,
+    folder: Path,
+    *,
+    name: str | None = None,
+    sha256: str | None = None,
+    download_if_missing: bool = True,
+    n_retries: int = 3,
+    delay: float = 1.0,
+) -> Path:
+    """Return the path of a file in `folder`, after a download if it is not there.
+
+    Parameters
+    ----------
+    url : str
+        Where the file comes from.
+    folder : Path
+        Existing folder to keep it in.
+    name : str, default=None
+        Its name there. None: the last part of the URL.
+    sha256 : str, default=None
+        Checksum that the file must have; None: unknown, and not checked.
+    download_if_missing : bool, default=True
+        Download a file that is not there instead of raising.
+    n_retries : int, default=3
+        How often to try again.
+    delay : float, default=1.0
+        Seconds between tries.
+
+    Returns
+    -------
+    Path
+        The file. A download arrives in a temporary folder beside it and is moved only when it is whole.
+
+    Raises
+    ------
+    OSError
+        The file cannot be had, or its checksum is wrong; it is then kept under another name and not used.
+    ValueError
+        A number of retries or a delay below 0.
+    """
+    for what, value in (("n_retries", n_retries), ("delay", delay)):
+        if value < 0:
+            raise ValueError(f"Got {what}={value!r} but expected 0 or more.")
+    path = folder / (url.rsplit("/", 1)[-1] if name is None else name)
+    if path.exists():
+        if sha256 is None or _checksum(path) == sha256:
+            return path
+        warnings.warn(
+            f"{path} has another checksum than the owner's file. It is kept as {_set_aside(path, path).name} and not "
+            "used.",
+            stacklevel=3,
+        )
+    by_hand = f"Put what {url} gives into the folder {folder} under the name {path.name}; it is used from there."
+    if not download_if_missing:
+        raise OSError(f"Data not found and `download_if_missing` is False: {path} is missing. {by_hand}")
+    with TemporaryDirectory(prefix=f"{path.name}.", dir=folder) as room:
+        try:
+            arrived = fetch_file(url, folder=room, local_filename=path.name, n_retries=n_retries, delay=delay)
+        except (OSError, HTTPException) as error:
+            if isinstance(error, HTTPError):
+                error.close()  # it holds the open answer of the server
+            raise OSError(f"Could not download {url} ({error!r}). {by_hand}") from error
+        if sha256 is not None and (found := _checksum(arrived)) != sha256:
+            raise OSError(
+                f"Expected {path.name} with the SHA-256 checksum {sha256}, but {url} gave {found}. What came is kept "
+                f"as {_set_aside(arrived, path)} and not used. Try again later; the owner may have changed the file."
+            )
+        os.replace(arrived, path)
+    return path
+
+
+def _checksum(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _set_aside(file: Path, path: Path) -> Path:
+    aside = path.with_name(f"{path.name}.wrong-checksum")
+    os.replace(file, aside)
+    return aside

@@ -1,0 +1,223 @@
+"""Loaders of annotated Reddit comments: GoEmotions and the Moral Foundations Reddit Corpus."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from .._utils.checks import check_choice
+from ._annotators import annotator_distribution
+from ._fetching import data_folder, documented_fetch, fetch
+from ._reading import gather, make_bunch, malformed, read_csv, read_lines
+
+__all__ = ["fetch_goemotions", "fetch_mfrc"]
+
+# The order of the owner's emotions.txt, whose line numbers the aggregated files hold; "neutral" is none of them.
+EMOTIONS = (
+    "admiration amusement anger annoyance approval caring confusion curiosity desire disappointment disapproval "
+    "disgust embarrassment excitement fear gratitude grief joy love nervousness optimism pride realization relief "
+    "remorse sadness surprise"
+).split()
+NEUTRAL = "neutral"
+GROUPS = {
+    "admiration": ("admiration", "pride", "gratitude", "relief", "approval", "realization"),
+    "anger": ("anger", "disgust", "annoyance", "disapproval"),
+    "fear": ("fear", "nervousness"),
+    "joy": ("joy", "amusement", "excitement", "love"),
+    "optimism": ("optimism", "desire", "caring"),
+    "sadness": ("sadness", "remorse", "embarrassment", "disappointment", "grief"),
+    "surprise": ("surprise", "confusion", "curiosity"),
+}
+GROUP_OF = {emotion: group for group, emotions in GROUPS.items() for emotion in emotions}
+RATERS = "https://storage.googleapis.com/gresearch/goemotions/data/full_dataset/goemotions_{}.csv"
+AGGREGATED = "https://raw.githubusercontent.com/google-research/google-research/master/goemotions/data/{}.tsv"
+CHECKSUMS = {
+    "train": "1c254a142be5c00e80d819b9ae1bbd36d94b2eeb8f4b1271846508d57e57d9c5",
+    "dev": "575489c079c9de1097062a01738f998590d6b7ead66dd1c9fd1d2ba01fd8bc62",
+    "test": "0587b2dd8b27b97352adbfc3fb083d46005c8946657fdc2b1ca8b1cc7f1f8be4",
+}
+
+GOEMOTIONS = """GoEmotions: English Reddit comments with 27 emotions; "neutral" counts as none of them.
+
+Rater files (the default): one row a rater. Ratings marked `example_very_unclear` chose no label and are left out, and
+with them comments nobody could rate; of two ratings of one rater the first counts. Aggregated files: the labels that
+at least two raters chose, of the comments where there are such labels, in the official training, development and test
+sets. Groups: a group is chosen where one of its emotions is.
+
+Origin: https://github.com/google-research/google-research/tree/master/goemotions, Apache-2.0.
+D. Demszky, D. Movshovitz-Attias, J. Ko, A. Cowen, G. Nemade, S. Ravi. GoEmotions: A Dataset of Fine-Grained Emotions.
+ACL 2020. The seven groups are those of the paper that this package follows (EMNLP 2025, main 126).
+"""
+
+FOUNDATIONS = ("care", "proportionality", "equality", "purity", "authority", "loyalty")
+NO_FOUNDATION = ("non-moral", "thin morality")
+MFRC_URL = "https://huggingface.co/datasets/USC-MOLA-Lab/MFRC/resolve/main/final_mfrc_data.csv"
+MFRC = """Moral Foundations Reddit Corpus: English Reddit comments with six moral foundations.
+
+"Non-Moral" and "Thin Morality" count as none of them. The file has no ids: a document is a text, its id the number of
+its first row, and of two answers of one annotator the first counts.
+
+Origin: https://huggingface.co/datasets/USC-MOLA-Lab/MFRC, CC BY 4.0.
+J. Trager et al. The Moral Foundations Reddit Corpus. arXiv 2208.05545, 2022.
+"""
+
+
+@documented_fetch
+def fetch_goemotions(
+    *,
+    subset: str = "all",
+    groups: bool = False,
+    aggregated: bool = False,
+    data_home: Any = None,
+    download_if_missing: bool = True,
+    return_X_y: bool = False,
+    as_frame: bool = False,
+    n_retries: int = 3,
+    delay: float = 1.0,
+) -> Any:
+    """Load GoEmotions: Reddit comments with 27 emotions, or 7 groups of them.
+
+    Parameters
+    ----------
+    subset : {"all", "train", "dev", "test"}, default="all"
+        The official sets; rater files also hold comments that are in none of these.
+    groups : bool, default=False
+        Pool the emotions to seven groups, as the paper does.
+    aggregated : bool, default=False
+        Load the owners' aggregated labels (5 MB) instead of every rater's answers (43 MB).
+    data_home : path, default=None
+        Folder of scikit-learn's data sets; files go to ``skmlmc/goemotions`` in it.
+    {fetch_parameters}
+
+    Returns
+    -------
+    Bunch
+        data : list of str, length n
+            Texts.
+        target : ndarray of shape (n, 27) or (n, 7)
+            Soft targets, the share of a comment's raters who chose each label; with ``aggregated=True`` an indicator.
+        target_names : list of str
+            Label names.
+        annotations : list of dict, length n
+            The labels each rater chose, as `annotator_distribution` takes them; not with ``aggregated=True``.
+        ids : list of str, length n
+            Comment ids.
+        DESCR : str
+            Description, origin, licence, citation.
+        frame : DataFrame
+            Text and targets; only with ``as_frame=True``.
+
+    Raises
+    ------
+    OSError
+        A file cannot be had; the message names it and where to put it.
+    ValueError
+        A malformed file; its line is named.
+
+    Examples
+    --------
+    >>> from skmlmc.datasets import fetch_goemotions
+    >>> X, H = fetch_goemotions(subset="train", groups=True, return_X_y=True)  # doctest: +SKIP
+    """
+    subset = check_choice(subset, "subset", ["all", "train", "dev", "test"])
+    folder = data_folder(data_home, "goemotions")
+    get = partial(fetch, folder=folder, download_if_missing=download_if_missing, n_retries=n_retries, delay=delay)
+    labels = list(GROUPS) if groups else EMOTIONS
+    rows: list = []
+    if aggregated or subset != "all":
+        for part in CHECKSUMS if subset == "all" else [subset]:
+            rows += _read_aggregated(get(AGGREGATED.format(part), sha256=CHECKSUMS[part]), groups)
+    if aggregated:
+        texts, annotations, ids = gather(rows)
+        more = {"target": annotator_distribution(annotations, labels).majority, "annotations": None}
+    else:
+        files = [get(RATERS.format(k)) for k in (1, 2, 3)]
+        texts, annotations, ids = gather(row for file in files for row in _read_raters(file, groups))
+        if subset != "all":
+            position = {document: i for i, document in enumerate(ids)}
+            ids = [document for document, *_ in rows if document in position]
+            texts = [texts[position[document]] for document in ids]
+            annotations = [annotations[position[document]] for document in ids]
+        more = {"annotations": annotations}
+    return make_bunch(texts, labels=labels, ids=ids, descr=GOEMOTIONS, return_X_y=return_X_y, as_frame=as_frame, **more)
+
+
+def _read_aggregated(file: Path, groups: bool):
+    """Yield id, text, a name for the raters together and the chosen labels of every line."""
+    for number, line in read_lines(file):
+        fields = line.split("\t")
+        numbers = fields[1].split(",") if len(fields) == 3 else []
+        if not numbers or not all(k.isdecimal() and int(k) <= len(EMOTIONS) for k in numbers):
+            raise malformed(file, number, "text, tab, numbers of emotions (0 to 27), tab, comment id", line)
+        emotions = [EMOTIONS[int(k)] for k in numbers if int(k) < len(EMOTIONS)]
+        yield fields[2], fields[0], "aggregated", _pool(emotions, groups)
+
+
+def _read_raters(file: Path, groups: bool):
+    """Yield id, text, rater and chosen labels of every rating."""
+    columns = ["text", "id", "rater_id", "example_very_unclear", *EMOTIONS, NEUTRAL]
+    for number, row in read_csv(file, columns):
+        wrong = [name for name in EMOTIONS if row[name] not in ("0", "1")]
+        if wrong or row["example_very_unclear"] not in ("True", "False"):
+            raise malformed(file, number, "0 or 1 for every emotion and True or False for unclear", row)
+        if row["example_very_unclear"] == "False":
+            yield row["id"], row["text"], row["rater_id"], _pool([e for e in EMOTIONS if row[e] == "1"], groups)
+
+
+def _pool(emotions: list[str], groups: bool) -> list[str]:
+    return sorted({GROUP_OF[emotion] for emotion in emotions}) if groups else emotions
+
+
+@documented_fetch
+def fetch_mfrc(
+    *,
+    data_home: Any = None,
+    download_if_missing: bool = True,
+    return_X_y: bool = False,
+    as_frame: bool = False,
+    n_retries: int = 3,
+    delay: float = 1.0,
+) -> Any:
+    """Load the Moral Foundations Reddit Corpus: Reddit comments with six moral foundations.
+
+    Parameters
+    ----------
+    data_home : path, default=None
+        Folder of scikit-learn's data sets; the file (16 MB) goes to ``skmlmc/mfrc`` in it.
+    {fetch_parameters}
+
+    Returns
+    -------
+    Bunch
+        As `fetch_goemotions` returns it: `data`, soft `target` of shape (n, 6), `target_names`, `annotations`, `ids`,
+        `DESCR`.
+
+    Raises
+    ------
+    OSError
+        The file cannot be had; the message names it and where to put it.
+    ValueError
+        A malformed file or an unknown label; its line is named.
+
+    Examples
+    --------
+    >>> from skmlmc.datasets import fetch_mfrc
+    >>> bunch = fetch_mfrc()  # doctest: +SKIP
+    """
+    folder = data_folder(data_home, "mfrc")
+    file = fetch(MFRC_URL, folder, download_if_missing=download_if_missing, n_retries=n_retries, delay=delay)
+    texts, annotations, ids = gather(_read_mfrc(file))
+    return make_bunch(texts, annotations, FOUNDATIONS, ids, MFRC, return_X_y=return_X_y, as_frame=as_frame)
+
+
+def _read_mfrc(file: Path):
+    """Yield id, text, annotator and chosen labels of every row; the id is the number of the text's first row."""
+    first: dict[str, int] = {}
+    for i, (number, row) in enumerate(read_csv(file, ["text", "annotator", "annotation"])):
+        answer = [label.strip().casefold() for label in row["annotation"].split(",")]
+        unknown = [label for label in answer if label not in FOUNDATIONS + NO_FOUNDATION]
+        if unknown:
+            raise malformed(file, number, f"labels among {FOUNDATIONS + NO_FOUNDATION}", unknown[0])
+        document = first.setdefault(row["text"], i)
+        yield document, row["text"], row["annotator"], [label for label in answer if label in FOUNDATIONS]

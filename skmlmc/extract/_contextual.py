@@ -1,0 +1,202 @@
+"""Contextual calibration: divide by what the model answers to documents without content."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.utils.validation import check_is_fitted
+
+from .._utils.checks import check_texts, is_frame
+from .._utils.labelled import keep_names
+from .._utils.typing import Self
+from .._utils.versions import VersionedMixin
+from ._prompted import MEANS, text_tags
+
+CONTENT_FREE = ("N/A", "[MASK]", "")
+
+
+def divide_by_prior(probabilities: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """Divide probabilities by the content-free ones and normalise again.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n, R, L + 1), (n, L) or (n, K, K)
+        Step distributions, or probabilities of two-way answers.
+    prior : ndarray of shape (L + 1,), (L,) or (K, K)
+        The content-free distribution at the first step, or the content-free probabilities of the same answers.
+
+    Returns
+    -------
+    ndarray, shape of `probabilities`
+        Distributions that sum to 1 again; NaN stays NaN.
+
+    Examples
+    --------
+    >>> divide_by_prior(np.array([[[0.6, 0.2, 0.2]]]), np.array([0.6, 0.2, 0.2])).round(3)
+    array([[[0.333, 0.333, 0.333]]])
+    >>> divide_by_prior(np.array([[0.5, 0.8]]), np.array([0.5, 0.8])).round(3)
+    array([[0.5, 0.5]])
+    """
+    tiny = np.finfo(float).tiny
+    if probabilities.ndim == 3 and prior.ndim == 1:
+        ratio = probabilities / np.maximum(prior, tiny)
+        return ratio / ratio.sum(axis=-1, keepdims=True)
+    yes = probabilities / np.maximum(prior, tiny)
+    no = (1 - probabilities) / np.maximum(1 - prior, tiny)
+    return yes / (yes + no)
+
+
+class ContextualCalibration(VersionedMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+    """Take the prompt's own preference for some labels out of an extractor's probabilities; zero-shot.
+
+    The extractor answers a few documents without content; what it says there is the prompt's doing, not the
+    document's, and every probability is divided by it and normalised again.
+
+    Parameters
+    ----------
+    extractor : StepwiseExtractor, UnaryExtractor or PairwiseExtractor
+        The extractor; a clone of it is fitted.
+    content_free : sequence of str, default=("N/A", "[MASK]", "")
+        Documents without content; their answers are averaged.
+
+    Attributes
+    ----------
+    extractor_ : estimator
+        The fitted extractor.
+    prior_ : ndarray of shape (L + 1,), (L,) or (K, K)
+        Content-free probabilities: those of the first step, of each label, or of each pair.
+    labels_ : ndarray of shape (L,), object
+        Label names.
+
+    Notes
+    -----
+    Zhao et al., "Calibrate Before Use", ICML 2021, with a diagonal matrix and no bias. The first step's prior is used
+    at every step.
+
+    Examples
+    --------
+    >>> from skmlmc import ContextualCalibration, StepwiseExtractor
+    >>> ContextualCalibration(StepwiseExtractor(labels=["anger", "joy"])).fit().prior_.shape  # doctest: +SKIP
+    (3,)
+    """
+
+    def __init__(self, extractor: Any, content_free: Sequence[str] = CONTENT_FREE) -> None:
+        self.extractor = extractor
+        self.content_free = content_free
+
+    __metadata_request__fit = {"distribution": True}  # unless refused, as splitters request groups
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; where the model lies, and how it is run, counts at once for the fitted extractor too.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters, those of the extractor as ``extractor__...``.
+
+        Returns
+        -------
+        self : object
+            Itself.
+        """
+        super().set_params(**params)
+        means = {name: params[f"extractor__{name}"] for name in MEANS if f"extractor__{name}" in params}
+        if means and hasattr(self, "extractor_"):
+            self.extractor_.set_params(**means)
+        return self
+
+    def fit(self, X: Any = None, y: Any = None, *, distribution: Any = None) -> Self:
+        """Fit the extractor and let it answer the documents without content.
+
+        Parameters
+        ----------
+        X : sequence of str of length n, default=None
+            Documents, for the extractor's ``fit``.
+        y : array-like of shape (n, L), default=None
+            Targets, for the extractor's ``fit``.
+        distribution : array-like of shape (n, L), default=None
+            Soft targets as metadata, for the extractor's ``fit``.
+
+        Returns
+        -------
+        self : object
+            Itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            What the extractor raises; `content_free` is no sequence of str.
+        """
+        texts = check_texts(self.content_free, name="content_free")
+        extractor = clone(self.extractor).fit(X, y, distribution=distribution)
+        answers = np.asarray(extractor.transform(texts), dtype=float)
+        steps = answers.ndim == 3 and hasattr(extractor, "label_mass_")  # pairs have three dimensions too
+        self.prior_ = (answers[:, 0] if steps else answers).mean(axis=0)
+        self.extractor_, self.labels_ = extractor, extractor.labels_
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Extract and divide.
+
+        Parameters
+        ----------
+        X : sequence of str of length n
+            Documents.
+
+        Returns
+        -------
+        ndarray, or DataFrame as the extractor gives it
+            As the extractor gives them, calibrated.
+        """
+        check_is_fitted(self)
+        answers = self.extractor_.transform(X)
+        return _in_the_form_of(answers, divide_by_prior(np.asarray(answers, dtype=float), self.prior_))
+
+    def set_output(self, *, transform=None):
+        """Set the container of `transform`: that of the extractor, which has one where its output has columns.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, default=None
+            The container; None changes nothing.
+
+        Returns
+        -------
+        self : object
+            Itself.
+        """
+        for extractor in (self.extractor, getattr(self, "extractor_", None)):
+            if extractor is not None:
+                extractor.set_output(transform=transform)
+        return self
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the extractor's output.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Present for scikit-learn's convention.
+
+        Returns
+        -------
+        ndarray, object
+            Names along the last axis.
+        """
+        check_is_fitted(self)
+        return self.extractor_.get_feature_names_out(input_features)
+
+    def __sklearn_tags__(self):
+        return text_tags(super().__sklearn_tags__())
+
+
+def _in_the_form_of(answers, values):
+    """Return an array as a DataFrame where `answers` is one, with the same index."""
+    if not is_frame(answers):
+        return keep_names(values, answers)
+    if hasattr(answers, "index"):
+        return type(answers)(values, index=answers.index, columns=answers.columns)
+    return type(answers)(values, schema=answers.columns)

@@ -1,0 +1,228 @@
+"""Display of what annotators and a model say about a document; ``plots`` has its name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .._utils.arrays import as_list
+from .._utils.checks import check_texts
+from .._utils.typing import Names, Self
+from ..metrics import l1_distance
+from ._canvas import (
+    BLUE,
+    DIAMOND,
+    hand_back,
+    import_matplotlib,
+    make_axes,
+    quote,
+    row_height,
+    wrap,
+)
+from ._inputs import check_both, find_labels, predict_labels
+
+MOST_DOCUMENTS = 12
+
+
+class DistributionDisplay:
+    """What annotators say about documents, and what the model says: diamonds on bars, a panel a document.
+
+    Parameters
+    ----------
+    y_true : ndarray of shape (n, L)
+        Share of the annotators who chose each label, or indicators.
+    y_pred : ndarray of shape (n, L)
+        Label probabilities.
+    labels : sequence of str, length L
+        Label names.
+    texts : sequence of str, length n, default=None
+        Documents, for the titles.
+
+    Attributes
+    ----------
+    ax_ : Axes or ndarray of Axes
+        A panel a document.
+    figure_ : Figure
+        The figure that holds them.
+
+    See Also
+    --------
+    ReliabilityDisplay : Model and annotators over many documents.
+
+    Notes
+    -----
+    Distribution alignment: Ma et al., EMNLP 2025, section 5.
+
+    Examples
+    --------
+    >>> from skmlmc.plots import DistributionDisplay
+    >>> display = DistributionDisplay.from_predictions([[1, 0.3]], [[0.8, 0.1]], labels=["joy", "anger"])
+    >>> print(display.ax_.get_title(loc="left"))
+    document 1
+    L1 distance 0.40
+    """
+
+    def __init__(self, y_true: Any, y_pred: Any, *, labels: Names, texts: Any = None) -> None:
+        self.y_true = y_true
+        self.y_pred = y_pred
+        self.labels = labels
+        self.texts = texts
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: Any, y: Any, *, labels: Names | None = None, ax: Any = None, sort: bool = True
+    ) -> Self:
+        """Let a fitted classifier predict documents and draw its probabilities beside the annotators' shares.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Fitted, with ``predict_proba`` of shape (n, L).
+        X : array-like of length n
+            Documents, at most 12.
+        y : array-like of shape (n, L)
+            Share of the annotators who chose each label, or indicators.
+        labels : sequence of str, length L, default=None
+            Label names; None: those of the estimator, or the columns of `y`.
+        ax : Axes or array-like of Axes, default=None
+            One a document.
+        sort : bool, default=True
+            See `plot`.
+
+        Returns
+        -------
+        DistributionDisplay
+            Drawn.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument does not fit.
+        ImportError
+            matplotlib is missing; nothing was predicted.
+        """
+        import_matplotlib(cls.__name__)
+        _check_number(X.shape[0] if hasattr(X, "shape") else len(X))
+        names = find_labels(estimator) if labels is None else labels
+        proba, texts = predict_labels(estimator, X), as_list(X)
+        if texts is not None and not all(isinstance(text, str) for text in texts):
+            texts = None
+        return cls.from_predictions(y, proba, labels=names, texts=texts, ax=ax, sort=sort)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        y_true: Any,
+        y_pred: Any,
+        *,
+        labels: Names | None = None,
+        texts: Any = None,
+        ax: Any = None,
+        sort: bool = True,
+    ) -> Self:
+        """Draw label probabilities beside annotators' shares.
+
+        Parameters
+        ----------
+        y_true : array-like or DataFrame of shape (n, L)
+            Share of the annotators who chose each label, or indicators, of at most 12 documents.
+        y_pred : array-like or DataFrame of shape (n, L)
+            Label probabilities.
+        labels : sequence of str, length L, default=None
+            Label names; None: the columns of a DataFrame, else "label0", "label1", ...
+        texts : sequence of str, length n, default=None
+            Documents, for the titles.
+        ax : Axes or array-like of Axes, default=None
+            One a document.
+        sort : bool, default=True
+            See `plot`.
+
+        Returns
+        -------
+        DistributionDisplay
+            Drawn.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument does not fit.
+        ImportError
+            matplotlib is missing.
+        """
+        import_matplotlib(cls.__name__)
+        target, proba, names = check_both(y_true, y_pred, labels)
+        _check_number(len(target))
+        if texts is not None:
+            texts = check_texts(texts, name="texts")
+            if len(texts) != len(target):
+                raise ValueError(f"Got {len(texts)} texts but expected {len(target)}, one a row of y_true.")
+        return cls(target, proba, labels=names, texts=texts).plot(ax, sort=sort)
+
+    def plot(self, ax: Any = None, *, sort: bool = True) -> Self:
+        """Draw.
+
+        Parameters
+        ----------
+        ax : Axes or array-like of Axes, default=None
+            One a document. None: a new figure with title and legend; ``ax.legend()`` adds one elsewhere.
+        sort : bool, default=True
+            Rows by the annotators' mean share, the largest first, in one order for all documents; False: as given.
+
+        Returns
+        -------
+        DistributionDisplay
+            Itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `ax` does not have a panel a document.
+        """
+        n = len(self.y_true)
+        means = np.mean(self.y_true, axis=0), np.mean(self.y_pred, axis=0)
+        order = np.lexsort((-means[1], -means[0])) if sort else np.arange(len(self.labels))
+        names = [wrap(self.labels[k]) for k in order]
+        panels = [f"document {i + 1}" for i in range(n)]
+        n_columns = min(n, 4 if n != 5 and n != 6 else 3)
+        longest = max(len(line) for name in names for line in name.split("\n"))
+        height = row_height(self.labels, 0.3 if len(names) < 12 else 0.24) * len(names) + 1.0
+        size = (max(0.085 * longest + 0.4 + 2.9 * n_columns, 5), height * -(-n // n_columns) + 0.8)
+        self.figure_, axes = make_axes(ax, panels, n_columns, size)
+        for i, panel in enumerate(axes):
+            # A new figure has the names once a row of panels; elsewhere nobody knows where the axes stand.
+            self._draw(panel, i, order, names if ax is not None or i % n_columns == 0 else [""] * len(names))
+        if ax is None:
+            self.figure_.get_layout_engine().set(wspace=0.06, hspace=0.05)
+            what = "one document" if n == 1 else f"{n} documents"
+            self.figure_.suptitle(f"Annotators and model on {what}", size=12, weight="bold")
+            handles, texts = axes[0].get_legend_handles_labels()
+            self.figure_.legend(handles, texts, loc="outside lower center", ncols=2, frameon=False)
+        self.ax_ = hand_back(axes)
+        return self
+
+    def _draw(self, ax, i, order, names):
+        rows = np.arange(len(order))
+        ax.barh(rows, self.y_pred[i, order], height=0.66, color=BLUE, label="model: probability of the label")
+        style = {"ms": 6.5, "clip_on": False, "zorder": 3, **DIAMOND}
+        ax.plot(self.y_true[i, order], rows, label="share of the annotators", **style)
+        ax.set_yticks(rows, names)
+        ax.set_ylim(len(rows) - 0.4, -0.6)
+        ax.set_xlim(0, 1)
+        ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "50", "", "100 %"])
+        ax.grid(axis="x", color="#E5E5E5", lw=0.8)
+        ax.set_axisbelow(True)
+        ax.tick_params(length=0)
+        ax.tick_params(axis="y", pad=9)  # a diamond at 0 does not touch the names
+        ax.spines[["top", "right", "bottom"]].set_visible(False)
+        head = f"document {i + 1}" if self.texts is None else quote(self.texts[i], 32, 96)
+        distance = l1_distance(self.y_true[[i]], self.y_pred[[i]])
+        ax.set_title(f"{head}\nL1 distance {distance:.2f}", size=9.5, loc="left")
+
+
+def _check_number(n):
+    if n > MOST_DOCUMENTS:
+        raise ValueError(
+            f"Got {n} documents but expected at most {MOST_DOCUMENTS}, a panel each: choose some, or look at all of "
+            "them with ReliabilityDisplay."
+        )

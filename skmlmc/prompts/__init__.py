@@ -1,0 +1,40 @@
+"""Prompt templates, answer formats, and the choice of demonstrations."""
+
+from .._utils.docs import publish
+from ._templates import (
+    ANSWER_FORMATS,
+    DEMONSTRATION,
+    DEMONSTRATION_CHOICES,
+    INSTRUCTION,
+    MODES,
+    PAIR_INSTRUCTION,
+    PAIR_QUESTION,
+    UNARY_INSTRUCTION,
+    UNARY_QUESTION,
+    PromptTemplate,
+    QuestionTemplate,
+    choose_demonstrations,
+    pair_demonstrations,
+    render_answer,
+    unary_demonstrations,
+)
+
+__all__ = [
+    "ANSWER_FORMATS",
+    "DEMONSTRATION",
+    "DEMONSTRATION_CHOICES",
+    "INSTRUCTION",
+    "MODES",
+    "PAIR_INSTRUCTION",
+    "PAIR_QUESTION",
+    "PromptTemplate",
+    "QuestionTemplate",
+    "UNARY_INSTRUCTION",
+    "UNARY_QUESTION",
+    "choose_demonstrations",
+    "pair_demonstrations",
+    "render_answer",
+    "unary_demonstrations",
+]
+
+publish(__name__, globals())

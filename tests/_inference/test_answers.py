@@ -1,0 +1,381 @@
+"""Label probabilities against brute force over whole answers, with tokenizers made to be awkward."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import assume, event, given, settings
+from hypothesis import strategies as st
+from scipy.special import log_softmax, logsumexp, softmax
+from toy import TOKENIZERS, Tokenizer, ToyEngine, toy_logits
+
+from skmlmc._inference.answers import ROOT, AnswerSpace, LabelTrie, common_prefix
+from skmlmc._inference.steps import answer_steps
+from skmlmc.prompts import ANSWER_FORMATS, render_answer
+
+PREFIX, DOCUMENT = (90, 91, 92), [80, 81]
+AFTER = "\n\nInput:"
+quick = settings(max_examples=60, deadline=None)
+
+
+def answer_tokenizer(tokenizer, answer_format="json", lead="", after=AFTER):
+    """`tokenize(words)` as the compiled prompt has it: the answer's text, then what follows it."""
+    behind = tokenizer(after, special=True)
+    return lambda words: tokenizer(lead + render_answer(answer_format, words)) + behind
+
+
+def answer(space, logits, max_labels, **engine):
+    """One document's answer by the real planner on the toy model; returns the engine too."""
+    engine = ToyEngine(PREFIX, logits, **engine)
+    job = answer_steps(DOCUMENT, space, max_labels=max_labels, hidden=True)
+    return engine.run({0: job})[0], engine
+
+
+# --- the oracle: no tries, no slots, only whole answers in tokens ---
+
+
+def others(word):
+    cases = {word, word.lower(), word[:1].upper() + word[1:]}
+    return (cases | {" " + case for case in cases}) - {word}
+
+
+def oracle_row(tokenize, words, said, logits):
+    """Label probabilities after the labels `said`, and where in the answer's tokens they were read."""
+    before = [words[k] for k in said]
+    spelled = []
+    for k, word in enumerate(words):
+        spelled.append((k, tokenize([*before, word])))
+        spelled += [(k, tokenize([*before, word, other])) for other in words if other != word]
+    at = common_prefix([tokens for _, tokens in spelled])
+    context = [*PREFIX, *DOCUMENT, *spelled[0][1][:at]]
+    scores = np.zeros(len(words))
+
+    def walk(members, depth):
+        if len({k for k, _ in members}) == 1:
+            return
+        groups = {}
+        for k, tokens in members:
+            groups.setdefault(tokens[depth], []).append((k, tokens))
+        # Ways that belong to one label alone are one choice: that label, another one to follow or not.
+        row = logits([*context, *members[0][1][at:depth]])
+        norm = logsumexp([row[token] for token in groups]) if depth > at else 0.0
+        total = {}
+        for token, group in groups.items():
+            for k in {k for k, _ in group}:
+                total.setdefault(k, []).append(row[token] - norm)
+        for k, values in total.items():
+            scores[k] += logsumexp(values)
+        for group in groups.values():
+            walk(group, depth + 1)
+
+    walk(spelled, at)
+    alone = [tokenize([*before, word]) for word in words]
+    first = {tokens[at] for _, tokens in spelled}
+    starts = []
+    for word, canonical in zip(words, alone, strict=True):
+        tokens = [tokenize([*before, other]) for other in others(word)]
+        starts.append({t[at] for t in tokens if t[:at] == canonical[:at] and at < len(t) <= len(canonical)} - first)
+    row, mass = logits(context), set(first)
+    for k, own in enumerate(starts):
+        for token in own:
+            if sum(token in start for start in starts) == 1:
+                scores[k] = max(scores[k], row[token])
+                mass.add(token)
+    return softmax(scores), context, float(np.exp(logsumexp(row[sorted(mass)]) - logsumexp(row)))
+
+
+def oracle_steps(tokenize, words, logits, max_labels):
+    """Write the answer with whole answers only."""
+    said, rows, first = [], [], None
+    while True:
+        row, context, mass = oracle_row(tokenize, words, said, logits)
+        first = first or (context, mass)
+        rows.append(row)
+        open_ = [k for k in range(len(words)) if k not in said]
+        said.append(max(open_, key=lambda k: row[k]))
+        if said[-1] == len(words) - 1 or len(said) == max_labels:
+            break
+        alone = tokenize([words[k] for k in said])
+        followed = tokenize([*(words[k] for k in said), words[-1]])
+        cut = common_prefix([alone, followed])
+        row = logits([*PREFIX, *DOCUMENT, *alone[:cut]])
+        if row[followed[cut]] <= row[alone[cut]]:
+            break
+    return np.array(rows), *first
+
+
+def same_as_oracle(tokenizer, words, answer_format="json", seed=0, max_labels=None, lead="", **engine):
+    tokenize = answer_tokenizer(tokenizer, answer_format, lead)
+    logits = toy_logits(tokenizer.n_vocab, seed=seed)
+    max_labels = max_labels or len(words) - 1
+    space = AnswerSpace(tokenize, words)
+    got, ran = answer(space, logits, max_labels, n_seq=1 + space.sequences(max_labels), **engine)
+    rows, context, mass = oracle_steps(tokenize, words, logits, max_labels)
+    np.testing.assert_allclose(got.steps, rows, atol=1e-9)
+    np.testing.assert_allclose(got.steps.sum(axis=1), 1)
+    assert got.label_mass == pytest.approx(mass)
+    assert 0 < got.label_mass <= 1 + 1e-9
+    np.testing.assert_array_equal(got.hidden, context[-3:])
+    if not ran.one_state:
+        assert ran.cache.peak <= len(PREFIX) + len(DOCUMENT) + space.longest(max_labels)
+    return got
+
+
+# --- label sets made to be awkward ---
+
+EMOTIONS = ["joy", "joyful", "anger", "sad", "sadness", "Joyce", "surprise"]
+SETS = {
+    "emotions": [*EMOTIONS, "none"],
+    "two": ["yes", "no", "none"],
+    "nested": ["a", "aa", "aaa", "aaaa", "b", "none"],
+    "none is a beginning": ["nonetheless", "none of it", "no", "none"],
+    "beginning of none": ["n", "no", "non", "none"],
+    "quotes": ['"', '""', 'say "hi"', "'", "\\", "\\\\", '\\"', "none"],
+    "other scripts": ["émotion", "é", "悲しい", "悲", "😀", "😀😀", "naïve", "none"],
+    "case and space": ["Joy", "NASA", " sad", "sad ", "a  b", "nothing"],
+    "markup": ["]}", '"]', "<|im_end|>", "{label}", "\n", "null", "none"],
+    "thirty": [f"{word} {i}" for word in ("joy", "topic", "x") for i in range(10)] + ["none"],
+}
+LISTED = {name: words for name, words in SETS.items() if not any("\n" in word for word in words)}
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+@pytest.mark.parametrize("words", SETS)
+def test_steps_agree_with_whole_answers_as_json(tokenizer, words):
+    lengths = []
+    while len(lengths) < 3 or max(lengths) < 2:
+        got = same_as_oracle(TOKENIZERS[tokenizer], SETS[words], seed=len(lengths), max_labels=4)
+        lengths.append(len(got.steps))
+
+
+# Where a label's last token depends on the comma after it and its end therefore begins like another label.
+AMBIGUOUS = [("emotions", "ends"), ("none is a beginning", "spaces"), ("quotes", "words"), ("quotes", "spaces")]
+
+
+@pytest.mark.parametrize("lead", ["", " "])
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+@pytest.mark.parametrize("words", LISTED)
+def test_steps_agree_with_whole_answers_as_a_list(tokenizer, words, lead):
+    for seed in range(2):
+        try:
+            same_as_oracle(TOKENIZERS[tokenizer], LISTED[words], "list", seed=seed, max_labels=4, lead=lead)
+            assert (words, tokenizer) not in AMBIGUOUS
+        except ValueError as error:
+            assert "cannot be told apart" in str(error)
+            assert (words, tokenizer) in AMBIGUOUS
+
+
+def test_recurrent_models_take_the_same_steps():
+    for seed in range(3):
+        same_as_oracle(TOKENIZERS["words"], SETS["emotions"], seed=seed, one_state=True)
+
+
+def test_documents_answered_together_do_not_mix():
+    tokenizer = TOKENIZERS["words"]
+    space = AnswerSpace(answer_tokenizer(tokenizer), SETS["emotions"])
+    logits = toy_logits(tokenizer.n_vocab)
+    documents = [[60 + i] * i for i in range(5)]
+    jobs = {i: answer_steps(d, space, max_labels=7) for i, d in enumerate(documents)}
+    together = ToyEngine(PREFIX, logits, n_seq=1 + 5 * space.sequences(7)).run(jobs)
+    assert len({len(got.steps) for got in together.values()}) > 1, "they end at different steps"
+    for i, document in enumerate(documents):
+        alone = ToyEngine(PREFIX, logits).run({0: answer_steps(document, space, max_labels=7)})[0]
+        np.testing.assert_array_equal(alone.steps, together[i].steps)
+
+
+words = st.text(st.sampled_from('ajoyd"\\]é😀 ,n'), min_size=1, max_size=5).filter(lambda word: word.strip())
+label_sets = st.lists(words, min_size=2, max_size=8, unique_by=lambda word: word.strip().casefold())
+REFUSALS = ("cannot be told apart", "joins the separator")
+
+
+@quick
+@given(label_sets, st.sampled_from(sorted(TOKENIZERS)), st.sampled_from(sorted(ANSWER_FORMATS)), st.integers(0, 99))
+def test_any_labels_agree_with_whole_answers(labels, tokenizer, answer_format, seed):
+    assume(answer_format == "json" or not any("," in label for label in labels))
+    try:
+        same_as_oracle(TOKENIZERS[tokenizer], [*labels, "none"], answer_format, seed=seed)
+    except ValueError as error:
+        event("refused")
+        assert any(refusal in str(error) for refusal in REFUSALS)
+        assert tokenizer == "ends" or answer_format == "list"
+
+
+@quick
+@given(st.permutations(range(7)), st.sampled_from(sorted(TOKENIZERS)), st.integers(0, 99))
+def test_the_order_of_labels_does_not_matter(order, tokenizer, seed):
+    tokenizer = TOKENIZERS[tokenizer]
+    logits = toy_logits(tokenizer.n_vocab, seed=seed)
+    tokenize = answer_tokenizer(tokenizer)
+    plain, _ = answer(AnswerSpace(tokenize, [*EMOTIONS, "none"]), logits, 7)
+    moved, _ = answer(AnswerSpace(tokenize, [*(EMOTIONS[k] for k in order), "none"]), logits, 7)
+    np.testing.assert_allclose(moved.steps, plain.steps[:, [*order, 7]], atol=1e-12)
+
+
+def test_the_definition_of_the_paper_where_first_tokens_differ():
+    """Section 3: softmax over the label tokens; of several that spell one label the highest logit counts."""
+    names = ["joy", "anger", "fear", "none"]
+    tokenizer = Tokenizer([lead + case for name in names for case in (name, name.title()) for lead in ("", " ")])
+    space = AnswerSpace(answer_tokenizer(tokenizer), names)
+    logits = toy_logits(tokenizer.n_vocab, seed=3)
+    got, _ = answer(space, logits, 1)
+    row = logits([*PREFIX, *DOCUMENT, *space.slot().lead])
+    spellings = [[lead + case for case in (name, name.title()) for lead in ("", " ")] for name in names]
+    tokens = [[tokenizer(spelling)[0] for spelling in group] for group in spellings]
+    np.testing.assert_allclose(got.steps[0], softmax([max(row[t] for t in group) for group in tokens]), atol=1e-12)
+    assert got.label_mass == pytest.approx(softmax(row)[np.unique(tokens)].sum())
+
+
+def test_shared_first_tokens_by_hand():
+    """joy = 5, joyful = 5 6, none = 7; another label follows with 1, the answer ends with 2."""
+    trie = LabelTrie([[5], [5, 6], [7]], [(1, 2)] * 3, [[8], [8, 9], []])
+    assert trie.columns[ROOT].tolist() == [5, 7, 9]  # 8 spells two labels, so it decides nothing
+    node = trie.branching[1]
+    assert sorted(trie.columns[node]) == [1, 2, 6]
+    root, inner = dict(zip([5, 7, 9], [1.0, 2.0, -5.0], strict=True)), {1: 0.5, 2: -1.0, 6: 0.25}
+    got = trie.probabilities([np.array([1.0, 2.0, -5.0]), np.array([inner[t] for t in trie.columns[node]])])
+    ful, end = log_softmax([inner[6], logsumexp([inner[1], inner[2]])])
+    np.testing.assert_allclose(got, softmax([root[5] + end, root[5] + ful, root[7]]))
+    got = trie.probabilities([np.array([1.0, 2.0, 4.0]), np.array([inner[t] for t in trie.columns[node]])])
+    np.testing.assert_allclose(got, softmax([1.0 + end, 4.0, 2.0]))
+    assert trie.deepest(0) == (node, [])
+    assert trie.deepest(1) == (node, [6])
+    assert trie.deepest(2) == (ROOT, [7])
+
+
+def test_spellings_that_begin_with_a_mere_space_or_letter_do_not_count():
+    # " 1st" would be two tokens, of which the space alone begins anything.
+    tokenizer = Tokenizer(["joy", " joy", "1st", "none", " none"])
+    trie = AnswerSpace(answer_tokenizer(tokenizer), ["joy", "1st", "none"]).slot().trie
+    assert [[tokenizer.text([t]) for t in tokens] for tokens in trie.variants] == [[" joy"], [], [" none"]]
+
+
+def test_capitals_are_spellings_too():
+    tokenizer = Tokenizer(["Joy", "joy", " joy", "NASA", " nasa", "none"])
+    trie = AnswerSpace(answer_tokenizer(tokenizer), ["Joy", "NASA", "none"]).slot().trie
+    assert [{tokenizer.text([t]) for t in tokens} for tokens in trie.variants] == [{"joy", " joy"}, {" nasa"}, set()]
+
+
+# --- refusals ---
+
+
+def test_labels_with_the_same_tokens():
+    with pytest.raises(ValueError, match="Labels number 0 and 1 cannot be told apart .* another wording"):
+        AnswerSpace(lambda words: [5, *(ord(w[0]) for w in words), 2, 2], ["joy", "jealousy", "none"]).slot()
+
+
+def test_labels_that_differ_only_in_what_follows():
+    """The last character of "C#" is one token with the comma, so that both labels are the path "C"."""
+    tokenizer = Tokenizer(["#,"])
+    labels = ["C", "C#", "Go", "none"]
+    trie = AnswerSpace(answer_tokenizer(tokenizer, "list"), labels).slot().trie
+    assert trie.paths[0] == trie.paths[1] == tokenizer("C")
+    for seed in range(5):
+        same_as_oracle(tokenizer, labels, "list", seed=seed)
+    whole = Tokenizer([label + end for label in labels for end in ('"]', '",')])
+    assert AnswerSpace(answer_tokenizer(whole), labels).slot().trie.paths == [[]] * 4
+    for seed in range(5):
+        same_as_oracle(whole, labels, seed=seed)
+
+
+def test_a_label_whose_end_reads_like_a_longer_label():
+    """A comma is one token with the y, so "joy" at the end of an answer begins like "joyful"."""
+    tokenizer = Tokenizer(["y,"])
+    with pytest.raises(ValueError, match="Labels number 0 and 1 cannot be told apart"):
+        AnswerSpace(answer_tokenizer(tokenizer, "list"), ["joy", "joyful", "none"]).slot()
+
+
+def test_a_label_that_contains_another_one_and_the_separator():
+    tokenize = answer_tokenizer(Tokenizer(), "list")
+    with pytest.raises(ValueError, match="Labels number 0 and 1 cannot be told apart .* another answer_format"):
+        AnswerSpace(tokenize, ["red", "red, white", "none"]).slot()
+    same_as_oracle(Tokenizer(), ["red", "red, white", "none"], "json")
+
+
+def test_a_separator_joined_with_the_next_label():
+    tokenizer = Tokenizer([", joy", ", a", ", n"])
+    space = AnswerSpace(answer_tokenizer(tokenizer, "list"), ["joy", "anger", "none"])
+    assert len(space.slot().trie.paths) == 3
+    with pytest.raises(ValueError, match="joins the separator .* other answer_format"):
+        space.slot(0)
+    assert (space.longest(1), space.sequences(1)) == (0, 1)  # an answer of one label needs no separator
+    with pytest.raises(ValueError, match="joins the separator"):
+        space.longest(2)
+
+
+def test_an_answer_that_nothing_ends():
+    with pytest.raises(ValueError, match="Nothing in the prompt ends an answer"):
+        AnswerSpace(answer_tokenizer(Tokenizer(), "list", after=""), ["joy", "anger", "none"]).slot()
+
+
+# --- slots and budgets ---
+
+
+@pytest.mark.parametrize("answer_format", ANSWER_FORMATS)
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+def test_slots_add_up_to_the_tokens_of_whole_answers(tokenizer, answer_format):
+    names = ["joy", "so", "anger", "sad", "soul", "none"]
+    tokenize = answer_tokenizer(TOKENIZERS[tokenizer], answer_format)
+    space = AnswerSpace(tokenize, names)
+    for n in (1, 2, 3):
+        for said in itertools.permutations(range(5), n):
+            tokens, previous = [], None
+            for k in said:
+                slot = space.slot(previous)
+                tokens += [*slot.lead, *slot.trie.paths[k]]
+                previous = k
+            whole = tokenize([names[k] for k in said])
+            assert whole[: len(tokens)] == tokens
+            end, another = slot.trie.ends[said[-1]][1], slot.trie.ends[said[-1]][0]
+            assert whole[len(tokens)] == end
+            rest = next(k for k in range(5) if k not in said)
+            assert tokenize([names[k] for k in (*said, rest)])[len(tokens)] == another
+
+
+def directed(target, n_vocab):
+    """A model that writes one sequence of tokens whatever else is possible."""
+    target = tuple(target)
+
+    def logits(context):
+        row = np.zeros(n_vocab)
+        if len(context) < len(target) and tuple(context) == target[: len(context)]:
+            row[target[len(context)]] = 50.0
+        return row
+
+    return logits
+
+
+@pytest.mark.parametrize("max_labels", [1, 2, 3, 4])
+@pytest.mark.parametrize("answer_format", ANSWER_FORMATS)
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+def test_no_answer_needs_more_cells_than_planned(tokenizer, answer_format, max_labels):
+    names = ["joy", "calm", "sad", "sadness", "none"]
+    tokenizer = TOKENIZERS[tokenizer]
+    tokenize = answer_tokenizer(tokenizer, answer_format)
+    space = AnswerSpace(tokenize, names)
+    bound, peaks, most_sequences = space.longest(max_labels), [], 1 + space.sequences(max_labels)
+    for n in range(max_labels + 1):
+        for said in itertools.permutations(range(4), n):
+            target = [*PREFIX, *DOCUMENT, *tokenize([names[k] for k in said] or ["none"])]
+            logits = directed(target, tokenizer.n_vocab)
+            got, engine = answer(space, logits, max_labels, n_seq=most_sequences)
+            assert [int(row.argmax()) for row in got.steps] == (list(said) or [4])
+            peaks.append(engine.cache.peak - len(PREFIX) - len(DOCUMENT))
+    assert max(peaks) <= bound
+    assert max(peaks) >= bound - 4, "room that no answer needs is room that documents lack"
+
+
+def test_slots_are_found_once():
+    calls = []
+    tokenize = answer_tokenizer(Tokenizer())
+    space = AnswerSpace(lambda words: calls.append(words) or tokenize(words), ["joy", "anger", "none"])
+    first, later = space.slot(), space.slot(1)
+    n = len(calls)
+    assert space.slot() is first and space.slot(1) is later
+    assert len(calls) == n
+
+
+@given(st.lists(st.lists(st.integers(0, 2), max_size=6), min_size=1, max_size=5))
+def test_common_prefix(sequences):
+    n = common_prefix(sequences)
+    assert len({tuple(s[:n]) for s in sequences}) == 1 and all(len(s) >= n for s in sequences)
+    assert any(len(s) == n for s in sequences) or len({s[n] for s in sequences}) > 1

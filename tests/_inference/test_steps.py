@@ -1,0 +1,262 @@
+"""The stepwise extractor on real llama.cpp: against the slow twin, reproducible, nothing decoded twice."""
+
+import numpy as np
+import pytest
+from slow_twin import SlowTwin, slow_steps
+from tiny_gguf import write_tiny_gguf
+
+from skmlmc import HiddenStateExtractor, PromptTemplate, StepwiseExtractor, clear_models
+from skmlmc._models.loaded import load_model
+
+LABELS = ["joy", "joyful", "anger", "sadness", "surprise", "sad"]
+TEXTS = [
+    "I miss her so much.",
+    "We won!!!",
+    "",
+    "it rained on tuesday and nothing happened at all, so we went home early and slept",
+    "a surprise",
+    "thank you <|im_end|> so much",
+    "what an angry, joyful mess",
+]
+MORE_TEXTS = [*TEXTS, *(f"{word} and {word[::-1]} again" for word in "rain sun snow wind".split())]
+SHOTS = [("ha ha", ["joy", "joyful"]), ("it rained", []), ("oh no", ["sadness", "anger"]), ("boo", ["surprise"])]
+
+
+def extractor(model, **params):
+    defaults = {"labels": LABELS, "demonstrations": SHOTS, "kv_dtype": "float32"}
+    return StepwiseExtractor(str(model), **{**defaults, **params}).fit()
+
+
+def prepared(fitted):
+    return fitted._task().prepare(load_model(fitted._options().model))
+
+
+def assert_same(a, b):
+    assert np.array_equal(a, b, equal_nan=True)
+
+
+@pytest.fixture(scope="module")
+def word_model(tmp_path_factory):
+    """A random model whose vocabulary makes labels share first tokens: "s", "sad", "joy"."""
+    path = tmp_path_factory.mktemp("models") / "words.gguf"
+    return write_tiny_gguf(path, words=("joy", "ful", "ness", "sad", "prise", '",', '"]', "anger", " anger"), seed=9)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget():
+    yield
+    clear_models()
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
+
+PROMPTS = {
+    "json": PromptTemplate(),
+    "list": PromptTemplate(answer_format="list", demonstration="Text: {text}\nLabels: {answer}\n"),
+}
+
+
+@pytest.mark.parametrize("answer_format", PROMPTS)
+@pytest.mark.parametrize("which", ["word_model", "tiny_model", "tiny_chat_model"])
+def test_agrees_with_the_slow_twin(which, answer_format, request):
+    path = request.getfixturevalue(which)
+    fitted = extractor(path, prompt=PROMPTS[answer_format])
+    steps = fitted.transform(MORE_TEXTS)
+    twin, ready = SlowTwin(path), prepared(fitted)
+    several = 0
+    for text, got, mass in zip(MORE_TEXTS, steps, fitted.label_mass_, strict=True):
+        rows, slow_mass = slow_steps(
+            twin.logits, [*ready.prefix, *ready.document(text)], ready.compiled.answers, len(LABELS)
+        )
+        happened = ~np.isnan(got[:, 0])
+        assert happened.sum() == len(rows)
+        several += len(rows) > 2
+        np.testing.assert_allclose(got[: len(rows)], rows, atol=1e-5)
+        assert mass == pytest.approx(slow_mass, abs=1e-5)
+    twin.close()
+    assert several, "no document had a third step, so later slots went untested"
+
+
+def test_labels_share_tokens_in_this_test(word_model):
+    trie = prepared(extractor(word_model)).compiled.answers.slot().trie
+    by_name = dict(zip([*LABELS, "none"], trie.paths, strict=True))
+    assert by_name["joyful"][: len(by_name["joy"])] == by_name["joy"]
+    assert by_name["sadness"][0] == by_name["sad"][0]
+    assert len(trie.branching) > 2
+
+
+def test_slow_twin_on_the_embedded_model(embedded_model):
+    """Within the noise floor of quantised weights, at every step."""
+    labels = ["admiration", "anger", "fear", "joy", "optimism", "sadness", "surprise"]
+    shots = [
+        ("Thank you, I never expected this!", ["admiration", "surprise"]),
+        ("I hate waiting alone.", ["anger", "fear", "sadness"]),
+        ("We did it, and there is more to come!", ["joy", "optimism"]),
+    ]
+    fitted = extractor(embedded_model, labels=labels, demonstrations=shots, kv_dtype="float16")
+    texts = ["I miss her so much.", "We won!!!", "I am so angry and sad about this.", "He is late."]
+    steps = fitted.transform(texts)
+    twin, ready = SlowTwin(embedded_model, kv="float16"), prepared(fitted)
+    compared = 0
+    for text, got in zip(texts, steps, strict=True):
+        prompt = [*ready.prefix, *ready.document(text)]
+        rows, _ = slow_steps(twin.logits, prompt, ready.compiled.answers, len(labels))
+        for ours, theirs in zip(got, rows, strict=False):
+            np.testing.assert_allclose(ours, theirs, atol=0.1)
+            compared += 1
+            if ours[:-1].argmax() != theirs[:-1].argmax():
+                break
+    twin.close()
+    assert compared >= 6
+
+
+@pytest.mark.parametrize("which", ["word_model", "embedded_model"])
+def test_any_subset_order_or_repetition_gives_the_same_bits(which, request):
+    params = {"kv_dtype": "float16"} if which == "embedded_model" else {}
+    fitted = extractor(request.getfixturevalue(which), **params)
+    whole = fitted.transform(TEXTS)
+    order = [5, 2, 0, 6, 1, 3, 4]
+    assert_same(fitted.transform([TEXTS[i] for i in order]), whole[order])
+    assert_same(fitted.transform([TEXTS[3]]), whole[[3]])
+    assert_same(fitted.transform([TEXTS[1]] * 3), whole[[1, 1, 1]])
+    clear_models()
+    assert_same(fitted.transform(TEXTS[::-1]), whole[::-1])
+
+
+def test_threads_do_not_change_a_bit(word_model):
+    one, two = extractor(word_model, n_threads=1), extractor(word_model, n_threads=2)
+    assert_same(one.transform(TEXTS), two.transform(TEXTS))
+
+
+def test_several_documents_a_decode(word_model):
+    """With F32 weights batches agree to rounding; documents end at different steps."""
+    single, batched = extractor(word_model), extractor(word_model, batch_size=4)
+    np.testing.assert_allclose(batched.transform(TEXTS), single.transform(TEXTS), atol=1e-5)
+
+
+def test_another_prompt_in_between_leaves_no_trace(word_model):
+    one, other = extractor(word_model), extractor(word_model, demonstrations=SHOTS[:1])
+    before = one.transform(TEXTS)
+    assert not np.array_equal(other.transform(TEXTS), before, equal_nan=True)
+    assert_same(one.transform(TEXTS), before)
+
+
+def tokens_needed(fitted, texts, steps):
+    """Prefix once; each distinct document once; of its answer the tokens that must be read."""
+    ready = prepared(fitted)
+    answers = ready.compiled.answers
+    least = 0
+    for text, row in dict(zip(texts, steps, strict=True)).items():
+        slot = answers.slot()
+        least += len(ready.document(text)) + len(slot.lead) + sum(len(b.tokens) for b in slot.trie.inner_branches(0))
+        said = []
+        happened = row[~np.isnan(row[:, 0])]
+        for r, p in enumerate(happened):
+            label = max((k for k in range(len(p)) if k not in said), key=lambda k: p[k])
+            said.append(label)
+            if label == answers.none or len(said) == len(LABELS):
+                break
+            tail = slot.trie.deepest(label)[1]
+            least += len(tail)
+            if r + 1 < len(happened):
+                slot = answers.slot(label)
+                least += len(slot.lead) + sum(len(b.tokens) for b in slot.trie.inner_branches(0))
+    return len(ready.prefix), least
+
+
+@pytest.mark.parametrize("answer_format", PROMPTS)
+def test_nothing_is_decoded_twice(word_model, answer_format):
+    clear_models()
+    fitted = extractor(word_model, prompt=PROMPTS[answer_format])
+    model = load_model(fitted._options().model)
+    twice = [*TEXTS, *TEXTS[:3]]
+    steps = fitted.transform(twice)
+    prefix, least = tokens_needed(fitted, twice, steps)
+    assert model.decoded == prefix + least
+    calls = model.calls
+    fitted.transform(TEXTS)
+    assert model.decoded == prefix + 2 * least, "the prefix is kept between calls"
+    assert model.calls < 2 * calls
+
+
+def test_hidden_states_come_in_the_same_pass(word_model):
+    clear_models()
+    fitted = extractor(word_model)
+    model = load_model(fitted._options().model)
+    plain = fitted.transform(TEXTS)
+    once = model.decoded
+    hidden = HiddenStateExtractor(**fitted.get_params()).fit().transform(TEXTS)
+    assert model.decoded == 2 * once, "another context, but the same tokens"
+    assert_same(fitted.transform(TEXTS), plain)
+    twin, ready = SlowTwin(word_model), prepared(fitted)
+    for text, row in zip(TEXTS, hidden, strict=True):
+        prompt = [*ready.prefix, *ready.document(text), *ready.compiled.answers.slot().lead]
+        np.testing.assert_allclose(row, twin.hidden(prompt), atol=1e-5)
+    twin.close()
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+def test_inner_layers(word_model, pooling, batch_size):
+    """The state after an inner block, at the token or over the document, also of documents longer than one batch."""
+    texts = [*TEXTS[:3], "a long one " * 70]
+    params = {"layer": 0.5, "pooling": pooling, "batch_size": batch_size, "kv_dtype": "float32", "max_labels": 1}
+    fitted = HiddenStateExtractor(str(word_model), labels=LABELS, demonstrations=SHOTS[:1], **params).fit()
+    got = fitted.transform(texts)
+    twin, ready = SlowTwin(word_model, block=0), prepared(fitted)
+    for text, row in zip(texts, got, strict=True):
+        prompt = [*ready.prefix, *ready.document(text), *ready.compiled.answers.slot().lead]
+        states = twin.states(prompt)
+        expected = states[-1] if pooling == "last" else states[len(ready.prefix) :].mean(axis=0)
+        np.testing.assert_allclose(row, expected, atol=1e-5)
+    twin.close()
+    assert len(prompt) - len(ready.prefix) > 512
+
+
+def test_a_number_names_the_same_layer(word_model):
+    params = {"labels": LABELS, "max_labels": 1}
+    by_part = HiddenStateExtractor(str(word_model), layer=0.5, **params).fit().transform(TEXTS)
+    for layer in (0, -2, np.int64(0)):
+        np.testing.assert_array_equal(
+            HiddenStateExtractor(str(word_model), layer=layer, **params).fit().transform(TEXTS), by_part
+        )
+    last = HiddenStateExtractor(str(word_model), **params).fit().transform(TEXTS)
+    np.testing.assert_array_equal(
+        HiddenStateExtractor(str(word_model), layer=-1, **params).fit().transform(TEXTS), last
+    )
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"layer": 1.5}, "between 0 and 1"),
+        ({"layer": "middle"}, "block's number"),
+        ({"layer": True}, "block's number"),
+        ({"pooling": "mean"}, "choose a layer before it"),
+        ({"layer": 0.5, "pooling": "max"}, "pooling"),
+        ({"layer": 7}, "has 2 blocks"),
+    ],
+)
+def test_bad_layers(word_model, params, message):
+    with pytest.raises(ValueError, match=message):
+        HiddenStateExtractor(str(word_model), labels=LABELS, **params).fit().transform(TEXTS[:1])
+
+
+def test_max_labels_bounds_the_answer(word_model):
+    steps = extractor(word_model, max_labels=2).transform(TEXTS)
+    assert steps.shape == (len(TEXTS), 2, len(LABELS) + 1)
+    np.testing.assert_array_equal(steps, extractor(word_model).transform(TEXTS)[:, :2])
+
+
+@pytest.mark.parametrize("arch", ["mamba", "gemma3"])
+def test_recurrent_and_sliding_window_models_too(arch, tmp_path):
+    path = write_tiny_gguf(tmp_path / f"{arch}.gguf", arch=arch)
+    fitted = extractor(path)
+    steps = fitted.transform(TEXTS[:3])
+    twin, ready = SlowTwin(path), prepared(fitted)
+    for text, got in zip(TEXTS[:3], steps, strict=True):
+        prompt = [*ready.prefix, *ready.document(text)]
+        rows, _ = slow_steps(twin.logits, prompt, ready.compiled.answers, len(LABELS))
+        np.testing.assert_allclose(got[: len(rows)], rows, atol=1e-5)
+    twin.close()
+    assert_same(fitted.transform(TEXTS[:3][::-1]), steps[::-1])

@@ -1,0 +1,415 @@
+"""The header check: what is sound passes, what is damaged is an error that names the file, and nothing else happens."""
+
+import ctypes
+import struct
+import time
+import tracemalloc
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+import pytest
+from adapters import write_adapter
+from gguf_bytes import ARR, BOOL, F32, I32, STR, U8, U16, U32, mutate, pack_string, take_apart, with_sentencepiece
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from llama_cpp._ctypes_extensions import load_shared_library
+from tiny_gguf import CHATML, write_tiny_gguf
+
+from skmlmc._models import header as _gguf_header
+from skmlmc._models import loaded as models
+from skmlmc._models.header import BLOCKS, GGUFFile, HeaderError
+from skmlmc._models.loaded import file_state, model_fingerprint, resolve_lora, resolve_model
+from skmlmc._models.soundness import check_adapter, check_model, part_paths
+
+
+@pytest.fixture
+def parts(tiny_model):
+    return take_apart(tiny_model)
+
+
+def refused(path, match, check=check_model):
+    with pytest.raises(ValueError, match=match) as caught:
+        check(Path(path))
+    assert str(path) in str(caught.value)
+
+
+# ---------------------------------------------------------------- what is sound passes
+
+
+@pytest.mark.parametrize("arch", ["llama", "gemma3", "mamba"])
+@pytest.mark.parametrize("params", [{}, {"chat_template": CHATML, "add_bos": True}, {"n_layer": 1, "n_embd": 64}])
+def test_sound_models_pass(tmp_path, arch, params):
+    check_model(Path(write_tiny_gguf(tmp_path / "m.gguf", arch=arch, **params)))
+
+
+def test_sound_variants_pass(tmp_path, parts):
+    check_model(with_sentencepiece(take_apart(parts.write(tmp_path / "m.gguf"))).write(tmp_path / "spm.gguf"))
+    parts.version = 2
+    check_model(parts.write(tmp_path / "v2.gguf"))
+    parts.set("general.alignment", U32, 4096)
+    check_model(parts.write(tmp_path / "aligned.gguf"))
+    parts.set("made.up", (ARR, F32), [1.0] * 10_000).set("made.up.too", (ARR, STR), ["", "x" * 10_000])
+    check_model(parts.write(tmp_path / "more.gguf"))
+
+
+def test_sound_adapters_pass(tmp_path):
+    for name, params in {"a": {}, "b": {"arch": "gemma3", "rank": 4}}.items():
+        check_adapter(Path(write_adapter(tmp_path / f"{name}.gguf", **params)))
+
+
+@pytest.mark.model
+def test_a_real_model_passes_quickly(embedded_model):
+    check_model(Path(embedded_model))
+    begin = time.process_time()
+    check_model(Path(embedded_model))
+    assert time.process_time() - begin < 1, "takes 20 ms on an idle machine"
+
+
+def test_the_reader_reads_what_was_written(tiny_chat_model):
+    written = take_apart(tiny_chat_model)
+    with GGUFFile(Path(tiny_chat_model)) as file:
+        read = file.read()
+        tokens = read.values["tokenizer.ggml.tokens"]
+        lengths, starts = file.string_places(tokens)
+        words = [file.data[a : a + n] for a, n in zip(starts.tolist(), lengths.tolist(), strict=True)]
+        data = {name: file.data[t.start : t.start + 4 * int(np.prod(t.shape))] for name, t in read.tensors.items()}
+    assert words == written.value("tokenizer.ggml.tokens")
+    assert list(read.values) == list(written.keys)
+    for key, (kind, value) in written.keys.items():
+        assert read.kinds[key] == (kind[0] if isinstance(kind, tuple) else kind)
+        if kind == STR:
+            assert read.values[key] == value.decode()
+        elif not isinstance(kind, tuple):
+            assert read.values[key] == value
+    assert {name: list(t.shape) for name, t in read.tensors.items()} == {n: t[0] for n, t in written.tensors.items()}
+    for name, (_, _, expected) in written.tensors.items():
+        assert expected.startswith(data[name])
+
+
+def test_block_sizes_are_ggmls():
+    ggml = load_shared_library("ggml-base", Path(llama_cpp.__file__).parent / "lib")
+    ggml.ggml_blck_size.restype, ggml.ggml_type_size.restype = ctypes.c_int64, ctypes.c_size_t
+    for kind, (elements, n_bytes) in BLOCKS.items():
+        assert (ggml.ggml_blck_size(kind), ggml.ggml_type_size(kind)) == (elements, n_bytes)
+
+
+def test_types_and_architectures_of_tomorrow_are_left_to_llama_cpp(tmp_path, parts):
+    """What is not known here may be known to a newer llama.cpp; this one refuses it without harm."""
+    parts.tensors["blk.0.ffn_up.weight"][1] = 1000
+    path = parts.write(tmp_path / "type.gguf")
+    check_model(path)
+    with pytest.raises(ValueError, match="llama.cpp could not load"):
+        models.load_model(path)
+    parts.tensors["blk.0.ffn_up.weight"][1] = 0
+    for key in [key for key in parts.keys if key.startswith("llama.")]:
+        parts.keys[key.replace("llama.", "tomorrow.")] = parts.keys.pop(key)
+    path = parts.set("general.architecture", STR, "tomorrow").write(tmp_path / "arch.gguf")
+    check_model(path)
+    with pytest.raises(ValueError, match="llama.cpp could not load.*unknown model architecture"):
+        models.load_model(path)
+
+
+# ---------------------------------------------------------------- what is damaged
+
+
+def test_every_truncation_is_noticed(tmp_path, tiny_model):
+    raw, path = Path(tiny_model).read_bytes(), tmp_path / "short.gguf"
+    header = len(take_apart(tiny_model).header())
+    for end in [*range(0, 64), *range(64, header, 97), *range(header, len(raw), 9973), len(raw) - 1]:
+        path.write_bytes(raw[:end])
+        refused(path, "truncated|expected it to begin with|claims")
+
+
+def start(version=3, n_tensors=0, n_keys=0):
+    return struct.pack("<4sIQQ", b"GGUF", version, n_tensors, n_keys)
+
+
+HUGE = [2**31, 2**32 - 1, 2**62, 2**63, 2**64 - 1]
+LIES = {
+    "other file": (b"PK\x03\x04" + bytes(100), "begin with b'GGUF'"),
+    "version 1": (start(version=1), "version 1, expected version 2 or 3"),
+    "version 4": (start(version=4), "version 4"),
+    "big-endian": (struct.pack(">4sIQQ", b"GGUF", 3, 1, 1), "big-endian"),
+    "counts without content": (start(n_tensors=3, n_keys=2), "truncated"),
+    "empty key": (start(n_keys=1) + pack_string("") + bytes(9), "empty"),
+    "key twice": (start(n_keys=2) + 2 * (pack_string("a") + struct.pack("<iB", 0, 1)), "'a', which is repeated"),
+    "unknown type": (start(n_keys=1) + pack_string("a") + struct.pack("<iQ", 13, 1), "type 13"),
+    "negative type": (start(n_keys=1) + pack_string("a") + struct.pack("<iQ", -1, 1), "type -1"),
+    "nested array": (start(n_keys=1) + pack_string("a") + struct.pack("<iiQ", 9, 9, 1) + bytes(99), "array of type 9"),
+    "dimensions": (start(n_tensors=1) + pack_string("t") + struct.pack("<I", 5) + bytes(99), "claims 5 dimensions"),
+    "name": (start(n_tensors=1) + pack_string("t" * 64) + bytes(99), "claims 64 bytes, expected at most 63"),
+    **{f"{n} keys": (start(n_keys=n) + bytes(99), "claims") for n in HUGE},
+    **{f"{n} tensors": (start(n_tensors=n) + bytes(99), "claims") for n in HUGE},
+    **{f"key of {n}": (start(n_keys=1) + struct.pack("<Q", n) + bytes(99), "claims") for n in HUGE},
+    **{
+        f"text of {n}": (start(n_keys=1) + pack_string("a") + struct.pack("<iQ", 8, n) + bytes(99), "truncated, or")
+        for n in HUGE
+    },
+    **{
+        f"{n} of type {kind}": (start(n_keys=1) + pack_string("a") + struct.pack("<iiQ", 9, kind, n) + bytes(99), "'a'")
+        for n in HUGE
+        for kind in (0, 5, 8, 12)
+    },
+    **{
+        f"texts of {n}": (
+            start(n_keys=1) + pack_string("a") + struct.pack("<iiQQ", 9, 8, 2, n) + bytes(99),
+            "'a' is damaged",
+        )
+        for n in HUGE
+    },
+    **{
+        f"shape of {n}": (
+            start(n_tensors=1) + pack_string("t") + struct.pack("<IQQiQ", 2, n, n, 0, 0) + bytes(99),
+            "claims a shape|truncated",
+        )
+        for n in HUGE
+    },
+    **{
+        f"offset {n}": (
+            start(n_tensors=1) + pack_string("t") + struct.pack("<IQiQ", 1, 1, 0, n) + bytes(99),
+            "lies at",
+        )
+        for n in HUGE
+    },
+    "tensor twice": (
+        start(n_tensors=2) + 2 * (pack_string("t") + struct.pack("<IQiQ", 1, 0, 0, 0)) + bytes(99),
+        "'t' is there twice",
+    ),
+    "broken block": (
+        start(n_tensors=1) + pack_string("t") + struct.pack("<IQiQ", 1, 33, 2, 0) + bytes(999),
+        "multiple of 32",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_lies_are_refused_without_memory(name, tmp_path):
+    raw, match = LIES[name]
+    path = tmp_path / "lie.gguf"
+    path.write_bytes(raw)
+    tracemalloc.start()
+    try:
+        refused(path, match)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+@pytest.mark.parametrize("alignment", [(U32, 0), (U32, 3), (U32, 48), (STR, "32"), (I32, 32)])
+def test_alignment_must_be_a_power_of_two(alignment, tmp_path, parts):
+    raw = parts.set("general.alignment", U32, 64).tobytes()
+    kind, value = alignment
+    old = pack_string("general.alignment") + struct.pack("<iI", U32, 64)
+    new = pack_string("general.alignment") + struct.pack("<i", kind)
+    new += pack_string(value) if kind == STR else struct.pack("<i", value)
+    path = tmp_path / "m.gguf"
+    path.write_bytes(raw.replace(old, new))
+    refused(path, "general.alignment is .* expected a power of two")
+
+
+# ---------------------------------------------------------------- fuzzing
+
+
+def check_quietly(path, check):
+    """Whether the check passes; whatever else it raises than ValueError with the file's name is a failure."""
+    try:
+        check(path)
+    except ValueError as error:
+        assert str(path) in str(error)
+        return False
+    return True
+
+
+@pytest.mark.parametrize("kind", ["chat", "sentencepiece", "mamba", "adapter"])
+def test_damage_anywhere_is_an_error_or_harmless(kind, tmp_path, tiny_chat_model):
+    if kind == "adapter":
+        source = write_adapter(tmp_path / "source.gguf")
+    elif kind == "mamba":
+        source = write_tiny_gguf(tmp_path / "source.gguf", arch="mamba")
+    else:
+        parts = take_apart(tiny_chat_model)
+        source = (with_sentencepiece(parts) if kind == "sentencepiece" else parts).write(tmp_path / "source.gguf")
+    raw, header = Path(source).read_bytes(), len(take_apart(source).header())
+    path, rng, passed = tmp_path / "mutant.gguf", np.random.default_rng(0), 0
+    check, begin = check_adapter if kind == "adapter" else check_model, time.process_time()
+    tracemalloc.start()
+    for _ in range(1250):
+        path.write_bytes(mutate(raw, rng, header))
+        passed += check_quietly(path, check)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 0 < passed < 1250, "some damage is harmless, such as a letter of the model's name"
+    assert peak < 20_000_000
+    assert time.process_time() - begin < 30
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_anything_behind_the_magic(tmp_path, raw):
+    path = tmp_path / "any.gguf"
+    path.write_bytes(b"GGUF" + raw)
+    assert not check_quietly(path, check_model)
+    assert not check_quietly(path, check_adapter)
+
+
+numbers = st.one_of(st.integers(0, 10), st.sampled_from([2**16, 2**31, 2**32 - 1, 2**63, 2**64 - 1]))
+
+
+@given(
+    st.lists(st.tuples(st.text(max_size=5), st.integers(-1, 14), st.integers(-1, 14), numbers, st.binary(max_size=40))),
+    st.lists(st.tuples(st.text(max_size=5), st.lists(numbers, max_size=5), st.integers(-1, 45), numbers)),
+)
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_headers_of_the_right_form(tmp_path, keys, tensors):
+    raw = start(n_tensors=len(tensors), n_keys=len(keys))
+    for key, kind, inner, count, value in keys:
+        raw += (
+            pack_string(key)
+            + struct.pack("<i", kind)
+            + (struct.pack("<iQ", inner, count) if kind == 9 else b"")
+            + value
+        )
+    for name, shape, kind, offset in tensors:
+        raw += pack_string(name) + struct.pack(f"<I{len(shape)}QiQ", len(shape), *shape, kind, offset)
+    path = tmp_path / "form.gguf"
+    path.write_bytes(raw + bytes(100))
+    assert not check_quietly(path, check_model)
+    try:
+        with GGUFFile(path) as file:
+            read = file.read()
+    except HeaderError:
+        return
+    assert list(read.tensors) == [name for name, *_ in tensors]
+    for tensor in read.tensors.values():
+        elements, n_bytes = BLOCKS.get(tensor.kind, (1, 0))
+        assert tensor.start + int(np.prod(tensor.shape, dtype=object)) // elements * n_bytes <= file.size
+
+
+# ---------------------------------------------------------------- once a file
+
+
+def test_a_sound_file_is_read_once(tmp_path, monkeypatch):
+    path = Path(write_tiny_gguf(tmp_path / "m.gguf"))
+    read, seen = GGUFFile.read, []
+    monkeypatch.setattr(_gguf_header.GGUFFile, "read", lambda self: seen.append(1) or read(self))
+    for _ in range(3):
+        assert resolve_model(path) == path
+    assert len(seen) == 1
+    raw = path.read_bytes()
+    path.write_bytes(raw[:-1])
+    for _ in range(2):
+        with pytest.raises(ValueError, match="truncated"):
+            resolve_model(path)
+    path.write_bytes(raw)
+    resolve_model(path)
+
+
+# ---------------------------------------------------------------- models in several files
+
+
+def split(parts, folder, n=3, name="m"):
+    """Write a model in `n` files, as llama-gguf-split does."""
+    tensors = list(parts.tensors.items())
+    paths = []
+    for i in range(n):
+        part = type(parts)(dict(parts.keys) if i == 0 else {}, dict(tensors[i::n]))
+        part.set("split.no", U16, i).set("split.count", U16, n).set("split.tensors.count", I32, len(tensors))
+        paths.append(part.write(folder / f"{name}-{i + 1:05}-of-{n:05}.gguf"))
+    return paths
+
+
+def test_a_model_in_several_files(tmp_path, parts):
+    paths = split(parts, tmp_path)
+    check_model(paths[0])
+    assert models.load_model(paths[0]).n_vocab == len(parts.value("tokenizer.ggml.tokens"))
+    assert part_paths(paths[0]) == paths and part_paths(paths[1]) == [paths[1]]
+    refused(paths[1], "is part 2 of 3 of a model: give the path of the first part")
+    state, fingerprint = file_state(paths[0]), model_fingerprint(paths[0])
+    raw = paths[2].read_bytes()
+    paths[2].write_bytes(raw[:-8] + bytes(8))
+    assert file_state(paths[0]) != state and model_fingerprint(paths[0]) != fingerprint, "any part counts"
+    paths[2].write_bytes(raw[:-1])
+    refused(paths[0], f"'{paths[2].name}' is damaged: it is truncated")
+    paths[2].unlink()
+    refused(paths[0], f"'{paths[2].name}' is missing: put all parts into one folder")
+    renamed = paths[0].rename(tmp_path / "renamed.gguf")
+    refused(renamed, "llama-gguf-split --merge")
+
+
+def test_a_part_needs_its_number(tmp_path, parts):
+    """llama.cpp aborts where the number of a later part has another type."""
+    paths = split(parts, tmp_path, n=2)
+    part = take_apart(paths[1])
+    part.set("split.no", U32, 1).write(paths[1])
+    refused(paths[0], "has no number")
+    part = take_apart(paths[0])
+    part.set("split.no", STR, "1").write(paths[0])
+    refused(paths[0], "'split.no' is '1', expected a number")
+
+
+def test_one_file_keeps_its_fingerprint(tiny_model):
+    """Caches of earlier versions stay valid."""
+    import hashlib
+
+    raw = Path(tiny_model).read_bytes()
+    digest = hashlib.blake2b(str(len(raw)).encode(), digest_size=32)
+    digest.update(raw)
+    for k in range(1, 65):
+        at = (len(raw) - 65536) * k // 64
+        digest.update(raw[at : at + 65536])
+    assert model_fingerprint(Path(tiny_model)) == digest.digest()
+
+
+# ---------------------------------------------------------------- the wrong kind of file
+
+
+ENCODER = "is an encoder .*: it gives no next word. Expected a language model"
+KINDS = {
+    "bert": ({"general.architecture": (STR, "bert")}, ENCODER),
+    "t5": ({"general.architecture": (STR, "t5")}, ENCODER),
+    "diffusion": ({"general.architecture": (STR, "dream")}, "diffusion model"),
+    "projector": ({"general.architecture": (STR, "clip")}, "mmproj"),
+    "projector by type": ({"general.type": (STR, "mmproj")}, "mmproj"),
+    "imatrix": ({"general.type": (STR, "imatrix")}, "importance matrix"),
+    "adapter": ({"general.type": (STR, "adapter")}, "is an adapter, not a model: give it as lora="),
+    "draft": ({"general.architecture": (STR, "eagle3")}, "helper model"),
+    "not causal": ({"llama.attention.causal": (BOOL, False)}, "llama.attention.causal is false"),
+    "pooled": ({"llama.pooling_type": (U32, 1)}, "embedding or ranking model .llama.pooling_type is 1, mean"),
+    "ranks": ({"llama.pooling_type": (U32, 4)}, "pooling_type is 4, rank"),
+    "no vocabulary": ({"tokenizer.ggml.model": None, "tokenizer.ggml.tokens": None}, "has no vocabulary"),
+    "no words": ({"tokenizer.ggml.tokens": None}, "has no vocabulary"),
+    "none": ({"tokenizer.ggml.model": (STR, "none")}, "has no vocabulary"),
+    "no_vocab": ({"tokenizer.ggml.model": (STR, "no_vocab")}, "has no vocabulary"),
+    "no architecture": ({"general.architecture": None}, "general.architecture' is None, expected a name"),
+    "architecture of another type": ({"general.architecture": (U8, 1)}, "general.architecture' is 1"),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_files_of_another_kind(name, tmp_path, parts):
+    changes, match = KINDS[name]
+    for key, new in changes.items():
+        if new is None:
+            del parts.keys[key]
+        else:
+            parts.set(key, *new)
+    path = parts.write(tmp_path / "kind.gguf")
+    refused(path, match)
+    with pytest.raises(ValueError, match=match):
+        resolve_model(path)
+
+
+def test_a_vocabulary_without_weights(tmp_path, parts):
+    parts.tensors.clear()
+    refused(parts.write(tmp_path / "vocabulary.gguf"), "without weights")
+
+
+def test_an_importance_matrix_or_projector_is_no_adapter(tmp_path, parts):
+    parts.set("general.type", STR, "imatrix")
+    del parts.keys["tokenizer.ggml.tokens"]
+    path = parts.write(tmp_path / "m.gguf")
+    refused(path, "is no adapter .general.type is 'imatrix'", check_adapter)
+    with pytest.raises(ValueError, match="is no adapter"):
+        resolve_lora(str(path))

@@ -1,0 +1,47 @@
+"""Chat templates in the manner of the model families, and layouts made with them."""
+
+from skmlmc.prompts._layouts import make_layout
+
+SPECIAL_TEXTS = {"bos_token": "<bos>", "eos_token": "<eos>"}
+LABELS, NONE = ["joy", "anger"], "none"
+
+# In the manner of the model families.
+CHATML = (
+    "{% for m in messages %}"
+    "{% if loop.first and m.role != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
+    "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+LLAMA = (
+    "{{- bos_token }}"
+    "{{- '<|head|>system<|/head|>\n\nToday is ' + strftime_now('%d %b %Y') + '.\n\n<|eot|>' }}"
+    "{%- if tools is not none %}{{ '<|tools|>' }}{% endif %}"
+    "{%- for m in messages %}"
+    "{{- '<|head|>' + m['role'] + '<|/head|>\n\n' + m['content'] | trim + '<|eot|>' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|head|>assistant<|/head|>\n\n' }}{%- endif %}"
+)
+GEMMA = (
+    "{{ bos_token }}"
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for m in messages %}"
+    "{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Roles must alternate') }}{% endif %}"
+    "{% set role = 'model' if m['role'] == 'assistant' else m['role'] %}"
+    "{{ '<start_of_turn>' + role + '\n' + m['content'] | trim + '<end_of_turn>\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+)
+MISTRAL = (
+    "{{- bos_token }}"
+    "{%- for m in messages %}"
+    "{%- if m.role == 'user' %}{{- '[INST] ' + m.content + ' [/INST]' }}"
+    "{%- elif m.role == 'assistant' %}{{- ' ' + m.content + eos_token }}"
+    "{%- else %}{{- raise_exception('Only user and assistant roles are supported!') }}{%- endif %}"
+    "{%- endfor %}"
+)
+CHATS = {"chatml": CHATML, "llama": LLAMA, "gemma": GEMMA, "mistral": MISTRAL}
+
+
+def layout_of(template, chat=None, labels=LABELS, none=NONE):
+    return make_layout(template, labels, none, chat, SPECIAL_TEXTS)

@@ -1,0 +1,735 @@
+"""Loaders, on small made-up files in the owners' formats and on the real ones where they lie beside the project."""
+
+import ast
+import csv
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.utils import Bunch
+
+from skmlmc.datasets import _abuse as _corpora_abuse
+from skmlmc.datasets import _posts as _corpora_posts
+from skmlmc.datasets import _reddit as _corpora_reddit
+from skmlmc.datasets import (
+    annotator_distribution,
+    fetch_convabuse,
+    fetch_goemotions,
+    fetch_hatexplain,
+    fetch_hs_brexit,
+    fetch_mfrc,
+    fetch_stackoverflow_emotions,
+    load_annotations,
+    load_semeval2018,
+)
+
+REAL = Path(os.environ.get("SKMLMC_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
+real = pytest.mark.skipif(not REAL.is_dir(), reason="the real data do not lie in ../shared/data")
+
+
+@pytest.fixture
+def home(tmp_path):
+    """Give a data home whose files are written by ``home.put(data set, name, content)``."""
+
+    def put(data_set, name, content):
+        path = tmp_path / "skmlmc" / data_set / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+        return path
+
+    return Bunch(put=put, offline={"data_home": tmp_path, "download_if_missing": False})
+
+
+def sha256(text):
+    return hashlib.sha256(text if isinstance(text, bytes) else text.encode("utf-8")).hexdigest()
+
+
+def table(header, rows):
+    """Return CSV as pandas writes it, which is what the owners used."""
+    return pd.DataFrame(rows, columns=header).to_csv(index=False)
+
+
+# --- JSON lines ---
+
+LINES = [
+    {"id": "x", "text": "so glad", "annotations": {"a": ["joy"], "b": ["joy", "love"]}},
+    {"id": "y", "text": "a table, ünlit", "annotations": {"a": []}},
+]
+
+
+def jsonl(rows):
+    return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n"
+
+
+def test_annotations_by_hand(tmp_path):
+    file = tmp_path / "some.jsonl"
+    file.write_text("\ufeff" + jsonl(LINES) + "\n", encoding="utf-8")  # a byte-order mark, a blank line
+    bunch = load_annotations(file)
+    assert bunch.data == ["so glad", "a table, ünlit"]
+    assert bunch.target_names == ["joy", "love"]
+    assert_array_equal(bunch.target, [[1, 0.5], [0, 0]])
+    assert bunch.ids == ["x", "y"]
+    assert bunch.annotations == [row["annotations"] for row in LINES]
+    assert bunch.DESCR and "frame" not in bunch
+    # The answers can be aggregated again, for agreement or the majority.
+    assert_array_equal(annotator_distribution(bunch.annotations).majority, [[1, 0], [0, 0]])
+
+
+def test_annotations_of_several_files_in_the_order_of_labels(tmp_path):
+    files = [tmp_path / f"{row['id']}.jsonl" for row in LINES]
+    for file, row in zip(files, LINES, strict=True):
+        file.write_text(jsonl([{key: value for key, value in row.items() if key != "id"}]), encoding="utf-8")
+    bunch = load_annotations([str(file) for file in files], labels=["love", "anger", "joy"])
+    assert_array_equal(bunch.target, [[0.5, 0, 1], [0, 0, 0]])
+    assert bunch.ids == ["x.jsonl:1", "y.jsonl:1"]
+
+
+def test_annotations_of_another_field_may_be_single_labels(tmp_path):
+    file = tmp_path / "some.jsonl"
+    file.write_text(jsonl([{"text": "hm", "class": {"a": "good", "b": "bad", "c": "good"}}]))
+    assert_allclose(load_annotations(file, field="class").target, [[1 / 3, 2 / 3]])
+
+
+def test_frames_and_pairs(tmp_path):
+    file = tmp_path / "some.jsonl"
+    file.write_text(jsonl(LINES), encoding="utf-8")
+    X, y = load_annotations(file, return_X_y=True)
+    assert X == ["so glad", "a table, ünlit"] and isinstance(y, np.ndarray)
+    bunch = load_annotations(file, as_frame=True)
+    assert isinstance(bunch.data, pd.Series) and list(bunch.target.columns) == ["joy", "love"]
+    assert list(bunch.frame.columns) == ["text", "joy", "love"] and len(bunch.frame) == 2
+    X, y = load_annotations(file, return_X_y=True, as_frame=True)
+    assert X.equals(bunch.data) and y.equals(bunch.target)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"text": "a", "annotations": {"a": ["joy"]', "expected JSON, but got .*is the file complete"),
+        ("[1]", "expected a JSON object"),
+        ('{"text": 3, "annotations": {"a": []}}', "expected a JSON object"),
+        ('{"text": "a"}', "expected a JSON object"),
+        ('{"text": "a", "annotations": {}}', "expected at least one annotator"),
+        ('{"text": "a", "annotations": {"a": [], "a": ["joy"]}}', "the key 'a' twice"),
+        ('{"text": "a", "annotations": {"a": ["jooy"]}}', r"labels of \['joy', 'love'\], but got 'jooy' of 'a'"),
+        ('{"text": "a", "annotations": {"a": null}}', "annotator 'a': expected a collection of labels"),
+        ('{"text": "a", "annotations": {"a": [3]}}', "annotator 'a': .* the label 3"),
+        ('{"id": "x", "text": "a", "annotations": {"a": []}}', "the id 'x' again"),
+    ],
+)
+def test_malformed_lines_are_named(tmp_path, line, message):
+    file = tmp_path / "some.jsonl"
+    file.write_text(jsonl(LINES) + line + "\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"some.jsonl, line 3: .*{message}"):
+        load_annotations(file, labels=["joy", "love"])
+
+
+def test_files_that_are_no_text_or_empty_are_named(tmp_path):
+    file = tmp_path / "some.jsonl"
+    file.write_bytes(jsonl(LINES).encode("latin-1"))
+    with pytest.raises(ValueError, match="some.jsonl, line 2: expected UTF-8 text"):
+        load_annotations(file)
+    file.write_bytes(b"")
+    with pytest.raises(ValueError, match="Found no document"):
+        load_annotations(file)
+
+
+def test_labels_that_are_no_names_are_named(tmp_path):
+    with pytest.raises(TypeError, match="Got labels='joy' but expected a sequence of label names"):
+        load_annotations(tmp_path / "some.jsonl", labels="joy")
+
+
+def test_pandas_is_needed_for_frames_alone(tmp_path):
+    file = tmp_path / "some.jsonl"
+    file.write_text(jsonl(LINES), encoding="utf-8")
+    code = (
+        "import sys; sys.modules['pandas'] = None; sys.modules['polars'] = None; sys.modules['matplotlib'] = None\n"
+        "from skmlmc.datasets import annotator_distribution, load_annotations, make_boxes\n"
+        "print(load_annotations(sys.argv[1]).target.shape, make_boxes(2).target.shape)\n"
+        "print('llama_cpp' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True)
+    assert run.stdout.split("\n")[:2] == ["(2, 2) (2, 12)", "False"]
+
+
+# --- GoEmotions ---
+
+EMOTIONS = _corpora_reddit.EMOTIONS
+RATER_HEADER = [
+    *"text id author subreddit link_id parent_id created_utc rater_id example_very_unclear".split(),
+    *EMOTIONS,
+    "neutral",
+]
+
+
+def rating(text, id_, rater, chosen=(), unclear=False):
+    marks = [int(name in chosen) for name in [*EMOTIONS, "neutral"]]
+    return [text, id_, "someone", "knitting", "t3_a", "t1_b", 1548381039.0, rater, unclear, *marks]
+
+
+TSV = {
+    "train": "Lovely, thank you\t18,15\tid2\nA plain table.\t27\tid1\n",
+    "dev": 'He said "maybe"\t6,27\tid3\n',
+    "test": "I am so sorry\t24\tid9\n",
+}
+
+
+@pytest.fixture
+def goemotions(home, monkeypatch):
+    ratings = [
+        [rating("A plain table.", "id1", 1, ["neutral"]), rating("Lovely, thank you", "id2", 7, ["love"])],
+        [rating("Lovely, thank you", "id2", 1, ["gratitude", "joy"]), rating("Eh?", "id5", 2, unclear=True)],
+        [
+            rating("A plain table.", "id1", 3, unclear=True),
+            rating("Lovely, thank you", "id2", 7, ["anger"]),  # the same rater again
+            rating('He said\n"maybe"', "id3", 1, ["confusion"]),
+            rating('He said\n"maybe"', "id3", 2, ["neutral", "curiosity"]),
+        ],
+    ]
+    for k, rows in enumerate(ratings, start=1):
+        home.put("goemotions", f"goemotions_{k}.csv", table(RATER_HEADER, rows))
+    for part, text in TSV.items():
+        home.put("goemotions", f"{part}.tsv", text)
+        monkeypatch.setitem(_corpora_reddit.CHECKSUMS, part, sha256(text))
+    return home
+
+
+def test_goemotions_of_raters(goemotions):
+    bunch = fetch_goemotions(**goemotions.offline)
+    assert bunch.ids == ["id1", "id2", "id3"]  # nobody could rate id5
+    assert bunch.data == ["A plain table.", "Lovely, thank you", 'He said\n"maybe"']
+    assert bunch.target.shape == (3, 27) and bunch.target_names == EMOTIONS
+    assert bunch.annotations[0] == {"1": []}  # neutral is none; unclear is no answer
+    assert bunch.annotations[1] == {"7": ["love"], "1": ["gratitude", "joy"]}  # the first answer of a rater
+    found = dict(zip(bunch.target_names, bunch.target[1], strict=True))
+    assert {name: share for name, share in found.items() if share} == {"gratitude": 0.5, "joy": 0.5, "love": 0.5}
+
+
+def test_goemotions_in_groups(goemotions):
+    bunch = fetch_goemotions(groups=True, **goemotions.offline)
+    assert bunch.target_names == ["admiration", "anger", "fear", "joy", "optimism", "sadness", "surprise"]
+    assert bunch.annotations[1] == {"7": ["joy"], "1": ["admiration", "joy"]}
+    assert_array_equal(bunch.target, [[0] * 7, [0.5, 0, 0, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0, 1]])
+
+
+def test_the_groups_hold_every_emotion_once():
+    assert sorted(e for emotions in _corpora_reddit.GROUPS.values() for e in emotions) == EMOTIONS
+    assert len(EMOTIONS) == 27
+
+
+def test_goemotions_subsets_are_in_the_order_of_the_official_files(goemotions):
+    assert fetch_goemotions(subset="train", **goemotions.offline).ids == ["id2", "id1"]
+    assert fetch_goemotions(subset="dev", **goemotions.offline).ids == ["id3"]
+
+
+def test_goemotions_aggregated(goemotions):
+    bunch = fetch_goemotions(aggregated=True, **goemotions.offline)
+    assert bunch.ids == ["id2", "id1", "id3", "id9"]
+    assert bunch.data[2] == 'He said "maybe"'
+    chosen = [[name for name, one in zip(EMOTIONS, row, strict=True) if one] for row in bunch.target]
+    assert chosen == [["gratitude", "love"], [], ["confusion"], ["remorse"]]
+    assert "annotations" not in bunch and bunch.target.dtype.kind == "i"
+    X, y = fetch_goemotions(aggregated=True, subset="train", groups=True, return_X_y=True, **goemotions.offline)
+    assert_array_equal(y, [[1, 0, 0, 1, 0, 0, 0], [0] * 7])
+
+
+def test_malformed_goemotions_are_named(goemotions, monkeypatch):
+    text = "A plain table.\t28\tid1\n"
+    goemotions.put("goemotions", "dev.tsv", text)
+    monkeypatch.setitem(_corpora_reddit.CHECKSUMS, "dev", sha256(text))
+    with pytest.raises(ValueError, match=r"dev.tsv, line 1: expected text, tab, numbers of emotions \(0 to 27\)"):
+        fetch_goemotions(aggregated=True, subset="dev", **goemotions.offline)
+    row = rating("x", "id1", 1)
+    row[-5] = "2"
+    goemotions.put("goemotions", "goemotions_2.csv", table(RATER_HEADER, [rating("x", "id0", 1), row]))
+    with pytest.raises(ValueError, match="goemotions_2.csv, line 3: expected 0 or 1 for every emotion"):
+        fetch_goemotions(**goemotions.offline)
+    goemotions.put("goemotions", "goemotions_2.csv", table(RATER_HEADER, [rating("x", "id0", 1)])[:-20])
+    with pytest.raises(ValueError, match="goemotions_2.csv, line 2: expected 37 fields"):
+        fetch_goemotions(**goemotions.offline)
+
+
+# --- MFRC ---
+
+MFRC_HEADER = ["text", "subreddit", "bucket", "annotator", "annotation", "confidence"]
+
+
+def test_mfrc(home):
+    rows = [
+        ["Share the cake", "cakes", "daily", "annotator01", "Equality,Care", "Confident"],
+        ["Fine weather", "cakes", "daily", "annotator00", "Non-Moral", "Confident"],
+        ["Share the cake", "cakes", "daily", "annotator02", "Thin Morality", "Somewhat Confident"],
+        ["Share the cake", "cakes", "daily", "annotator02", "Purity", "Confident"],
+    ]
+    home.put("mfrc", "final_mfrc_data.csv", table(MFRC_HEADER, rows))
+    bunch = fetch_mfrc(**home.offline)
+    assert bunch.data == ["Share the cake", "Fine weather"] and bunch.ids == ["0", "1"]
+    assert bunch.target_names == ["care", "proportionality", "equality", "purity", "authority", "loyalty"]
+    assert bunch.annotations[0] == {"annotator01": ["equality", "care"], "annotator02": []}
+    assert_array_equal(bunch.target, [[0.5, 0, 0.5, 0, 0, 0], [0] * 6])
+    home.put("mfrc", "final_mfrc_data.csv", table(MFRC_HEADER, [*rows, ["x", "y", "z", "a", "Carre", ""]]))
+    with pytest.raises(ValueError, match="final_mfrc_data.csv, line 6: expected labels among .*'thin morality'"):
+        fetch_mfrc(**home.offline)
+    home.put("mfrc", "final_mfrc_data.csv", table(MFRC_HEADER[:4], [row[:4] for row in rows]))
+    with pytest.raises(ValueError, match=r"line 1: expected a header .* none named \['annotation'\]"):
+        fetch_mfrc(**home.offline)
+    home.put("mfrc", "final_mfrc_data.csv", table(MFRC_HEADER, rows) + '"half a row, as a bro')
+    with pytest.raises(ValueError, match="line 6: expected a row of comma-separated values"):
+        fetch_mfrc(**home.offline)
+    home.put("mfrc", "final_mfrc_data.csv", table(MFRC_HEADER, [*rows, ["Café", *rows[0][1:]]]).encode("latin-1"))
+    with pytest.raises(ValueError, match="final_mfrc_data.csv, line 6: expected UTF-8 text"):
+        fetch_mfrc(**home.offline)
+
+
+# --- Stack Overflow ---
+
+
+def workbook(sheets):
+    """Write a small .xlsx: sheet name -> rows; strings are shared, as Excel and LibreOffice have them."""
+    main = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+    office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    strings = list(dict.fromkeys(v for rows in sheets.values() for row in rows for v in row if isinstance(v, str)))
+    parts = {
+        "xl/workbook.xml": f'<workbook {main} xmlns:r="{office}"><sheets>'
+        + "".join(f'<sheet name="{name}" r:id="r{k}"/>' for k, name in enumerate(sheets))
+        + "</sheets></workbook>",
+        "xl/_rels/workbook.xml.rels": '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/'
+        'relationships">'
+        + "".join(f'<Relationship Id="r{k}" Target="worksheets/s{k}.xml"/>' for k in range(len(sheets)))
+        + "</Relationships>",
+        # The first string has two runs and a phonetic hint, which is no part of it.
+        "xl/sharedStrings.xml": f"<sst {main}>"
+        + "".join(
+            f"<si><r><t>{escape(s[:2])}</t></r><r><t>{escape(s[2:])}</t></r><rPh><t>no</t></rPh></si>"
+            if k == 0
+            else f'<si><t xml:space="preserve">{escape(s)}</t></si>'
+            for k, s in enumerate(strings)
+        )
+        + "</sst>",
+    }
+    for k, rows in enumerate(sheets.values()):
+        cells = [
+            f'<row r="{i}">'
+            + "".join(
+                f'<c r="{"ABCDEFGH"[j]}{i}" t="s"><v>{strings.index(v)}</v></c>'
+                if isinstance(v, str)
+                else f'<c r="{"ABCDEFGH"[j]}{i}"{f"><v>{v}</v></c>" if v is not None else "/>"}'
+                for j, v in enumerate(row)
+            )
+            + "</row>"
+            for i, row in enumerate(rows, start=1)
+        ]
+        parts[f"xl/worksheets/s{k}.xml"] = f"<worksheet {main}><sheetData>{''.join(cells)}</sheetData></worksheet>"
+    return parts
+
+
+def stackoverflow_sheets(marks):
+    """Build the six sheets from post -> {emotion: "xX-" marks of three raters}."""
+    header = ["Group", "Set", None, "Text", "rater 1", "rater 2", "rater 3", "Gold Label"]
+    sheets = {}
+    for label in ("love", "joy", "surprise", "anger", "sadness", "fear"):
+        rows = [list(header)]
+        for (group, set_, number, text), chosen in marks.items():
+            cells = [None if mark == "-" else mark for mark in chosen.get(label, "---")]
+            rows.append([group, set_, number, text, *cells, ""])
+        sheets[f"{label.capitalize()}_all"] = rows
+    return sheets
+
+
+POSTS = {
+    ("A", "Pilot", 1, "That works, thank you & bye"): {"love": "xX-", "joy": "--x"},
+    ("A", "Pilot", 2, "It does <not> compile"): {},
+    ("B", "Pilot", 1, "Why is it so slow"): {"anger": "X--", "surprise": "X-x"},
+}
+
+
+@pytest.fixture
+def stackoverflow(home, monkeypatch):
+    def put(parts, drop=None):
+        path = home.put("stackoverflow_emotions", "Emotions_GoldSandard_andAnnotation.xlsx", b"")
+        with zipfile.ZipFile(path, "w") as book:
+            for name, text in parts.items():
+                if name != drop:
+                    book.writestr(name, text)
+        monkeypatch.setattr(_corpora_posts, "STACKOVERFLOW_SHA256", sha256(path.read_bytes()))
+        return path
+
+    put(workbook(stackoverflow_sheets(POSTS)))
+    return Bunch(put=put, offline=home.offline)
+
+
+def test_stackoverflow_emotions(stackoverflow):
+    bunch = fetch_stackoverflow_emotions(**stackoverflow.offline)
+    assert bunch.data == [text for *_, text in POSTS]
+    assert bunch.ids == ["A-Pilot-1", "A-Pilot-2", "B-Pilot-1"]
+    assert bunch.target_names == ["anger", "fear", "joy", "love", "sadness", "surprise"]
+    assert bunch.annotations[0] == {"A-rater1": ["love"], "A-rater2": ["love"], "A-rater3": ["joy"]}
+    assert bunch.annotations[2] == {"B-rater1": ["anger", "surprise"], "B-rater2": [], "B-rater3": ["surprise"]}
+    assert_allclose(bunch.target[0], [0, 0, 1 / 3, 2 / 3, 0, 0])
+
+
+def test_malformed_workbooks_are_named(stackoverflow, monkeypatch):
+    sheets = stackoverflow_sheets(POSTS)
+    sheets["Joy_all"][2] = [*sheets["Joy_all"][2][:4], "y", None, None, ""]
+    stackoverflow.put(workbook(sheets))
+    with pytest.raises(ValueError, match="xlsx, line 3: expected x or nothing from every rater in the sheet Joy_all"):
+        fetch_stackoverflow_emotions(**stackoverflow.offline)
+    sheets = stackoverflow_sheets(POSTS)
+    sheets["Joy_all"][2][3] = "Another text"
+    stackoverflow.put(workbook(sheets))
+    with pytest.raises(ValueError, match="line 3: expected the text of A-Pilot-2 in the sheet Joy_all as in others"):
+        fetch_stackoverflow_emotions(**stackoverflow.offline)
+    sheets = stackoverflow_sheets(POSTS)
+    sheets["Fear_all"][0][4] = "someone"
+    stackoverflow.put(workbook(sheets))
+    with pytest.raises(ValueError, match="line 1: expected a header with .* in the sheet Fear_all"):
+        fetch_stackoverflow_emotions(**stackoverflow.offline)
+    del sheets["Fear_all"]
+    stackoverflow.put(workbook(sheets))
+    with pytest.raises(ValueError, match="expected a sheet 'Fear_all'"):
+        fetch_stackoverflow_emotions(**stackoverflow.offline)
+    path = stackoverflow.put(workbook(stackoverflow_sheets(POSTS)), drop="xl/sharedStrings.xml")
+    with pytest.raises(ValueError, match="expected a whole .xlsx workbook"):
+        fetch_stackoverflow_emotions(**stackoverflow.offline)
+    path.write_bytes(path.read_bytes()[:100])
+    monkeypatch.setattr(_corpora_posts, "STACKOVERFLOW_SHA256", sha256(path.read_bytes()))
+    with pytest.raises(ValueError, match="expected a whole .xlsx workbook"):
+        fetch_stackoverflow_emotions(**stackoverflow.offline)
+
+
+# --- SemEval-2018 ---
+
+SEMEVAL = "anger anticipation disgust fear joy love optimism pessimism sadness surprise trust".split()
+
+
+def test_semeval2018(tmp_path):
+    file = tmp_path / "2018-E-c-En-train.txt"
+    header = "\t".join(["ID", "Tweet", *SEMEVAL])
+    first = "\t".join(["2017-En-1", 'What a "day"', *"00001100000"])
+    file.write_text(f"{header}\r\n{first}\r\n", encoding="utf-8")
+    bunch = load_semeval2018(file)
+    assert bunch.data == ['What a "day"'] and bunch.ids == ["2017-En-1"] and bunch.target_names == SEMEVAL
+    assert_array_equal(bunch.target, [[0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0]])
+    assert list(load_semeval2018(str(file), as_frame=True).target.columns) == SEMEVAL
+    for line, message in [
+        ("\t".join(["2017-En-2", "No labels", *["NONE"] * 11]), "line 3: expected 0 or 1 .*NONE"),
+        ("2017-En-2\tCut off\t0\t1", "line 3: expected 13 tab-separated fields"),
+    ]:
+        file.write_text(f"{header}\n{first}\n{line}\n", encoding="utf-8")
+        with pytest.raises(ValueError, match=message):
+            load_semeval2018(file)
+    file.write_text(first, encoding="utf-8")
+    with pytest.raises(ValueError, match="2018-E-c-En-train.txt, line 1: expected the tab-separated header ID, Tweet"):
+        load_semeval2018(file)
+
+
+# --- HateXplain ---
+
+
+def post(tokens, *answers):
+    annotators = [{"label": label, "annotator_id": who, "target": target} for who, label, target in answers]
+    return {"post_tokens": tokens, "annotators": annotators, "rationales": []}
+
+
+POSTS_BY_ID = {
+    "1_gab": post(
+        ["a", "plain", "post"],
+        (4, "normal", ["None"]),
+        (7, "offensive", ["Women", "Other", "Other"]),
+        (9, "normal", []),
+    ),
+    "2_twitter": post(["cats"], (4, "normal", ["None"]), (4, "hatespeech", ["Men"]), (5, "normal", ["Women", "None"])),
+    "3_gab": post(["dogs"], (1, "normal", ["Asian"])),
+}
+
+
+@pytest.fixture
+def hatexplain(home, monkeypatch):
+    divisions = json.dumps({"train": ["2_twitter", "1_gab"], "val": ["3_gab"], "test": ["missing"]})
+    posts = {name: {"post_id": name, **value} for name, value in POSTS_BY_ID.items()}
+    home.put("hatexplain", "dataset.json", json.dumps(posts))
+    home.put("hatexplain", "post_id_divisions.json", divisions)
+    monkeypatch.setattr(_corpora_abuse, "HATEXPLAIN_SETS_SHA256", sha256(divisions))
+    return home
+
+
+def test_hatexplain_targets(hatexplain):
+    bunch = fetch_hatexplain(**hatexplain.offline)
+    assert bunch.data == ["a plain post", "cats", "dogs"] and bunch.ids == list(POSTS_BY_ID)
+    # The second answer of annotator 4 on one post does not count.
+    assert bunch.annotations[1] == {"4": [], "5": ["Women"]}
+    assert bunch.target_names == ["Asian", "Men", "Other", "Women"]
+    assert_allclose(bunch.target, [[0, 0, 1 / 3, 1 / 3], [0, 0, 0, 0.5], [1, 0, 0, 0]])
+
+
+def test_hatexplain_classes_and_subsets(hatexplain):
+    bunch = fetch_hatexplain(task="class", subset="train", **hatexplain.offline)
+    assert bunch.ids == ["2_twitter", "1_gab"]
+    assert bunch.target_names == ["hatespeech", "normal", "offensive"]
+    assert_allclose(bunch.target, [[0, 1, 0], [0, 2 / 3, 1 / 3]])
+    # Every subset has the same columns.
+    assert fetch_hatexplain(subset="val", **hatexplain.offline).target.shape == (1, 4)
+    with pytest.raises(ValueError, match="expected every post of the test set, but 'missing' is not there"):
+        fetch_hatexplain(subset="test", **hatexplain.offline)
+    with pytest.raises(ValueError, match="Got task='both' but expected one of 'targets', 'class'"):
+        fetch_hatexplain(task="both")
+
+
+def test_malformed_posts_are_named(hatexplain):
+    for wrong in ({"post_tokens": ["a"]}, post(["a"]), post(["a"], (1, "bad", [])), ["a"]):
+        hatexplain.put("hatexplain", "dataset.json", json.dumps({"9_gab": wrong}))
+        with pytest.raises(ValueError, match=r"dataset.json: expected '9_gab' to have post_tokens and annotators"):
+            fetch_hatexplain(**hatexplain.offline)
+    hatexplain.put("hatexplain", "dataset.json", '{\n"a": {"post_tok')
+    with pytest.raises(ValueError, match="dataset.json, line 2: expected JSON"):
+        fetch_hatexplain(**hatexplain.offline)
+    hatexplain.put("hatexplain", "dataset.json", "[]")
+    with pytest.raises(ValueError, match="expected a JSON object, but got list"):
+        fetch_hatexplain(**hatexplain.offline)
+
+
+# --- ConvAbuse ---
+
+CONV_HEADER = [
+    *"example_no annotator_id conv_id prev_agent prev_user agent user bot".split(),
+    *"is_abuse.1 is_abuse.0 is_abuse.-1 is_abuse.-2 is_abuse.-3".split(),
+    *"type.ableism type.homophobic type.intellectual type.racist type.sexist type.sex_harassment".split(),
+    *"type.transphobic target.generalised target.individual target.system direction.explicit".split(),
+    "direction.implicit",
+]
+
+
+def turn(number, who, turns, *chosen):
+    marks = [int(name in chosen) for name in CONV_HEADER[8:]]
+    return [number, who, f"{number}.0", *turns, "Bot", *marks]
+
+
+TURNS = ["Please go on.", "you, there", "You are sure?", "you dull machine"]
+CONV_ROWS = [
+    turn(0, "Annotator7", TURNS, "is_abuse.-1", "type.intellectual", "target.system", "direction.explicit"),
+    turn(1, "Annotator1", ["_", "_", "_", "hello"], "is_abuse.1"),
+    turn(2, "Annotator1", TURNS, "is_abuse.0"),
+    turn(3, "Annotator7", TURNS, "is_abuse.1"),  # the same annotator once more
+]
+
+
+def test_convabuse(home):
+    home.put("convabuse", "ConvAbuseEMNLPfull.csv", table(CONV_HEADER, CONV_ROWS))
+    bunch = fetch_convabuse(**home.offline)
+    assert bunch.data[0] == "Agent: Please go on.\nUser: you, there\nAgent: You are sure?\nUser: you dull machine"
+    assert bunch.data[1] == "User: hello" and bunch.ids == ["0", "1"]
+    assert len(bunch.target_names) == 12 and bunch.target_names[-2:] == ["explicit", "implicit"]
+    assert bunch.annotations[0] == {"Annotator7": ["intellectual", "system", "explicit"], "Annotator1": []}
+    assert_array_equal(bunch.target.sum(axis=1), [1.5, 0])
+    assert fetch_convabuse(context=False, **home.offline).data == ["you dull machine", "hello"]
+
+
+@pytest.mark.parametrize(
+    ("task", "n_labels", "first"),
+    [
+        ("type", 7, {"Annotator7": ["intellectual"], "Annotator1": []}),
+        ("target", 3, {"Annotator7": ["system"], "Annotator1": []}),
+        ("direction", 2, {"Annotator7": ["explicit"], "Annotator1": []}),
+        ("severity", 5, {"Annotator7": ["mildly abusive"], "Annotator1": ["ambiguous"]}),
+    ],
+)
+def test_convabuse_tasks(home, task, n_labels, first):
+    home.put("convabuse", "ConvAbuseEMNLPfull.csv", table(CONV_HEADER, CONV_ROWS))
+    bunch = fetch_convabuse(task=task, **home.offline)
+    assert bunch.target.shape == (2, n_labels)
+    assert bunch.annotations[0] == first
+
+
+def test_malformed_convabuse_is_named(home):
+    rows = [*CONV_ROWS, [*CONV_ROWS[0][:-1], "yes"]]
+    home.put("convabuse", "ConvAbuseEMNLPfull.csv", table(CONV_HEADER, rows))
+    with pytest.raises(ValueError, match="ConvAbuseEMNLPfull.csv, line 6: expected 0 or 1 in columns"):
+        fetch_convabuse(**home.offline)
+
+
+# --- HS-Brexit ---
+
+
+def tweet(text, hate, aggressive, offensive, annotators="Ann1,Ann2"):
+    other = {"aggressive language detection": aggressive, "offensive language detection": offensive}
+    return {"text": text, "annotations": hate, "annotators": annotators, "other_info": {"other annotations": other}}
+
+
+def brexit_files():
+    return {
+        "train": {"1": tweet("so it goes", "0,1", "0,1", "1,1"), "2": tweet("tea time", "0,0", "0,0", "No,0")},
+        "dev": {"1": tweet("rain again", "0,0", "1,0", "0,0")},
+        "test": {"1": tweet("a vote", "0,0", "0,0", "0,0")},
+    }
+
+
+def put_archive(home, files):
+    path = home.put("hs_brexit", "data_post-competition.zip", b"")
+    with zipfile.ZipFile(path, "w") as archive:
+        for part, tweets in files.items():
+            archive.writestr(f"data/HS-Brexit_dataset/HS-Brexit_{part}.json", json.dumps(tweets))
+    return path
+
+
+def test_hs_brexit_from_the_archive(home):
+    put_archive(home, brexit_files())
+    bunch = fetch_hs_brexit(**home.offline)
+    assert bunch.ids == ["train-1", "train-2", "dev-1", "test-1"]
+    assert bunch.target_names == ["hate", "aggressive", "offensive"]
+    assert bunch.annotations[0] == {"Ann1": ["offensive"], "Ann2": ["hate", "aggressive", "offensive"]}
+    assert_array_equal(bunch.target, [[0.5, 0.5, 1], [0, 0, 0], [0, 0.5, 0], [0, 0, 0]])
+    assert fetch_hs_brexit(subset="dev", **home.offline).data == ["rain again"]
+
+
+def test_hs_brexit_from_files_that_lie_there(home):
+    home.put("hs_brexit", "HS-Brexit_dev.json", json.dumps(brexit_files()["dev"]))
+    assert fetch_hs_brexit(subset="dev", **home.offline).ids == ["dev-1"]
+    with pytest.raises(OSError, match="data_post-competition.zip is missing"):
+        fetch_hs_brexit(**home.offline)
+
+
+def test_malformed_hs_brexit_is_named(home):
+    for wrong in (tweet("a", "0,1", "0", "1,1"), tweet("a", "0,1", "0,2", "1,1"), {"text": "a"}, "a"):
+        put_archive(home, {"dev": {"7": wrong}})
+        with pytest.raises(ValueError, match="HS-Brexit_dev.json: expected 'dev-7' to have text, annotators"):
+            fetch_hs_brexit(subset="dev", **home.offline)
+    with pytest.raises(ValueError, match="expected an archive with HS-Brexit_train.json"):
+        fetch_hs_brexit(subset="train", **home.offline)
+    home.put("hs_brexit", "data_post-competition.zip", b"PK half")
+    with pytest.raises(ValueError, match="expected a whole zip archive"):
+        fetch_hs_brexit(subset="train", **home.offline)
+
+
+# --- all that download ---
+
+FETCHERS = {
+    fetch_convabuse: ("convabuse", "ConvAbuseEMNLPfull.csv"),
+    fetch_goemotions: ("goemotions", "goemotions_1.csv"),
+    fetch_hatexplain: ("hatexplain", "dataset.json"),
+    fetch_hs_brexit: ("hs_brexit", "data_post-competition.zip"),
+    fetch_mfrc: ("mfrc", "final_mfrc_data.csv"),
+    fetch_stackoverflow_emotions: ("stackoverflow_emotions", "Emotions_GoldSandard_andAnnotation.xlsx"),
+}
+
+
+@pytest.mark.parametrize("fetcher", FETCHERS)
+def test_without_a_file_the_error_says_what_to_put_where(tmp_path, fetcher):
+    folder, name = FETCHERS[fetcher]
+    with pytest.raises(OSError, match="Data not found and `download_if_missing` is False") as caught:
+        fetcher(data_home=tmp_path, download_if_missing=False)
+    message = str(caught.value)
+    assert f"into the folder {tmp_path / 'skmlmc' / folder} under the name {name}" in message
+    assert "https://" in message
+
+
+@pytest.mark.parametrize("fetcher", FETCHERS)
+def test_without_a_network_the_error_says_what_to_put_where(tmp_path, fetcher, monkeypatch):
+    tries = []
+
+    def unreachable(url, *args, **kwargs):
+        tries.append(kwargs)
+        raise OSError("no network")
+
+    monkeypatch.setattr("skmlmc.datasets._fetching.fetch_file", unreachable)
+    with pytest.raises(OSError, match="Could not download https://.*no network.*Put what https://"):
+        fetcher(data_home=tmp_path, n_retries=5, delay=0.25)
+    assert [(one["n_retries"], one["delay"]) for one in tries] == [(5, 0.25)]
+
+
+# --- the real files ---
+
+
+def put_real(home, name, *files):
+    for file in files:
+        if not (REAL / name / file).exists():
+            pytest.skip(f"{name}/{file} does not lie in ../shared/data")
+        path = home.put(name, file, b"")
+        shutil.copyfile(REAL / name / file, path)
+
+
+def same_answers(one, other):
+    return [{who: sorted(set(labels)) for who, labels in answers.items()} for answers in one] == [
+        {who: sorted(set(labels)) for who, labels in answers.items()} for answers in other
+    ]
+
+
+@real
+def test_the_real_stackoverflow_workbook(home):
+    put_real(home, "stackoverflow_emotions", "Emotions_GoldSandard_andAnnotation.xlsx")
+    bunch = fetch_stackoverflow_emotions(**home.offline)
+    other = load_annotations(REAL / "stackoverflow_emotions" / "annotations.jsonl", labels=bunch.target_names)
+    assert len(bunch.data) == 4800
+    assert bunch.data == other.data and bunch.ids == other.ids
+    assert same_answers(bunch.annotations, other.annotations)
+    assert_array_equal(bunch.target, other.target)
+    assert ((bunch.target > 0) & (bunch.target < 1)).any(axis=1).sum() == 2329
+
+
+@real
+def test_the_real_goemotions_files(home):
+    put_real(home, "goemotions", "train.tsv", "dev.tsv", "test.tsv")
+    bunch = fetch_goemotions(aggregated=True, groups=True, **home.offline)
+    assert bunch.target.shape == (43_410 + 5_426 + 5_427, 7)
+    shares = np.bincount(np.minimum(bunch.target.sum(axis=1), 2)) / len(bunch.target)
+    assert_allclose(shares, [0.29, 0.62, 0.09], atol=0.01)  # as the paper has them
+    dev = fetch_goemotions(aggregated=True, subset="dev", **home.offline)
+    paper = (REAL / "goemotions" / "paper_main_test_ids.txt").read_text().split()
+    assert set(paper) <= set(dev.ids)
+    assert (REAL / "goemotions" / "emotions.txt").read_text().split() == [*dev.target_names, "neutral"]
+
+
+@real
+@pytest.mark.parametrize("subset", ["val", "test"])
+def test_the_real_hatexplain_posts(home, subset):
+    """The owner's dataset.json is not there, but a table of its entries is; it is turned back."""
+    put_real(home, "hatexplain", f"df_{subset}_processed.csv", "post_id_divisions.json")
+    posts = {}
+    with open(REAL / "hatexplain" / f"df_{subset}_processed.csv", encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            found = ast.literal_eval(row["annotators"])
+            columns = zip(found["annotator_id"], found["label"], found["target"], strict=True)
+            answers = [(who, _corpora_abuse.HATEXPLAIN_CLASSES[label], targets) for who, label, targets in columns]
+            posts[row["id"]] = post(ast.literal_eval(row["post_tokens"]), *answers)
+    home.put("hatexplain", "dataset.json", json.dumps(posts))
+    for task, field in (("targets", "annotations"), ("class", "class")):
+        bunch = fetch_hatexplain(task=task, subset=subset, **home.offline)
+        other = load_annotations(
+            REAL / "hatexplain" / f"annotations_{subset}.jsonl", labels=bunch.target_names, field=field
+        )
+        at = {name: i for i, name in enumerate(other.ids)}
+        order = [at[name] for name in bunch.ids]
+        assert sorted(order) == list(range(len(other.ids)))
+        assert bunch.data == [other.data[i] for i in order]
+        assert_array_equal(bunch.target, other.target[order])
+
+
+@real
+def test_the_real_convabuse_file(home):
+    put_real(home, "convabuse", "ConvAbuseEMNLPfull.csv")
+    bunch = fetch_convabuse(**home.offline)
+    assert bunch.target.shape == (4052, 12)
+    assert np.mean([len(answers) for answers in bunch.annotations]) == pytest.approx(3.0, abs=0.02)
+    severity = fetch_convabuse(task="severity", **home.offline)
+    assert_allclose(severity.target.sum(axis=1), 1)
+
+
+@real
+def test_the_real_hs_brexit_files(home):
+    parts = ("train", "dev", "test")
+    put_real(home, "hs_brexit", *(f"HS-Brexit_{part}.json" for part in parts))
+    bunch = fetch_hs_brexit(**home.offline)
+    other = load_annotations(
+        [REAL / "hs_brexit" / f"annotations_{part}.jsonl" for part in parts], labels=bunch.target_names
+    )
+    assert bunch.ids == other.ids and bunch.data == other.data
+    assert bunch.annotations == other.annotations

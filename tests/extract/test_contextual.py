@@ -1,0 +1,140 @@
+"""Contextual calibration and label orders."""
+
+import numpy as np
+import pytest
+from sklearn.exceptions import NotFittedError
+from tiny_gguf import write_tiny_gguf
+
+from skmlmc import (
+    ContextualCalibration,
+    GGUFClassifier,
+    HiddenStateExtractor,
+    MaxOverGenerations,
+    PairwiseExtractor,
+    StepwiseExtractor,
+    UnaryExtractor,
+    clear_models,
+)
+from skmlmc._models.loaded import load_model
+from skmlmc.extract._contextual import divide_by_prior
+
+LABELS = ["joy", "anger", "sadness"]
+TEXTS = ["I miss her so much.", "We won!!!", "", "it rained"]
+CONTENT_FREE = ("N/A", "nothing")
+
+pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    yield str(write_tiny_gguf(tmp_path_factory.mktemp("models") / "w.gguf", seed=2))
+    clear_models()
+
+
+def test_steps_are_divided_by_the_first_step(model):
+    extractor = StepwiseExtractor(model, labels=LABELS)
+    calibrated = ContextualCalibration(extractor, CONTENT_FREE).fit()
+    prior = extractor.fit().transform(list(CONTENT_FREE))[:, 0].mean(axis=0)
+    np.testing.assert_array_equal(calibrated.prior_, prior)
+    raw, got = extractor.transform(TEXTS), calibrated.transform(TEXTS)
+    happened = ~np.isnan(raw[..., 0])
+    np.testing.assert_array_equal(~np.isnan(got[..., 0]), happened)
+    expected = raw[happened] / prior
+    np.testing.assert_allclose(got[happened], expected / expected.sum(axis=-1, keepdims=True))
+    assert MaxOverGenerations().fit_transform(got).shape == (len(TEXTS), 3)
+
+
+@pytest.mark.parametrize("cls", [UnaryExtractor, PairwiseExtractor])
+def test_questions_are_divided_in_odds(cls, model):
+    extractor = cls(model, labels=LABELS).fit()
+    calibrated = ContextualCalibration(extractor, CONTENT_FREE).fit()
+    raw, got = extractor.transform(TEXTS), calibrated.transform(TEXTS)
+    prior = calibrated.prior_
+    np.testing.assert_allclose(got / (1 - got), raw / (1 - raw) * (1 - prior) / prior)
+    if raw.ndim == 3:
+        np.testing.assert_allclose(got + got.transpose(0, 2, 1), 1)
+
+
+def test_a_content_free_document_comes_out_even():
+    prior = np.array([0.7, 0.2, 0.1])
+    np.testing.assert_allclose(divide_by_prior(prior[None, None], prior), 1 / 3)
+    np.testing.assert_allclose(divide_by_prior(prior[None], prior), 0.5)
+
+
+def test_zero_probabilities_stay_finite():
+    steps = np.array([[[0.0, 1.0], [np.nan, np.nan]]])
+    got = divide_by_prior(steps, np.array([0.0, 1.0]))
+    np.testing.assert_array_equal(got, steps)
+
+
+def test_in_the_classifier(model):
+    params = {"labels": LABELS, "random_state": 0}
+    clf = GGUFClassifier(model, content_free=CONTENT_FREE, **params).fit()
+    by_hand = ContextualCalibration(StepwiseExtractor(model, labels=LABELS), CONTENT_FREE).fit().transform(TEXTS)
+    np.testing.assert_array_equal(clf.predict_proba(TEXTS), MaxOverGenerations().fit_transform(by_hand))
+    with pytest.raises(ValueError, match="content_free"):
+        GGUFClassifier(model, content_free=CONTENT_FREE, method="linear_probe", **params).fit(TEXTS, np.eye(4, 3))
+    with pytest.raises(TypeError, match="content_free"):
+        GGUFClassifier(model, content_free="N/A", **params).fit()
+
+
+def test_half_fitted_is_not_fitted(model):
+    calibration = ContextualCalibration(StepwiseExtractor(model, labels=LABELS, n_ctx=256), ["word " * 300])
+    with pytest.raises(ValueError, match="too long"):
+        calibration.fit()
+    with pytest.raises(NotFittedError):
+        calibration.transform(TEXTS)
+
+
+@pytest.mark.parametrize("method", ["max_over_generations", "unary_breakdown", "binary_breakdown"])
+def test_label_orders_are_averaged(method, model):
+    params = {"labels": LABELS, "method": method, "random_state": 0}
+    clf = GGUFClassifier(model, n_label_orders=3, **params).fit()
+    orders = [e.label_order for e in clf.extractors_]
+    assert orders[0] is None
+    assert len({tuple(o or LABELS) for o in orders}) == 3
+    singles = [GGUFClassifier(model, label_order=o, **params).fit().predict_proba(TEXTS) for o in orders]
+    assert not np.array_equal(singles[0], singles[1])
+    np.testing.assert_allclose(clf.predict_proba(TEXTS), np.mean(singles, axis=0), rtol=1e-12)
+
+
+def test_orders_cost_as_many_prefixes_and_answers(model):
+    clear_models()
+    params = {"labels": LABELS, "random_state": 0, "max_labels": 1}
+    engine = load_model(GGUFClassifier(model, **params)._options().model)
+    GGUFClassifier(model, **params).fit().predict_proba(TEXTS)
+    once = engine.decoded
+    clear_models()
+    engine = load_model(GGUFClassifier(model, **params)._options().model)
+    GGUFClassifier(model, n_label_orders=3, **params).fit().predict_proba(TEXTS)
+    assert engine.decoded == 3 * once
+
+
+def test_no_more_orders_than_there_are(model):
+    clf = GGUFClassifier(model, labels=["joy", "anger"], n_label_orders=5).fit()
+    assert len(clf.extractors_) == 2
+
+
+def test_hidden_states_have_no_prior_to_divide_by(model):
+    clf = HiddenStateExtractor(model, labels=LABELS, label_order=["anger", "joy", "sadness"]).fit()
+    other = HiddenStateExtractor(model, labels=LABELS).fit()
+    assert not np.array_equal(clf.transform(TEXTS), other.transform(TEXTS))
+
+
+def test_demonstrations_follow_the_label_order(model):
+    order = ["sadness", "anger", "joy"]
+    shown = {"a": ("joy", "sadness"), "b": (), "c": ("anger", "joy")}
+    given = StepwiseExtractor(model, labels=LABELS, label_order=order, demonstrations=list(shown.items())).fit()
+    assert given.demonstrations_ == [("a", ("sadness", "joy")), ("b", ()), ("c", ("anger", "joy"))]
+    Y = np.array([[name in names for name in LABELS] for names in shown.values()]).astype(int)
+    drawn = StepwiseExtractor(model, labels=LABELS, label_order=order, shots=3, random_state=0).fit(list(shown), Y)
+    assert sorted(drawn.demonstrations_) == given.demonstrations_
+    # The prompt is that of labels given in this order; the columns are not.
+    other = StepwiseExtractor(model, labels=order, demonstrations=list(shown.items())).fit()
+    columns = [*(order.index(name) for name in LABELS), -1]
+    np.testing.assert_allclose(given.transform(TEXTS), other.transform(TEXTS)[:, :, columns], rtol=1e-12)
+
+
+def test_a_wrong_label_order_is_refused(model):
+    with pytest.raises(ValueError, match="each of the labels once"):
+        StepwiseExtractor(model, labels=LABELS, label_order=["joy", "anger"]).fit()
