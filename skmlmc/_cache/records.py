@@ -77,7 +77,7 @@ def result_key(*parts: Any) -> bytes:
 
     Examples
     --------
-    >>> from skmlmc._records import result_key
+    >>> from skmlmc._cache.records import result_key
     >>> len(result_key("prompt", 0.5, {"labels": ["joy", "anger"]}))
     32
     >>> result_key("ab", "c") == result_key("a", "bc")
@@ -120,10 +120,10 @@ def checked(
     Examples
     --------
     >>> import numpy as np
-    >>> from skmlmc._records import checked
+    >>> from skmlmc._cache.records import checked
     >>> checked({"p": np.array([0.5, 7.0])}, "p", (2,))
     Traceback (most recent call last):
-    skmlmc._records.DamagedEntryError: expected values of 'p' from 0 to 1.0
+    skmlmc._cache.records.DamagedEntryError: expected values of 'p' from 0 to 1.0
     """
     array = arrays.get(name)
     if array is None or array.dtype != dtype or array.ndim != len(shape):

@@ -315,7 +315,7 @@ def open_cache(memory: str | os.PathLike[str] | joblib.Memory | None) -> ResultC
     --------
     >>> import tempfile
     >>> import numpy as np
-    >>> from skmlmc._cache import open_cache, result_key
+    >>> from skmlmc._cache.results import open_cache, result_key
     >>> key = result_key("a prompt", "a document")
     >>> with tempfile.TemporaryDirectory() as folder, open_cache(folder) as cache:
     ...     cache.put_many({key: {"steps": np.array([0.25, 0.75])}})

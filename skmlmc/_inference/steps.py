@@ -18,6 +18,8 @@ class Answer(NamedTuple):
     ----------
     steps : ndarray of shape (r, L + 1)
         Step distributions of the r steps that happened.
+    written : ndarray of shape (r,), int
+        Column of the label that was written at each step; L, the empty answer, only as the last one.
     label_mass : float
         Probability of all label tokens together at the first step.
     hidden : ndarray of shape (d,), float32, or None
@@ -25,6 +27,7 @@ class Answer(NamedTuple):
     """
 
     steps: np.ndarray
+    written: np.ndarray
     label_mass: float
     hidden: np.ndarray | None
 
@@ -77,7 +80,7 @@ def answer_steps(
             break
         slot = answers.slot(said[-1])
         trunk, logits = another
-    return Answer(np.array(rows), label_mass, first.hidden)
+    return Answer(np.array(rows), np.array(said), label_mass, first.hidden)
 
 
 def _best(row, said):

@@ -101,7 +101,7 @@ class StepsTask:
 
     def to_arrays(self, result):
         """Turn an answer into arrays for the cache."""
-        arrays = {"steps": result.steps, "label_mass": np.array(result.label_mass)}
+        arrays = {"steps": result.steps, "written": result.written, "label_mass": np.array(result.label_mass)}
         return arrays if result.hidden is None else {**arrays, "hidden": result.hidden}
 
     def from_arrays(self, arrays):
@@ -109,10 +109,13 @@ class StepsTask:
         steps = checked(arrays, "steps", (None, len(self.words)))
         if len(steps) > self.max_labels or abs(steps.sum(axis=1) - 1).max() > ROUNDING:
             raise DamagedEntryError(f"expected up to {self.max_labels} distributions that sum to 1")
+        written = checked(arrays, "written", steps.shape[:1], np.dtype(int).name, len(self.words) - 1)
         mass = float(checked(arrays, "label_mass", ()))
         if self.hidden is None:
-            return Answer(steps, mass, None)
-        return Answer(steps, mass, checked(arrays, "hidden", (None,), "float32", None)) if "hidden" in arrays else None
+            return Answer(steps, written, mass, None)
+        if "hidden" not in arrays:
+            return None
+        return Answer(steps, written, mass, checked(arrays, "hidden", (None,), "float32", None))
 
 
 @dataclass(frozen=True)

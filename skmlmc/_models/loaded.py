@@ -221,7 +221,7 @@ def load_model(path: Path) -> Model:
 
     Returns
     -------
-    skmlmc._engine.Model
+    skmlmc._engine.model.Model
         Loaded, perhaps in use by another thread.
     """
     from .._engine.model import Model
@@ -239,7 +239,7 @@ def load_vocabulary(path: Path) -> Vocabulary:
 
     Returns
     -------
-    skmlmc._vocabulary.Vocabulary
+    skmlmc._engine.vocabulary.Vocabulary
         Enough to tokenise; for a process that leaves decoding to others.
     """
     from .._engine import model as _engine

@@ -3,7 +3,8 @@
 scikit-learn joins DataFrames by their index, and takes it from the input of the step that makes the DataFrame. Between
 an extractor and an aligner the input is an array of three dimensions, which has none: rows would be numbered from 0,
 and joined with other documents' columns. Likewise an aligner could not see that a table `y` names the labels in another
-order than the extractor has its columns in.
+order than the extractor has its columns in, nor tell steps from pairs, which both have three dimensions, nor see which
+labels the model wrote where the steps have been divided by something since.
 """
 
 from __future__ import annotations
@@ -15,10 +16,24 @@ import numpy as np
 
 
 class LabelledArray(np.ndarray):
-    """Array with the pandas index of its rows and the labels of its columns; what is computed from it is ordinary."""
+    """Array that knows what it holds; what is computed from it, and its parts, are ordinary arrays.
 
-    index: Any = None
+    Attributes
+    ----------
+    kind : {"steps", "pairs", "unary", "hidden"} or None
+        What the numbers are.
+    labels : list of str of length L, or None
+        Labels of the last axis, which may have the empty answer behind them.
+    index : pandas.Index or None
+        Names of the rows.
+    written : ndarray of shape (n, R), int, or None
+        Of steps: column of the label that the model wrote at each, L for none, -1 where no step happened.
+    """
+
+    kind: str | None = None
     labels: list[str] | None = None
+    index: Any = None
+    written: np.ndarray | None = None
 
     def __getitem__(self, key):
         return np.asarray(self)[key]
@@ -31,36 +46,56 @@ class LabelledArray(np.ndarray):
         return repr(np.asarray(self))
 
     def __reduce__(self):
-        return _view, (np.asarray(self), self.index, self.labels)
+        return _view, (np.asarray(self), self.kind, self.labels, self.index, self.written)
 
 
-def _view(array: np.ndarray, index: Any, labels: list[str] | None) -> LabelledArray:
+def _view(array, kind, labels, index, written) -> LabelledArray:
     labelled = np.asarray(array).view(LabelledArray)
-    labelled.index, labelled.labels = index, labels
+    labelled.kind, labelled.labels, labelled.index, labelled.written = kind, labels, index, written
     return labelled
 
 
-def keep_names(array: np.ndarray, source: Any, labels: Any = None) -> np.ndarray:
-    """Return `array` with the index of `source` and the labels of the columns, as it is where there are none.
+def index_of(source: Any, n: int) -> Any:
+    """Return the pandas index of a Series or the index that an array knows; one that numbers n rows from 0 is none."""
+    index = source.index if hasattr(source, "iloc") or isinstance(source, LabelledArray) else None
+    return None if index is None or list(index) == list(range(n)) else index
+
+
+def label(array: np.ndarray, kind: str, labels: Sequence[str], source: Any, written: Any = None) -> LabelledArray:
+    """Return what an extractor made of `source`, row for row, as an array that says what it is.
 
     Parameters
     ----------
     array : ndarray of shape (n, ...)
-        What was made of `source`, row for row.
+        The numbers.
+    kind, labels, written
+        As the attributes of `LabelledArray`.
     source : array-like of length n
-        A pandas Series, a `LabelledArray`, or anything else. An index that numbers the rows from 0 is none.
-    labels : sequence of str of length L, default=None
-        Labels of the last axis, which may have the empty answer behind them. None: those of `source`.
+        Documents: a pandas Series has an index for the rows.
 
     Returns
     -------
-    ndarray of shape (n, ...)
+    LabelledArray of shape (n, ...)
         The same numbers.
     """
-    index = source.index if hasattr(source, "iloc") or isinstance(source, LabelledArray) else None
-    index = None if index is None or list(index) == list(range(len(array))) else index
-    labels = labels_of(source) if labels is None else list(labels)
-    return array if index is None and labels is None else _view(array, index, labels)
+    return _view(array, kind, list(labels), index_of(source, len(array)), written)
+
+
+def relabel(array: np.ndarray, source: Any) -> np.ndarray:
+    """Return other numbers of the same kind, rows and columns as `source`; as they are where `source` knows nothing."""
+    if not isinstance(source, LabelledArray):
+        return array
+    return _view(array, source.kind, source.labels, source.index, source.written)
+
+
+def kind_of(array: Any) -> str | None:
+    """Return what an array holds, where it knows."""
+    return array.kind if isinstance(array, LabelledArray) else None
+
+
+def written_of(array: Any) -> np.ndarray | None:
+    """Return the labels that the model wrote at the steps of an array, where it knows."""
+    return array.written if isinstance(array, LabelledArray) else None
 
 
 def labels_of(array: Any) -> list[str] | None:
@@ -69,11 +104,26 @@ def labels_of(array: Any) -> list[str] | None:
 
 
 def restore_names(made: Any, source: Any, labels: Sequence[str]) -> Any:
-    """Return what a transformer made of `source`, with its index, and with `labels` where `source` knew its own."""
+    """Return label probabilities that an aligner made of `source`, with its index and with `labels`.
+
+    Parameters
+    ----------
+    made : ndarray or DataFrame of shape (n, L)
+        What ``set_output`` asks for.
+    source : array-like of length n
+        What it was made of; where that is an ordinary array, `made` is returned as it is.
+    labels : sequence of str of length L
+        Labels of the columns.
+
+    Returns
+    -------
+    ndarray or DataFrame of shape (n, L)
+        The same numbers.
+    """
     if not isinstance(source, LabelledArray):
         return made
     if isinstance(made, np.ndarray):
-        return keep_names(made, source, labels if source.labels else None)
+        return _view(made, "unary", list(labels), source.index, None)
     if source.index is not None and hasattr(made, "iloc"):
         made.index = source.index
     return made

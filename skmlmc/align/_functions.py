@@ -10,6 +10,7 @@ from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 
 from .._utils.checks import check_pairs, check_positive, check_steps
+from .._utils.labelled import written_of
 
 _CHUNK = 2**19  # pairs fitted at once: 4 MB of float64, so that the work stays in the cache
 _GRADIENT_TOLERANCE = 1e-10
@@ -19,7 +20,8 @@ _MAX_ITERATIONS = 1000  # a total order with a tiny l2 needs about 100, ordinary
 def generated_labels(steps: Any) -> np.ndarray:
     """Return the label generated at each step.
 
-    It is the largest column that was not generated before; none ends the answer.
+    An extractor's array knows what the model wrote. For other arrays it is the largest column that was not generated
+    before; none ends the answer.
 
     Parameters
     ----------
@@ -43,7 +45,10 @@ def generated_labels(steps: Any) -> np.ndarray:
     array([[ 0,  1,  2],
            [ 2, -1, -1]])
     """
+    written = written_of(steps)
     steps = check_steps(steps)
+    if written is not None:
+        return written.copy()
     n, n_steps, n_columns = steps.shape
     left = np.where(np.isnan(steps), -np.inf, steps)
     answers = np.full((n, n_steps), -1)

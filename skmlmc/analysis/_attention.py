@@ -19,7 +19,6 @@ from .._inference.run import run
 from .._inference.tasks import PreparedSteps, StepsTask
 from .._models.identity import fitted_with
 from .._utils.checks import check_texts, to_frame
-from ..align._functions import generated_labels
 from ..extract._steps import HiddenStateExtractor, StepwiseExtractor
 from ._step_statistics import columns_of, mean_of
 
@@ -143,8 +142,8 @@ class PreparedAttention(PreparedSteps):
         """Start a document."""
         alive: set = set()
         answer = yield from _tracking(super().job(tokens), alive)
-        said = generated_labels(answer.steps[None])[0].tolist()
-        return (yield from self._look_back(tokens, [k for k in said if k != self.compiled.answers.none], tuple(alive)))
+        said = [k for k in answer.written.tolist() if k != self.compiled.answers.none]
+        return (yield from self._look_back(tokens, said, tuple(alive)))
 
     def _look_back(self, tokens, said, drop) -> Generator[Ask, list, Attended]:
         """Decode document and answer as one sequence, a label an ask, and read the labels' attention."""

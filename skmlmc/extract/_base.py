@@ -11,7 +11,6 @@ from sklearn.utils.validation import check_is_fitted
 from .._inference.run import prompt_text, run
 from .._models.identity import fitted_with
 from .._utils.checks import check_texts
-from .._utils.labelled import keep_names
 from .._utils.typing import Self
 from ._prompted import PromptedMixin, text_tags
 
@@ -86,10 +85,6 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
         check_is_fitted(self)
         (text,) = check_texts([document])
         return prompt_text(self._task(), text, self._options(), fitted_with(self))
-
-    def _named(self, array, X):
-        """Let an output say what its rows and columns are; without `labels` the columns are those of ``fit``'s `y`."""
-        return keep_names(array, X, None if self.labels is None else self.labels_)
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "labels_")

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.checks import check_texts, is_frame
-from .._utils.labelled import keep_names
+from .._utils.labelled import kind_of, relabel
 from .._utils.typing import Self
 from .._utils.versions import VersionedMixin
 from ._prompted import MEANS, text_tags
@@ -132,9 +132,9 @@ class ContextualCalibration(VersionedMixin, TransformerMixin, BaseEstimator, aut
         """
         texts = check_texts(self.content_free, name="content_free")
         extractor = clone(self.extractor).fit(X, y, distribution=distribution)
-        answers = np.asarray(extractor.transform(texts), dtype=float)
-        steps = answers.ndim == 3 and hasattr(extractor, "label_mass_")  # pairs have three dimensions too
-        self.prior_ = (answers[:, 0] if steps else answers).mean(axis=0)
+        made = extractor.transform(texts)
+        answers = np.asarray(made, dtype=float)
+        self.prior_ = (answers[:, 0] if kind_of(made) == "steps" else answers).mean(axis=0)
         self.extractor_, self.labels_ = extractor, extractor.labels_
         return self
 
@@ -196,7 +196,7 @@ class ContextualCalibration(VersionedMixin, TransformerMixin, BaseEstimator, aut
 def _in_the_form_of(answers, values):
     """Return an array as a DataFrame where `answers` is one, with the same index."""
     if not is_frame(answers):
-        return keep_names(values, answers)
+        return relabel(values, answers)
     if hasattr(answers, "index"):
         return type(answers)(values, index=answers.index, columns=answers.columns)
     return type(answers)(values, schema=answers.columns)

@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._inference.tasks import BeamTask
 from .._utils.checks import check_positive, check_positive_int, check_threshold
+from .._utils.labelled import label
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Threshold
 from ..base import LabelColumnsMixin, LabelProbabilityMixin
 from ..prompts._templates import PromptTemplate, check_prompt, check_words
@@ -119,7 +120,7 @@ class MarginalOverGenerations(
         """
         marginals = self._run(X, self._task())
         self.mass_ = np.array([m.mass for m in marginals])
-        return self._named(np.array([m.labels for m in marginals]), X)
+        return label(np.array([m.labels for m in marginals]), "unary", self.labels_, X)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Follow the answers: the same as ``transform``.

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._inference.tasks import QuestionsTask
 from .._utils.checks import check_encodes
+from .._utils.labelled import label
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState
 from ..base import LabelColumnsMixin
 from ..prompts._templates import (
@@ -116,7 +117,7 @@ class UnaryExtractor(LabelColumnsMixin, Extractor, auto_wrap_output_keys=("trans
         ValueError, TypeError
             A document is no str or does not fit the context; nothing was decoded.
         """
-        return self._named(np.array(self._run(X, self._task())), X)
+        return label(np.array(self._run(X, self._task())), "unary", self.labels_, X)
 
     def _check_parameters(self):
         check_question(self.prompt, ("label",))
@@ -246,7 +247,7 @@ class PairwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=
         pairs = np.full((len(first), n, n), 0.5)
         asked = count > 0
         pairs[:, asked] = total[:, asked] / count[asked]
-        return self._named(pairs, X)
+        return label(pairs, "pairs", self.labels_, X)
 
     def _questions(self):
         n = len(self.labels_) + 1

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._inference.tasks import StepsTask
 from .._utils.checks import check_choice, check_positive_int
+from .._utils.labelled import label
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState
 from ..prompts._templates import PromptTemplate, check_prompt, check_words
 from ._base import Extractor, ThreeDimensionalMixin
@@ -116,11 +117,13 @@ class StepwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=
         """
         answers = self._run(X, self._task())
         steps = np.full((len(answers), self._n_steps(), len(self.labels_) + 1), np.nan)
-        for row, answer in zip(steps, answers, strict=True):
+        written = np.full(steps.shape[:2], -1)
+        for row, said, answer in zip(steps, written, answers, strict=True):
             row[: len(answer.steps)] = answer.steps
+            said[: len(answer.written)] = answer.written
         self.label_mass_ = np.array([answer.label_mass for answer in answers])
         _warn_of_low_mass(self.label_mass_)
-        return self._named(steps, X)
+        return label(steps, "steps", self.labels_, X, written)
 
     def _check_parameters(self):
         check_prompt(self.prompt)
