@@ -10,7 +10,7 @@ from .comparison import compare_methods
 from .extract import (
     ContextualCalibration,
     HiddenStateExtractor,
-    MarginalOverGenerations,
+    MarginalExtractor,
     PairwiseExtractor,
     StepwiseExtractor,
     UnaryExtractor,
@@ -25,7 +25,7 @@ __all__ = [
     "HardPredictions",
     "HiddenStateExtractor",
     "LinearProbe",
-    "MarginalOverGenerations",
+    "MarginalExtractor",
     "MaxOverGenerations",
     "PairwiseExtractor",
     "PromptTemplate",

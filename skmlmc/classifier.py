@@ -18,7 +18,7 @@ from .align._fitted import LinearProbe, ScalingAligner
 from .align._zero_shot import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations, UnaryBreakdown
 from .base import LabelProbabilityMixin, label_columns
 from .extract._contextual import ContextualCalibration
-from .extract._marginal import MarginalOverGenerations
+from .extract._marginal import MarginalExtractor
 from .extract._prompted import MEANS, PromptedMixin, documented, text_tags
 from .extract._questions import PairwiseExtractor, UnaryExtractor
 from .extract._steps import HiddenStateExtractor, StepwiseExtractor
@@ -30,7 +30,7 @@ METHODS: dict[str, tuple[Any, Any]] = {
     "hard_predictions": (StepwiseExtractor, HardPredictions),
     "unary_breakdown": (UnaryExtractor, UnaryBreakdown),
     "binary_breakdown": (PairwiseExtractor, BradleyTerry),
-    "marginal_over_generations": (MarginalOverGenerations, UnaryBreakdown),
+    "marginal_over_generations": (MarginalExtractor, UnaryBreakdown),
     "linear_probe": (HiddenStateExtractor, LinearProbe),
 }
 SUPERVISED = (LinearProbe,)
@@ -215,7 +215,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         check_positive_int(self.n_label_orders, "n_label_orders")
         targets = y if distribution is None else distribution
         shared = {name: getattr(self, name) for name in extractor_class._get_param_names() if hasattr(self, name)}
-        if extractor_class is MarginalOverGenerations and self.max_labels is None:
+        if extractor_class is MarginalExtractor and self.max_labels is None:
             del shared["max_labels"]
         first = extractor_class(**shared).fit(X, y, distribution=distribution)
         readout, aligner = self._make_readout(), self._make_aligner()

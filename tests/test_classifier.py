@@ -35,7 +35,7 @@ from skmlmc import (
     CompareToNone,
     ContextualCalibration,
     GGUFClassifier,
-    MarginalOverGenerations,
+    MarginalExtractor,
     MaxOverGenerations,
     PairwiseExtractor,
     PromptTemplate,
@@ -392,7 +392,7 @@ def test_columns_are_matched_by_name(classifier):
         lambda extract: (extract(UnaryExtractor), UnaryBreakdown()),
         lambda extract: (extract(UnaryExtractor), ScalingAligner("isotonic")),
         lambda extract: (extract(PairwiseExtractor), BradleyTerry(), ScalingAligner("matrix")),
-        lambda extract: (extract(MarginalOverGenerations), ScalingAligner("temperature")),
+        lambda extract: (extract(MarginalExtractor), ScalingAligner("temperature")),
     ],
 )
 def test_columns_are_matched_by_name_in_pipelines(tiny_model, parts):

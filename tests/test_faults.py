@@ -25,7 +25,7 @@ from tiny_gguf import write_tiny_gguf
 
 from skmlmc import (
     HiddenStateExtractor,
-    MarginalOverGenerations,
+    MarginalExtractor,
     StepwiseExtractor,
     UnaryExtractor,
     clear_models,
@@ -123,7 +123,7 @@ def test_an_interrupt_loses_nothing(tiny_model, tmp_path):
 
 
 @pytest.mark.parametrize("error", [MemoryError, RuntimeError, SystemExit])
-@pytest.mark.parametrize("cls", [StepwiseExtractor, UnaryExtractor, MarginalOverGenerations])
+@pytest.mark.parametrize("cls", [StepwiseExtractor, UnaryExtractor, MarginalExtractor])
 def test_an_error_in_mid_run_loses_nothing(make, tmp_path, monkeypatch, cls, error):
     fitted, expected = make(cls, memory=tmp_path), make(cls).transform(TEXTS)
     run, after = _engine.Model._run_group, iter(range(6))
@@ -541,7 +541,7 @@ FORGED = {
     for cls, names in {
         StepwiseExtractor: ["steps", "label_mass"],
         UnaryExtractor: ["first"],
-        MarginalOverGenerations: ["labels", "mass"],
+        MarginalExtractor: ["labels", "mass"],
     }.items()
     for name in names
 }

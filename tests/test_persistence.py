@@ -716,7 +716,7 @@ def test_streams(path, tiny_model, other_model, tmp_path):
 def saved_by(version, estimator):
     """Pickle as another version of the package would have written it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(skmlmc, "__version__", version)
+        patch.setattr(skmlmc._version, "__version__", version)
         return pickle.dumps(estimator)
 
 

@@ -23,7 +23,7 @@ from skmlmc import (
     HardPredictions,
     HiddenStateExtractor,
     LinearProbe,
-    MarginalOverGenerations,
+    MarginalExtractor,
     MaxOverGenerations,
     PairwiseExtractor,
     PromptTemplate,
@@ -92,7 +92,7 @@ def extract_and_align() -> None:
     unary = UnaryExtractor(labels=labels, prompt=QuestionTemplate(), answer_words=("yes", "no")).fit()
     assert_type(unary, UnaryExtractor)
     pairs = PairwiseExtractor(labels=np.array(labels), both_orders=False).fit().transform(texts)
-    marginal = MarginalOverGenerations(labels=labels, min_probability=0.01).fit()
+    marginal = MarginalExtractor(labels=labels, min_probability=0.01).fit()
     assert_type(marginal.predict_proba(texts), np.ndarray)
     assert_type(ContextualCalibration(StepwiseExtractor(labels=labels)).fit().transform(texts), np.ndarray)
     assert_type(unary.get_feature_names_out(), np.ndarray)

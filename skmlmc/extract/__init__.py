@@ -2,14 +2,14 @@
 
 from .._utils.docs import publish
 from ._contextual import ContextualCalibration
-from ._marginal import MarginalOverGenerations
+from ._marginal import MarginalExtractor
 from ._questions import PairwiseExtractor, UnaryExtractor
 from ._steps import HiddenStateExtractor, StepwiseExtractor
 
 __all__ = [
     "ContextualCalibration",
     "HiddenStateExtractor",
-    "MarginalOverGenerations",
+    "MarginalExtractor",
     "PairwiseExtractor",
     "StepwiseExtractor",
     "UnaryExtractor",

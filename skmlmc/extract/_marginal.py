@@ -18,7 +18,7 @@ from ._prompted import documented, text_tags
 
 
 @documented
-class MarginalOverGenerations(
+class MarginalExtractor(
     LabelColumnsMixin,
     LabelProbabilityMixin,
     Extractor,
@@ -50,8 +50,8 @@ class MarginalOverGenerations(
 
     Examples
     --------
-    >>> from skmlmc import MarginalOverGenerations
-    >>> MarginalOverGenerations(labels=["anger", "joy"]).fit().transform(["We won!!!"]).shape  # doctest: +SKIP
+    >>> from skmlmc import MarginalExtractor
+    >>> MarginalExtractor(labels=["anger", "joy"]).fit().transform(["We won!!!"]).shape  # doctest: +SKIP
     (1, 2)
     """
 

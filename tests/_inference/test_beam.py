@@ -6,7 +6,7 @@ from scipy.special import expit
 from slow_twin import SlowTwin, slow_distribution, slow_steps
 from tiny_gguf import write_tiny_gguf
 
-from skmlmc import GGUFClassifier, MarginalOverGenerations, StepwiseExtractor, clear_models
+from skmlmc import GGUFClassifier, MarginalExtractor, StepwiseExtractor, clear_models
 from skmlmc._models.loaded import load_model
 
 LABELS = ["joy", "joyful", "sad"]
@@ -23,7 +23,7 @@ def word_model(tmp_path_factory):
     clear_models()
 
 
-def fitted(model, cls=MarginalOverGenerations, **params):
+def fitted(model, cls=MarginalExtractor, **params):
     defaults = {"labels": LABELS, "demonstrations": SHOTS, "kv_dtype": "float32"}
     return cls(str(model), **{**defaults, **params}).fit()
 

@@ -29,7 +29,7 @@ import skmlmc
 from skmlmc import (
     ContextualCalibration,
     GGUFClassifier,
-    MarginalOverGenerations,
+    MarginalExtractor,
     PromptTemplate,
     ScalingAligner,
     StepwiseExtractor,
@@ -110,7 +110,9 @@ if ARRAY_API:
         print(all(np.array_equal(a, b) for a, b in zip(everything(sys.argv[1]), expected, strict=True)))
         print(sklearn.get_config() == before)
         """
-        paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+        paths = os.pathsep.join(
+            [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "ecosystem"), os.environ.get("PYTHONPATH", "")]
+        )
         environment = {**os.environ, "SCIPY_ARRAY_API": "1", "PYTHONPATH": paths}
         command = [sys.executable, "-c", textwrap.dedent(code), tiny_model, str(tmp_path / "plain.pkl")]
         run = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
@@ -264,8 +266,8 @@ def test_tags(estimator):
 
 def test_required_targets_are_those_that_fit_misses(tiny_model):
     """A tag that says so and a fit that does not mind would keep tools from calling it."""
-    assert not get_tags(MarginalOverGenerations()).target_tags.required
-    extractor(tiny_model, MarginalOverGenerations).fit().predict(TEXTS[:1])
+    assert not get_tags(MarginalExtractor()).target_tags.required
+    extractor(tiny_model, MarginalExtractor).fit().predict(TEXTS[:1])
     with pytest.raises(ValueError, match="requires y to be passed"):
         ScalingAligner().fit([[0.1, 0.2]], None)
 
@@ -287,7 +289,9 @@ def test_signatures_and_names(estimator):
 def test_every_public_estimator_is_found():
     """As scikit-learn's own discovery goes about it."""
     found = set()
-    for path in sorted((ROOT / "skmlmc").glob("[a-z]*.py")):
+    for path in sorted((ROOT / "skmlmc").glob("[a-z]*")):
+        if path.stem == "py":  # py.typed
+            continue
         module = __import__(f"skmlmc.{path.stem}", fromlist=["_"])
         for name, cls in inspect.getmembers(module, inspect.isclass):
             if issubclass(cls, BaseEstimator) and cls.__module__ == module.__name__ and not name.startswith("_"):

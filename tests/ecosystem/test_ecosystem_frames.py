@@ -24,7 +24,7 @@ from skmlmc import (
     BradleyTerry,
     ContextualCalibration,
     HiddenStateExtractor,
-    MarginalOverGenerations,
+    MarginalExtractor,
     MaxOverGenerations,
     PairwiseExtractor,
     ScalingAligner,
@@ -198,7 +198,7 @@ def test_cross_validation_of_frames(tiny_model, library, targets):
 
 TWO_DIMENSIONAL = {
     "UnaryExtractor": (UnaryExtractor, LABELS),
-    "MarginalOverGenerations": (MarginalOverGenerations, LABELS),
+    "MarginalExtractor": (MarginalExtractor, LABELS),
     "HiddenStateExtractor": (HiddenStateExtractor, [f"hidden{k}" for k in range(32)]),
 }
 
