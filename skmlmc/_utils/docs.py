@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from textwrap import dedent, indent
 from types import FunctionType
 from typing import Any, TypeVar
 
@@ -15,7 +16,8 @@ def documented(**texts: str) -> Callable[[T], T]:
     Parameters
     ----------
     **texts : str
-        What to write for ``{name}``; later lines indented as in a docstring.
+        What to write for ``{name}``; later lines indented as in the docstring of a function. Where the name stands
+        deeper, as in a method, or less deep, as in docstrings of Python 3.13, they follow it.
 
     Returns
     -------
@@ -33,11 +35,17 @@ def documented(**texts: str) -> Callable[[T], T]:
 
     def fill(described: T) -> T:
         for name, text in texts.items():
-            if described.__doc__:  # python -OO drops it
-                described.__doc__ = described.__doc__.replace(f"{{{name}}}", text)
+            lines = (described.__doc__ or "").split("\n")  # python -OO drops it
+            text = dedent(f"    {text}")
+            filled = [line.replace(f"{{{name}}}", indent(text, _margin(line)).lstrip()) for line in lines]
+            described.__doc__ = "\n".join(filled) or None
         return described
 
     return fill
+
+
+def _margin(line: str) -> str:
+    return line[: len(line) - len(line.lstrip())]
 
 
 def publish(module: str, names: dict[str, Any]) -> None:
