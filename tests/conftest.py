@@ -3,12 +3,14 @@
 import importlib.util
 from pathlib import Path
 
+import doctests
 import pytest
 from tiny_gguf import CHATML, write_tiny_gguf
 
 
 def pytest_configure(config):
-    """Let the suite pass on processors with AMX, where the engine rightly warns; the warning has its own tests."""
+    """Stage docstring examples; pass on processors with AMX, where the engine rightly warns (that has its own tests)."""
+    config.pluginmanager.register(doctests)
     config.addinivalue_line("filterwarnings", "ignore:This build of llama-cpp-python uses Intel AMX:RuntimeWarning")
 
 

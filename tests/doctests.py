@@ -1,0 +1,38 @@
+"""A plugin for docstring examples, wherever they stand: a tiny model, an empty folder, and no window opens."""
+
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from tiny_gguf import CHATML, write_tiny_gguf
+
+
+@pytest.fixture(scope="session")
+def doctest_model(tmp_path_factory):
+    """Path of the model that examples get."""
+    return write_tiny_gguf(tmp_path_factory.mktemp("doctests") / "tiny.gguf", chat_template=CHATML)
+
+
+@pytest.fixture(autouse=True)
+def stage(request):
+    """What an example finds: the model, and a few documents to shorten it (their names are README's)."""
+    if not isinstance(request.node, pytest.DoctestItem):
+        yield
+        return
+    monkeypatch = request.getfixturevalue("monkeypatch")
+    monkeypatch.setenv("SKMLMC_MODEL", request.getfixturevalue("doctest_model"))
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.chdir(request.getfixturevalue("tmp_path"))
+    H = np.tile([[1, 0, 0], [0, 2 / 3, 0], [1 / 3, 0, 2 / 3], [0, 0, 0]], (5, 1))
+    request.getfixturevalue("doctest_namespace").update(
+        texts=[f"{feeling} about number {i}" for i, feeling in enumerate(["angry", "glad", "sad", "unsure"] * 5)],
+        labels=["anger", "joy", "sadness"],
+        H=H,
+        Y=(H > 0.5).astype(int),
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The label tokens hold only")  # what a random model answers
+        yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
