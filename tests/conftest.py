@@ -9,7 +9,7 @@ from tiny_gguf import CHATML, write_tiny_gguf
 
 
 def pytest_configure(config):
-    """Stage docstring examples; pass on processors with AMX, where the engine rightly warns (that has its own tests)."""
+    """Stage examples; pass on processors with AMX, where the engine rightly warns (that is tested elsewhere)."""
     config.pluginmanager.register(doctests)
     config.addinivalue_line("filterwarnings", "ignore:This build of llama-cpp-python uses Intel AMX:RuntimeWarning")
 
