@@ -9,7 +9,8 @@ from pathlib import Path
 import llama_cpp
 
 from benchmarks._workload import prepared, question_contexts
-from skmlmc._models.loaded import load_model, resolve_model
+from skmlmc._models.files import resolve_model
+from skmlmc._models.loaded import load_model
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from slow_twin import SlowTwin, slow_steps  # noqa: E402

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from skmlmc import PairwiseExtractor, PromptTemplate, StepwiseExtractor, UnaryExtractor
-from skmlmc._models.loaded import load_model, resolve_model
+from skmlmc._models.files import resolve_model
+from skmlmc._models.loaded import load_model
 
 WORDS = "the dog ran home and I was very happy to see that nobody cared about what happened yesterday".split()
 LABELS = [

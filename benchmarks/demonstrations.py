@@ -11,7 +11,8 @@ import statistics
 import time
 
 from skmlmc import PromptTemplate, StepwiseExtractor
-from skmlmc._models.loaded import load_model, resolve_model
+from skmlmc._models.files import resolve_model
+from skmlmc._models.loaded import load_model
 
 WORDS = "the dog ran home and I was very happy to see that nobody cared about what happened yesterday".split()
 LABELS = ["anger", "fear", "joy", "love", "sadness", "surprise", "hope"]

@@ -24,7 +24,8 @@ from benchmarks._peers import NoSharing, Peers, PromptSpeed
 from benchmarks._speed_report import write_report
 from benchmarks._workload import extractors, prepared, sentences, tokens_needed
 from skmlmc._engine import model as _engine
-from skmlmc._models.loaded import load_model, resolve_model
+from skmlmc._models.files import resolve_model
+from skmlmc._models.loaded import load_model
 
 SHORT, LONG = (10, 18), (150, 190)  # words: about 20 and 200 tokens
 

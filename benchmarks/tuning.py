@@ -20,7 +20,7 @@ from benchmarks._bench import table
 from benchmarks._workload import extractors, sentences
 from skmlmc import clear_models
 from skmlmc._engine import model as _engine
-from skmlmc._models.loaded import resolve_model
+from skmlmc._models.files import resolve_model
 
 
 class Variant:

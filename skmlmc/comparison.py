@@ -12,7 +12,8 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import check_cv
 
-from ._models.loaded import load_model, resolve_model
+from ._models.files import resolve_model
+from ._models.loaded import load_model
 from ._utils.checks import check_targets, check_texts, majority, to_frame
 from .base import LabelProbabilityMixin, label_columns
 from .classifier import ALIGNERS, METHODS, GGUFClassifier

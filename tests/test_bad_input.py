@@ -185,7 +185,7 @@ def test_the_environment_names_a_missing_model(make, monkeypatch):
 
 
 def test_the_embedded_model_is_found_without_importing_its_package(embedded_model, monkeypatch):
-    from skmlmc._models.loaded import resolve_model
+    from skmlmc._models.files import resolve_model
 
     monkeypatch.delenv("SKMLMC_MODEL", raising=False)
     assert resolve_model(None) == Path(embedded_model)

@@ -51,9 +51,8 @@ from skmlmc import (
     locate_model,
 )
 from skmlmc._inference import run as _run
-from skmlmc._models import loaded as _models
-from skmlmc._models.identity import fingerprints
-from skmlmc._models.loaded import model_fingerprint
+from skmlmc._models import identity
+from skmlmc._models.identity import fingerprints, model_fingerprint
 from skmlmc.analysis import attention_to_labels
 from skmlmc.classifier import ALIGNERS, METHODS
 from skmlmc.streaming import predict_chunks
@@ -353,10 +352,10 @@ def test_fit_records_the_content(make, tiny_model, path, other_model):
 
 
 def test_fit_reads_the_file_once(make, path):
-    before = _models._fingerprint.cache_info().misses
+    before = identity._fingerprint.cache_info().misses
     for _ in range(3):
         make(path).fit()
-    assert _models._fingerprint.cache_info().misses == before + 1
+    assert identity._fingerprint.cache_info().misses == before + 1
 
 
 def test_fit_records_adapters_with_scales(make, adapter):
@@ -481,7 +480,7 @@ def test_no_model_is_installed_any_more(make, tiny_model, monkeypatch):
     monkeypatch.setenv("SKMLMC_MODEL", tiny_model)
     estimator = make(None).fit()
     monkeypatch.delenv("SKMLMC_MODEL")
-    monkeypatch.setattr(_models.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match=f"No model: model=None.*{expected(tiny_model)}"):
         answer(estimator, FEW)
 

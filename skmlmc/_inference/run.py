@@ -18,8 +18,9 @@ from tqdm.auto import tqdm
 from .._cache.results import DamagedEntryError, open_cache, result_key
 from .._engine.context import Hidden, Settings
 from .._engine.forest import pack
+from .._models.files import resolve_lora
 from .._models.identity import Fingerprints, find_model
-from .._models.loaded import load_model, load_vocabulary, resolve_lora
+from .._models.loaded import load_model, load_vocabulary
 from .._models.watch import Watch, adapter_states
 from .._utils.checks import check_choice, check_positive_int
 from .workers import count_jobs, count_threads, share_of_threads, spread

@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from .loaded import model_fingerprint, resolve_lora, resolve_model
+from .files import file_state, resolve_lora, resolve_model
+from .soundness import part_paths
 
 WAY_OUT = (
     "Where the same file lies elsewhere, name the place: est.set_params({name}=...), in a pipeline "
     "pipe.set_params(step__{name}=...){or_else}. To use another one, fit again."
 )
 LOCATE = ", anywhere inside other estimators skmlmc.locate_model(est, PATH)"
+_SAMPLES, _SAMPLE_BYTES, _HEAD_BYTES = 64, 1 << 16, 1 << 22
+
+
+def model_fingerprint(path: Path) -> bytes:
+    """Content fingerprint of a model file, 32 bytes, the same wherever the file lies.
+
+    The size, the first 4 MiB (metadata and vocabulary), the last 64 KiB and 64 evenly spaced blocks of 64 KiB: a
+    full hash of a file of several gigabytes would take longer than many a task. So files of up to 4 MiB, and changes
+    that reach over more than 1/64 of a file, always change it; a smaller one between two samples may not. A model in
+    several files: the same of each. Kept per state of the file.
+    """
+    return _fingerprint(tuple(part_paths(path)), file_state(path))
+
+
+@lru_cache(maxsize=64)
+def _fingerprint(parts, _state):
+    digest = hashlib.blake2b(digest_size=32)
+    for part in parts:
+        with open(part, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            digest.update(str(size).encode())
+            digest.update(file.read(_HEAD_BYTES))
+            for k in range(1, _SAMPLES + 1):
+                file.seek(max(0, (size - _SAMPLE_BYTES) * k // _SAMPLES))
+                digest.update(file.read(_SAMPLE_BYTES))
+    return digest.digest()
 
 
 class Fingerprints(NamedTuple):
@@ -41,8 +72,73 @@ def fitted_with(estimator: Any) -> Fingerprints | None:
     return Fingerprints(state["model_fingerprint_"], tuple((f, s) for f, s in state.get("lora_fingerprints_", ())))
 
 
-def find_model(model: Any, lora: Any, expected: Fingerprints | None = None) -> tuple[Path, Fingerprints]:
-    """Find the file of a `model` parameter, and see whether it and the adapters are those of ``fit``.
+@dataclass(frozen=True)
+class ModelFiles:
+    """The files that a call works with, found once: a model, its adapters with their scales, and what they hold.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The model file.
+    adapters : tuple of (pathlib.Path, float)
+        Adapter files and their scales.
+    content : Fingerprints
+        What they held when they were found.
+    states : tuple of tuple
+        `file_state` of the model and of each adapter, from before their content was read.
+    """
+
+    path: Path
+    adapters: tuple[tuple[Path, float], ...]
+    content: Fingerprints
+    states: tuple[tuple, ...]
+
+    @property
+    def lora(self) -> tuple[tuple[tuple, float], ...]:
+        """State of each adapter file with its scale, as `skmlmc._engine.context.Settings` takes them."""
+        return tuple((state, scale) for state, (_, scale) in zip(self.states[1:], self.adapters, strict=True))
+
+    def check(self, *, loaded: bool) -> None:
+        """See to it that the files in use are still those that were found.
+
+        Parameters
+        ----------
+        loaded : bool
+            Whether an earlier check has shown that the right files were loaded. Then a file that another one took the
+            place of, as downloads do it, does no harm: whoever has loaded the old one keeps it whole. A file that was
+            written over does harm in any case, for that changes the weights in memory too.
+
+        Raises
+        ------
+        RuntimeError
+            They hold something else than when they were found.
+        """
+        now = None
+        if loaded:
+            with suppress(FileNotFoundError):
+                now = _states(self.path, self.adapters)
+            if now is None or _places(now) != _places(self.states):
+                return
+        if now != self.states and fingerprints(self.path, self.adapters) != self.content:
+            raise RuntimeError(
+                f"The model file {str(self.path)!r}, or one of its adapters, was changed while it was in use: "
+                "expected the content that it had when this call began. Call again to use the new file, and replace "
+                "files by renaming, never by writing over them. What was answered before is in the cache where "
+                "memory= is set."
+            )
+
+
+def _states(path, adapters):
+    return tuple(map(file_state, (path, *(file for file, _ in adapters))))
+
+
+def _places(states):
+    """Which files these are: their paths, and the numbers that the file system knows each of their parts by."""
+    return [(path, *(number for *_, number in parts)) for path, *parts in states]
+
+
+def find_files(model: Any, lora: Any, expected: Fingerprints | None = None) -> ModelFiles:
+    """Find the files of the parameters `model` and `lora`, and see whether they are those of ``fit``.
 
     Parameters
     ----------
@@ -53,10 +149,8 @@ def find_model(model: Any, lora: Any, expected: Fingerprints | None = None) -> t
 
     Returns
     -------
-    path : pathlib.Path
-        The model file.
-    content : Fingerprints
-        Of it and the adapters.
+    ModelFiles
+        The files and their content.
 
     Raises
     ------
@@ -66,12 +160,11 @@ def find_model(model: Any, lora: Any, expected: Fingerprints | None = None) -> t
         A file is no GGUF file, or another one than in ``fit``.
     """
     if expected is None:
-        path = resolve_model(model)
-        return path, fingerprints(path, resolve_lora(lora))
+        return _describe(resolve_model(model), resolve_lora(lora))
     of_fit = "; ".join(f"{digits} (scale {scale:g})" for digits, scale in expected.lora) or "none"
     path = _found(resolve_model, "model", model, expected.model)
-    adapters = _found(resolve_lora, "lora", lora, of_fit)
-    found = fingerprints(path, adapters)
+    files = _describe(path, _found(resolve_lora, "lora", lora, of_fit))
+    found = files.content
     if found.model != expected.model:
         raise ValueError(
             f"The model file {os.path.abspath(path)!r} (model={model!r}) is another one than in fit: expected the "
@@ -80,13 +173,24 @@ def find_model(model: Any, lora: Any, expected: Fingerprints | None = None) -> t
     if found.lora != expected.lora:
         here = "; ".join(
             f"{digits} (scale {scale:g}, {os.path.abspath(file)!r})"
-            for (digits, scale), (file, _) in zip(found.lora, adapters, strict=True)
+            for (digits, scale), (file, _) in zip(found.lora, files.adapters, strict=True)
         )
         raise ValueError(
             f"The adapters are others than in fit: expected the fingerprints {of_fit}, found {here or 'none'}. "
             f"{_way_out('lora')}"
         )
-    return path, found
+    return files
+
+
+def _describe(path, adapters):
+    states = _states(path, adapters)
+    return ModelFiles(path, adapters, fingerprints(path, adapters), states)
+
+
+def find_model(model: Any, lora: Any, expected: Fingerprints | None = None) -> tuple[Path, Fingerprints]:
+    """Path and content of what `find_files` finds."""
+    files = find_files(model, lora, expected)
+    return files.path, files.content
 
 
 def _way_out(name):

@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from .files import file_state
 from .identity import Fingerprints, fingerprints
-from .loaded import file_state
 from .soundness import part_paths
 
 

@@ -17,9 +17,10 @@ from llama_cpp._ctypes_extensions import load_shared_library
 from tiny_gguf import CHATML, write_tiny_gguf
 
 from skmlmc._models import header as _gguf_header
-from skmlmc._models import loaded as models
+from skmlmc._models import loaded
+from skmlmc._models.files import file_state, resolve_lora, resolve_model
 from skmlmc._models.header import BLOCKS, GGUFFile, HeaderError
-from skmlmc._models.loaded import file_state, model_fingerprint, resolve_lora, resolve_model
+from skmlmc._models.identity import model_fingerprint
 from skmlmc._models.soundness import check_adapter, check_model, part_paths
 
 
@@ -100,14 +101,14 @@ def test_types_and_architectures_of_tomorrow_are_left_to_llama_cpp(tmp_path, par
     path = parts.write(tmp_path / "type.gguf")
     check_model(path)
     with pytest.raises(ValueError, match="llama.cpp could not load"):
-        models.load_model(path)
+        loaded.load_model(path)
     parts.tensors["blk.0.ffn_up.weight"][1] = 0
     for key in [key for key in parts.keys if key.startswith("llama.")]:
         parts.keys[key.replace("llama.", "tomorrow.")] = parts.keys.pop(key)
     path = parts.set("general.architecture", STR, "tomorrow").write(tmp_path / "arch.gguf")
     check_model(path)
     with pytest.raises(ValueError, match="llama.cpp could not load.*unknown model architecture"):
-        models.load_model(path)
+        loaded.load_model(path)
 
 
 # ---------------------------------------------------------------- what is damaged
@@ -323,7 +324,7 @@ def split(parts, folder, n=3, name="m"):
 def test_a_model_in_several_files(tmp_path, parts):
     paths = split(parts, tmp_path)
     check_model(paths[0])
-    assert models.load_model(paths[0]).n_vocab == len(parts.value("tokenizer.ggml.tokens"))
+    assert loaded.load_model(paths[0]).n_vocab == len(parts.value("tokenizer.ggml.tokens"))
     assert part_paths(paths[0]) == paths and part_paths(paths[1]) == [paths[1]]
     refused(paths[1], "is part 2 of 3 of a model: give the path of the first part")
     state, fingerprint = file_state(paths[0]), model_fingerprint(paths[0])

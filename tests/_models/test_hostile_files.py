@@ -22,8 +22,8 @@ from scripts import ROOT
 from tiny_gguf import write_tiny_gguf
 
 from skmlmc import HiddenStateExtractor, StepwiseExtractor, UnaryExtractor, clear_models
-from skmlmc._models import loaded as models
-from skmlmc._models.loaded import load_model, load_vocabulary, resolve_lora, resolve_model
+from skmlmc._models.files import resolve_lora, resolve_model
+from skmlmc._models.loaded import load_model, load_vocabulary
 
 LABELS, TEXTS = ["joy", "anger"], ["I miss her.", "We won!!!"]
 NAN, INF = float("nan"), float("inf")
@@ -227,10 +227,10 @@ def test_a_deadly_file_leaves_the_process_alive(tmp_path, tiny_model):
     parts = take_apart(tiny_model).set("llama.block_count", U32, 0)
     path = parts.write(tmp_path / "bad.gguf")
     code = (
-        "import sys; from pathlib import Path; from skmlmc._models import loaded\n"
+        "import sys; from pathlib import Path; from skmlmc._models import files, loaded\n"
         "if sys.argv[3] == 'unchecked': loaded.load_model(Path(sys.argv[1]))\n"
-        "try: loaded.resolve_model(sys.argv[1])\n"
-        "except ValueError: loaded.load_model(loaded.resolve_model(sys.argv[2])); print('alive')"
+        "try: files.resolve_model(sys.argv[1])\n"
+        "except ValueError: loaded.load_model(files.resolve_model(sys.argv[2])); print('alive')"
     )
     results = {
         how: subprocess.run(
@@ -375,4 +375,4 @@ def test_flipped_bits_in_weights_give_numbers_or_an_error(tmp_path, tiny_model):
 
 def test_the_model_still_works_after_all_that(tiny_model):
     model = load_model(Path(tiny_model))
-    assert model.n_vocab > 256 and models.resolve_model(tiny_model)
+    assert model.n_vocab > 256 and resolve_model(tiny_model)
