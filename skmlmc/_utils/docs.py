@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def documented(**texts: str) -> Callable[[T], T]:
-    """Make a decorator that writes shared texts where a docstring names them in braces.
+    """Make a decorator that writes shared texts where a docstring, or one of a class's methods, names them in braces.
 
     Parameters
     ----------
@@ -34,14 +34,21 @@ def documented(**texts: str) -> Callable[[T], T]:
     """
 
     def fill(described: T) -> T:
-        for name, text in texts.items():
-            lines = (described.__doc__ or "").split("\n")  # python -OO drops it
-            text = dedent(f"    {text}")
-            filled = [line.replace(f"{{{name}}}", indent(text, _margin(line)).lstrip()) for line in lines]
-            described.__doc__ = "\n".join(filled) or None
+        _fill(described, texts)
+        for method in vars(described).values() if isinstance(described, type) else ():
+            if isinstance(method, FunctionType):
+                _fill(method, texts)
         return described
 
     return fill
+
+
+def _fill(described, texts):
+    for name, text in texts.items():
+        lines = (described.__doc__ or "").split("\n")  # python -OO drops it
+        text = dedent(f"    {text}")
+        filled = [line.replace(f"{{{name}}}", indent(text, _margin(line)).lstrip()) for line in lines]
+        described.__doc__ = "\n".join(filled) or None
 
 
 def _margin(line: str) -> str:
