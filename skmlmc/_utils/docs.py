@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+PAPER = 'Ma et al., "Large Language Models Do Multi-Label Classification Differently", EMNLP 2025'
+
 
 def documented(**texts: str) -> Callable[[T], T]:
     """Make a decorator that writes shared texts where a docstring, or one of a class's methods, names them in braces.
@@ -16,7 +18,7 @@ def documented(**texts: str) -> Callable[[T], T]:
     Parameters
     ----------
     **texts : str
-        What to write for ``{name}``; later lines indented as in the docstring of a function. Where the name stands
+        What to write for ``{name}``, beside ``{paper}``, which is always known; later lines indented as in the docstring of a function. Where the name stands
         deeper, as in a method, or less deep, as in docstrings of Python 3.13, they follow it.
 
     Returns
@@ -36,6 +38,7 @@ def documented(**texts: str) -> Callable[[T], T]:
     def fill(described: T) -> T:
         _fill(described, texts)
         for method in vars(described).values() if isinstance(described, type) else ():
+            method = getattr(method, "__func__", method)  # a class method has its function inside
             if isinstance(method, FunctionType):
                 _fill(method, texts)
         return described
@@ -44,7 +47,7 @@ def documented(**texts: str) -> Callable[[T], T]:
 
 
 def _fill(described, texts):
-    for name, text in texts.items():
+    for name, text in {"paper": PAPER, **texts}.items():
         lines = (described.__doc__ or "").split("\n")  # python -OO drops it
         text = dedent(f"    {text}")
         filled = [line.replace(f"{{{name}}}", indent(text, _margin(line)).lstrip()) for line in lines]
