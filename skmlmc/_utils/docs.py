@@ -18,8 +18,9 @@ def documented(**texts: str) -> Callable[[T], T]:
     Parameters
     ----------
     **texts : str
-        What to write for ``{name}``, beside ``{paper}``, which is always known; later lines indented as in the docstring of a function. Where the name stands
-        deeper, as in a method, or less deep, as in docstrings of Python 3.13, they follow it.
+        What to write for ``{name}``, beside ``{paper}``, which is always known; later lines indented as in the
+        docstring of a function. Where the name stands deeper, as in a method, or less deep, as in docstrings of Python
+        3.13, they follow it.
 
     Returns
     -------
