@@ -1,7 +1,8 @@
 """How a model answers: tables of what its step distributions, hidden states and attention look like.
 
 Each function returns a tidy table, one row an observation: a dict of columns, or a pandas DataFrame with
-``as_frame=True``. They measure the findings of section 4 of the paper on any model and documents.
+``as_frame=True``. They measure the findings of Ma et al., "Large Language Models Do Multi-Label Classification
+Differently", EMNLP 2025, section 4, on any model and documents.
 
 =================== =============================================================== =========
 function            question                                                        paper
@@ -22,10 +23,12 @@ answer_order        do answers follow the alphabet or the prompt                
 from __future__ import annotations
 
 from .._utils.docs import publish
-from ._answer_statistics import accuracy_by_step, answer_lengths, answer_order
+from ._answers import accuracy_by_step, answer_lengths, answer_order
 from ._attention import attention_to_labels
-from ._probing import multilabel_share, probe_own_labels
-from ._step_statistics import early_probability, second_ranked, step_shape, step_values
+from ._demonstrations import multilabel_share
+from ._next_label import early_probability, second_ranked
+from ._probing import probe_own_labels
+from ._spikiness import step_shape, step_values
 
 __all__ = [
     "accuracy_by_step",

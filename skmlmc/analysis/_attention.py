@@ -18,9 +18,10 @@ from .._engine.forest import Ask, Branch, Read
 from .._inference.run import run
 from .._inference.tasks import PreparedSteps, StepsTask
 from .._models.identity import fitted_with
-from .._utils.checks import check_texts, to_frame
+from .._utils.arrays import to_frame
+from .._utils.checks import check_texts
 from ..extract._steps import HiddenStateExtractor, StepwiseExtractor
-from ._step_statistics import columns_of, mean_of
+from ._tables import columns_of, mean_of
 
 TARGETS = ("prompt", "input", "earlier labels", "other")
 _TOLERANCE = 1e-3

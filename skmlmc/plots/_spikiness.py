@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils.checks import check_choice, check_texts
 from .._utils.typing import Self
-from ..analysis._step_statistics import step_values
+from ..analysis import step_values
 from ._canvas import BLUE, GREY, ORANGE, hand_back, import_matplotlib, make_axes
 from ._inputs import extract_steps
 

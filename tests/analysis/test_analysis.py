@@ -1,6 +1,7 @@
 """Tables of how a model answers: on arrays made by hand with known answers, and against slow twins."""
 
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from sklearn.model_selection import KFold
 from tiny_gguf import write_tiny_gguf
 
 from skmlmc import StepwiseExtractor, clear_models
+from skmlmc._utils.labelled import label as make_labelled
 from skmlmc.align import generated_labels
 from skmlmc.analysis import (
     __all__,
@@ -224,6 +226,20 @@ def test_no_answer_goes_on(table):
     assert all(math.isnan(value) for (value,) in pooled.values())
 
 
+def test_what_was_written_counts_and_not_what_is_largest():
+    """An extractor's array knows its labels and what the model wrote, also where its numbers have changed since."""
+    written = np.array([[1, 0, 3], [1, -1, -1], [3, -1, -1], [2, 1, 0]])
+    steps = make_labelled(STEPS, "steps", LABELS, None, written)
+    assert step_values(steps)["label"] == [1, 0, 3, 1, 3, 2, 1, 0]
+    assert answer_order(steps, LABELS)["share"] == [0.5, 0, 0, 1]
+    frame = pd.DataFrame(TARGETS, columns=LABELS)[["joy", "love", "anger"]]
+    by_name = accuracy_by_step(steps, frame)
+    assert by_name == accuracy_by_step(steps, TARGETS) == accuracy_by_step(steps, frame, labels=LABELS)
+    assert by_name != accuracy_by_step(STEPS, TARGETS)
+    probes = [probe_own_labels(np.eye(4), steps, y, cv=2, probe=Reads()) for y in (frame, TARGETS)]
+    assert str(probes[0]) == str(probes[1])
+
+
 # -- right, in order, how long
 
 
@@ -339,7 +355,7 @@ def test_every_name_is_there():
 
     assert __all__ == sorted(__all__)
     for name in __all__:
-        assert "paper" in getattr(module, name).__doc__.lower(), f"{name} names its source"
+        assert re.search("Ma et al|paper", getattr(module, name).__doc__), f"{name} names its source"
         assert ">>>" in getattr(module, name).__doc__
         assert name in module.__doc__
 

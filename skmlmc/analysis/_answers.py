@@ -1,4 +1,4 @@
-"""What answers look like: how right, in which order, how long; the public names are in ``analysis``."""
+"""What whole answers look like: how right, in which order, how long."""
 
 from __future__ import annotations
 
@@ -8,31 +8,29 @@ from typing import Any
 
 import numpy as np
 
-from .._utils.checks import check_labels, check_positive_int, check_steps, check_targets, majority, to_frame
-from ..align._functions import generated_labels
-from ._step_statistics import by_steps, columns_of, mean_of
+from .._utils.arrays import majority, to_frame
+from .._utils.checks import check_labels, check_positive_int
+from ._tables import by_steps, columns_of, documented_table, mean_of, read_answers
 
 
+@documented_table
 def accuracy_by_step(
     steps: Any, y: Any, *, labels: Sequence[str] | None = None, min_labels: int = 2, as_frame: bool = False
 ) -> Any:
     """Measure how often the label generated first, second, ... is right.
 
-    Figure 5 of the paper: the label generated second is right less often than the first, over the same answers.
+    The label generated second is right less often than the first, over the same answers: cut answers with
+    ``max_labels`` where precision counts. {paper}, Figure 5.
 
     Parameters
     ----------
-    steps : array-like of shape (n, R, L + 1)
-        Step distributions; the last column is none, rows of steps that did not happen are NaN.
-    y : array-like of shape (n, L) or DataFrame
-        Indicator or soft targets in [0, 1]; a label is right where its value is above 0.5.
-    labels : sequence of str of length L, default=None
-        Label names in the order of the columns of `steps`, by which the columns of a DataFrame `y` are put in order.
+    {steps}
+    {targets} A label is right where its value is above 0.5.
+    {labels}
     min_labels : int, default=2
         Only answers of so many labels count, as in the paper, so that steps 1 and 2 are about the same documents. 1:
         all answers but none.
-    as_frame : bool, default=False
-        Return a pandas DataFrame.
+    {as_frame}
 
     Returns
     -------
@@ -43,8 +41,7 @@ def accuracy_by_step(
 
     Raises
     ------
-    TypeError, ValueError
-        If `steps` or `y` are not as expected or do not fit each other.
+    {raises}
 
     Examples
     --------
@@ -53,41 +50,32 @@ def accuracy_by_step(
     >>> accuracy_by_step(steps, [[1, 0], [0.4, 0.6]])
     {'step': [1, 2], 'documents': [2, 2], 'accuracy': [1.0, 0.0], 'annotators': [0.8, 0.2]}
     """
-    steps, min_labels = check_steps(steps), check_positive_int(min_labels, "min_labels")
-    n_labels = steps.shape[2] - 1
-    H, _ = check_targets(y, labels=labels, n_samples=len(steps))
-    if H.shape[1] != n_labels:
-        raise ValueError(
-            f"Expected y to have {n_labels} columns, one a label of steps, but got {H.shape[1]}. Leave out none, and "
-            "give the labels the order that the extractor has."
-        )
-    answers = generated_labels(steps)
-    given = (answers >= 0) & (answers < n_labels)
-    document, step = np.nonzero(given & (given.sum(axis=1, keepdims=True) >= min_labels))
-    right, agree = (v[document, answers[document, step]] for v in (majority(H), H))
-    rows = [
-        (*r, int(here.sum()), mean_of(right[here]), mean_of(agree[here])) for r, here in by_steps(step, by_step=True)
-    ]
+    answers, min_labels = read_answers(steps), check_positive_int(min_labels, "min_labels")
+    H = answers.targets(y, labels)
+    long_enough = answers.is_label.sum(axis=1, keepdims=True) >= min_labels
+    document, step = np.nonzero(answers.is_label & long_enough)
+    right, agree = (v[document, answers.said[document, step]] for v in (majority(H), H))
+    rows = [(*r, int(here.sum()), mean_of(right[here]), mean_of(agree[here])) for r, here in by_steps(step)]
     return to_frame(columns_of(("step", "documents", "accuracy", "annotators"), rows), as_frame)
 
 
+@documented_table
 def answer_order(
     steps: Any, labels: Sequence[str], label_order: Sequence[str] | None = None, *, as_frame: bool = False
 ) -> Any:
     """Compare the order of the labels in answers with the alphabet and with the prompt.
 
-    Table 7 of the paper: the order in which the prompt names the labels drives the order of the answer.
+    The order in which the prompt names the labels drives the order of the answer, which thus says nothing about their
+    importance; `GGUFClassifier` averages over orders with ``n_label_orders``. {paper}, Table 7.
 
     Parameters
     ----------
-    steps : array-like of shape (n, R, L + 1)
-        Step distributions; the last column is none, rows of steps that did not happen are NaN.
+    {steps}
     labels : sequence of str of length L
         Label names, in the order of the columns.
     label_order : sequence of str of length L, default=None
         The order in which the prompt names them; None: that of `labels`.
-    as_frame : bool, default=False
-        Return a pandas DataFrame.
+    {as_frame}
 
     Returns
     -------
@@ -98,8 +86,7 @@ def answer_order(
 
     Raises
     ------
-    TypeError, ValueError
-        If `steps` does not hold step distributions, or `labels` or `label_order` do not fit it.
+    {raises}
 
     Notes
     -----
@@ -114,15 +101,13 @@ def answer_order(
     >>> table["share"], table["by_chance"]
     ([0.0, 1.0, 1.0, 0.0], [0.5, 0.5, 0.5, 0.5])
     """
-    steps = check_steps(steps)
-    names = list(check_labels(labels))
+    answers, names = read_answers(steps), list(check_labels(labels))
     prompt = names if label_order is None else list(label_order)
-    if len(names) != steps.shape[2] - 1:
-        raise ValueError(f"Expected {steps.shape[2] - 1} labels, one a column of steps but none, but got {len(names)}.")
+    if len(names) != answers.n_labels:
+        raise ValueError(f"Expected {answers.n_labels} labels, one a column of steps but none, but got {len(names)}.")
     if sorted(prompt, key=str) != sorted(names):
         raise ValueError(f"Got label_order={prompt!r} but expected each of the labels once: {names}.")
-    answers = [row[(row >= 0) & (row < len(names))] for row in generated_labels(steps)]
-    several = [row for row in answers if len(row) > 1]
+    several = [row[given] for row, given in zip(answers.said, answers.is_label, strict=True) if given.sum() > 1]
     by_chance = mean_of(np.array([1 / factorial(len(row)) for row in several]))
     rows = []
     for name, order in (("alphabetical", sorted(names, key=str.casefold)), ("prompt", prompt)):
@@ -133,18 +118,17 @@ def answer_order(
     return to_frame(columns_of(("order", "answers", "share", "by_chance"), rows), as_frame)
 
 
+@documented_table
 def answer_lengths(steps: Any, *, as_frame: bool = False) -> Any:
     """Count the labels of the answers.
 
-    What Figure 6 of the paper plots is the share of answers with two labels or more; ``multilabel_share`` measures it
-    against the demonstrations.
+    Answers much shorter than the annotators' label sets call for other demonstrations: ``multilabel_share`` measures
+    what they do. {paper}, Figure 6, plots the share of answers with two labels or more.
 
     Parameters
     ----------
-    steps : array-like of shape (n, R, L + 1)
-        Step distributions; the last column is none, rows of steps that did not happen are NaN.
-    as_frame : bool, default=False
-        Return a pandas DataFrame.
+    {steps}
+    {as_frame}
 
     Returns
     -------
@@ -153,8 +137,7 @@ def answer_lengths(steps: Any, *, as_frame: bool = False) -> Any:
 
     Raises
     ------
-    TypeError, ValueError
-        If `steps` does not hold step distributions.
+    {raises}
 
     Examples
     --------
@@ -162,16 +145,7 @@ def answer_lengths(steps: Any, *, as_frame: bool = False) -> Any:
     >>> answer_lengths([[[0.6, 0.3, 0.1], [0.1, 0.8, 0.1]], [[0.2, 0.1, 0.7]] * 2])
     {'n_labels': [0, 1, 2], 'documents': [1, 0, 1], 'share': [0.5, 0.0, 0.5]}
     """
-    counts = np.bincount(n_generated(steps))
-    table = {
-        "n_labels": list(range(len(counts))),
-        "documents": counts.tolist(),
-        "share": (counts / counts.sum()).tolist(),
-    }
-    return to_frame(table, as_frame)
-
-
-def n_generated(steps: Any) -> np.ndarray:
-    """Return the number of labels that each answer has; none is no label."""
-    answers = generated_labels(steps)
-    return ((answers >= 0) & (answers < np.shape(steps)[2] - 1)).sum(axis=1)
+    counts = np.bincount(read_answers(steps).is_label.sum(axis=1))
+    shares = counts / counts.sum()
+    columns = {"n_labels": list(range(len(counts))), "documents": counts.tolist(), "share": shares.tolist()}
+    return to_frame(columns, as_frame)
