@@ -18,10 +18,9 @@ from pathlib import Path
 
 import llama_cpp  # noqa: F401  (imported before the forks, which then need not)
 import numpy as np
+from inside import FILE_NAME, count_documents
 
 from skmlmc import StepwiseExtractor, UnaryExtractor, streaming
-from skmlmc._cache.results import FILE_NAME
-from skmlmc._inference import tasks as _tasks
 
 TEXTS = [f"we won and lost {k}" for k in range(160)]
 CHUNK = 16
@@ -55,18 +54,6 @@ def finished(pid, reading):
     with os.fdopen(reading, "rb") as pipe:
         said = pipe.read()
     return os.waitpid(pid, 0)[1], said
-
-
-def count_documents(note):
-    """Call `note` for each document that is answered in this process or handed to it by a worker."""
-    for task in (_tasks.StepsTask, _tasks.QuestionsTask):
-        original = task.to_arrays
-
-        def to_arrays(self, result, original=original):
-            note()
-            return original(self, result)
-
-        task.to_arrays = to_arrays
 
 
 def estimator(number, model, memory, n_jobs=None):

@@ -14,6 +14,7 @@ import os, signal, sys
 import numpy as np
 from skmlmc import StepwiseExtractor
 signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.path.append("tests")
 """
 
 

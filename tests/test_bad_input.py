@@ -14,14 +14,13 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from inside import FILE_NAME, loaded
 from sklearn.exceptions import NotFittedError
 from text_estimators import answer, text_estimators
 
 import skmlmc._engine.model as engine
 from skmlmc import GGUFClassifier, PairwiseExtractor, PromptTemplate, StepwiseExtractor, UnaryExtractor, clear_models
-from skmlmc._cache.results import FILE_NAME
 from skmlmc._engine.model import C
-from skmlmc._models.loaded import load_model
 
 ROOT = Path(__file__).parents[1]
 LABELS = ["joy", "anger", "sadness"]
@@ -610,9 +609,9 @@ def test_nothing_is_lost_when_one_document_is_too_long(make, tmp_path, tiny_mode
     expected = answer(fitted, TEXTS)
     with pytest.raises(ValueError, match="Document 6 has"):
         answer(fitted, [*TEXTS, "x" * 1500])
-    decoded = load_model(Path(tiny_model)).decoded
+    decoded = loaded(tiny_model).decoded
     assert same(answer(fitted, TEXTS), expected)
-    assert load_model(Path(tiny_model)).decoded == decoded
+    assert loaded(tiny_model).decoded == decoded
 
 
 # -- cache folders
@@ -651,9 +650,9 @@ def test_damaged_cache(make, tmp_path, tiny_model, damage):
     damage(path)
     with pytest.warns(UserWarning, match="(Expected a result cache of this version|entries read .* were damaged)"):
         assert same(answer(fitted, TEXTS), expected)
-    decoded = load_model(Path(tiny_model)).decoded
+    decoded = loaded(tiny_model).decoded
     assert same(answer(fitted, TEXTS), expected), "computed again and kept"
-    assert load_model(Path(tiny_model)).decoded == decoded
+    assert loaded(tiny_model).decoded == decoded
 
 
 def test_a_file_where_the_folder_should_be(make, tmp_path):

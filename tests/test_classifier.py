@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+from inside import loaded
 from sklearn.base import clone, is_classifier
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
@@ -46,7 +47,6 @@ from skmlmc import (
     clear_models,
 )
 from skmlmc._inference import run as _run
-from skmlmc._models.loaded import load_model
 from skmlmc.classifier import METHODS
 from skmlmc.metrics import example_f1, l1_distance, scorers
 
@@ -91,12 +91,12 @@ def make(request, tiny_model):
 @pytest.fixture
 def decoded(tiny_model):
     """Count the tokens decoded since the last call."""
-    model = load_model(Path(tiny_model))
+    model = loaded(tiny_model)
     last = model.decoded
 
     def count():
         nonlocal last, model
-        model = load_model(Path(tiny_model))
+        model = loaded(tiny_model)
         new, last = model.decoded - last, model.decoded
         return new
 
@@ -853,7 +853,7 @@ def test_another_model_file_is_another_entry(tiny_model, tmp_path):
     assert same(after, GGUFClassifier(path, labels=LABELS, n_threads=1).fit().predict_proba(TEXTS))
     shutil.copy(tiny_model, tmp_path / "moved.gguf")
     moved = GGUFClassifier(tmp_path / "moved.gguf", labels=LABELS, n_threads=1, memory=tmp_path / "cache").fit()
-    model = load_model(tmp_path / "moved.gguf")
+    model = loaded(tmp_path / "moved.gguf")
     assert same(moved.predict_proba(TEXTS), before)
     assert model.decoded == 0, "the same content at another place is the same model"
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from inside import loaded
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import KFold, ShuffleSplit
@@ -9,7 +10,6 @@ from sklearn.pipeline import make_pipeline
 from tiny_gguf import write_tiny_gguf
 
 from skmlmc import GGUFClassifier, LinearProbe, clear_models, compare_methods, comparison
-from skmlmc._models.loaded import load_model
 from skmlmc.metrics import example_f1, nll
 
 LABELS = ["joy", "anger", "sadness"]
@@ -76,13 +76,13 @@ def test_each_document_is_answered_once_without_a_cache(model, monkeypatch):
 
 def test_one_cache_decodes_each_document_once(model, tmp_path):
     clear_models()
-    engine = load_model(GGUFClassifier(model)._options().model)
+    engine = loaded(GGUFClassifier(model))
     base = GGUFClassifier(model, labels=LABELS, memory=tmp_path)
     compare_methods(TEXTS, H, ["compare_to_none", "hard_predictions", "max_over_generations"], estimator=base, cv=4)
     # All documents once; and for each method a timing of six documents, with one more to warm up.
     calls = engine.calls
     clear_models()
-    engine = load_model(GGUFClassifier(model)._options().model)
+    engine = loaded(GGUFClassifier(model))
     base.set_params(memory=None).fit().predict_proba(TEXTS)
     assert calls < 2.2 * engine.calls
 

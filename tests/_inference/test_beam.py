@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from inside import loaded, prepared
 from scipy.special import expit
 from slow_twin import SlowTwin, slow_distribution, slow_steps
 from tiny_gguf import write_tiny_gguf
 
 from skmlmc import GGUFClassifier, MarginalExtractor, StepwiseExtractor, clear_models
-from skmlmc._models.loaded import load_model
 
 LABELS = ["joy", "joyful", "sad"]
 TEXTS = ["I miss her so much.", "We won!!!", "", "it rained"]
@@ -61,7 +61,7 @@ def test_equals_enumeration(word_model, batch_size):
     estimator = fitted(word_model, min_probability=1e-12, max_labels=3, batch_size=batch_size)
     got = estimator.transform(TEXTS)
     np.testing.assert_allclose(estimator.mass_, 1, atol=1e-6)
-    ready = estimator._task().prepare(load_model(estimator._options().model))
+    ready = prepared(estimator)
     twin = SlowTwin(word_model)
     for text, row in zip(TEXTS, got, strict=True):
         prompt = [*ready.prefix, *ready.document(text)]
@@ -87,7 +87,7 @@ def test_never_below_the_greedy_path(word_model):
     """What the greedy answer alone proves: its labels, with the probability of the answer up to them."""
     bound = fitted(word_model, min_probability=0.9).transform(TEXTS)
     steps = fitted(word_model, StepwiseExtractor).transform(TEXTS)
-    ready = fitted(word_model, StepwiseExtractor)._task().prepare(load_model(fitted(word_model)._options().model))
+    ready = fitted(word_model, StepwiseExtractor)._task().prepare(loaded(fitted(word_model)))
     twin, answers = SlowTwin(word_model), ready.compiled.answers
     longest = 0
     for text, row, distributions in zip(TEXTS, bound, steps, strict=True):

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from inside import loaded, prepared
 from slow_twin import SlowTwin, slow_steps
 from tiny_gguf import write_tiny_gguf
 
 from skmlmc import HiddenStateExtractor, PromptTemplate, StepwiseExtractor, clear_models
-from skmlmc._models.loaded import load_model
 
 LABELS = ["joy", "joyful", "anger", "sadness", "surprise", "sad"]
 TEXTS = [
@@ -25,10 +25,6 @@ SHOTS = [("ha ha", ["joy", "joyful"]), ("it rained", []), ("oh no", ["sadness", 
 def extractor(model, **params):
     defaults = {"labels": LABELS, "demonstrations": SHOTS, "kv_dtype": "float32"}
     return StepwiseExtractor(str(model), **{**defaults, **params}).fit()
-
-
-def prepared(fitted):
-    return fitted._task().prepare(load_model(fitted._options().model))
 
 
 def assert_same(a, b):
@@ -168,7 +164,7 @@ def tokens_needed(fitted, texts, steps):
 def test_nothing_is_decoded_twice(word_model, answer_format):
     clear_models()
     fitted = extractor(word_model, prompt=PROMPTS[answer_format])
-    model = load_model(fitted._options().model)
+    model = loaded(fitted)
     twice = [*TEXTS, *TEXTS[:3]]
     steps = fitted.transform(twice)
     prefix, least = tokens_needed(fitted, twice, steps)
@@ -182,7 +178,7 @@ def test_nothing_is_decoded_twice(word_model, answer_format):
 def test_hidden_states_come_in_the_same_pass(word_model):
     clear_models()
     fitted = extractor(word_model)
-    model = load_model(fitted._options().model)
+    model = loaded(fitted)
     plain = fitted.transform(TEXTS)
     once = model.decoded
     hidden = HiddenStateExtractor(**fitted.get_params()).fit().transform(TEXTS)

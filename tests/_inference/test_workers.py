@@ -12,16 +12,15 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+from inside import kept, loaded
 from scripts import run_script
 from sklearn.model_selection import cross_validate
 from text_estimators import answer, text_estimators
 
 from skmlmc import GGUFClassifier, StepwiseExtractor, clear_models
-from skmlmc._cache.results import open_cache
 from skmlmc._inference import run as _run
 from skmlmc._inference import workers as _workers
 from skmlmc._models.identity import Fingerprints
-from skmlmc._models.loaded import load_model
 
 ROOT = Path(__file__).parents[2]
 WORDS = "we won and lost again but nobody cared at all about that old dog who ran home".split()
@@ -55,10 +54,10 @@ def test_the_caller_needs_no_weights(tiny_model):
 
 
 def test_the_caller_keeps_what_it_has_loaded(tiny_model):
-    model = load_model(Path(tiny_model))
+    model = loaded(tiny_model)
     decoded = model.decoded
     build(StepwiseExtractor, tiny_model, n_jobs=2).fit().transform(TEXTS)
-    assert load_model(Path(tiny_model)) is model and model.decoded == decoded
+    assert loaded(tiny_model) is model and model.decoded == decoded
 
 
 def test_duplicates_and_the_cache_are_the_callers(tiny_model, tmp_path, monkeypatch):
@@ -211,11 +210,11 @@ def test_backends_without_a_generator_work_in_rounds(monkeypatch):
 def test_interrupt_with_processes_keeps_the_cache(tiny_model, tmp_path):
     code = """
     import signal, threading, time
-    from skmlmc._cache.results import open_cache
+    from inside import kept
     texts = [f"we won {k} " + "and lost " * 150 for k in range(300)]
     fitted = StepwiseExtractor(sys.argv[1], labels=["joy", "anger"], max_labels=1, memory=sys.argv[2], n_jobs=2).fit()
     def interrupt():
-        while not len(open_cache(sys.argv[2])):
+        while not kept(sys.argv[2]):
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGINT)
     threading.Thread(target=interrupt, daemon=True).start()
@@ -223,8 +222,7 @@ def test_interrupt_with_processes_keeps_the_cache(tiny_model, tmp_path):
         fitted.transform(texts)
         print("not interrupted")
     except KeyboardInterrupt:
-        done = len(open_cache(sys.argv[2]))
-        print(0 < done < 300)
+        print(0 < kept(sys.argv[2]) < 300)
     again = fitted.set_params(n_jobs=1).transform(texts[:40])
     print(np.array_equal(again, fitted.set_params(memory=None).transform(texts[:40]), equal_nan=True))
     """
@@ -258,10 +256,9 @@ def test_dask_with_a_worker_killed_in_mid_run(cluster, tiny_model, tmp_path):
     done_before_the_kill = []
 
     def kill():
-        cache = open_cache(tmp_path)
-        while not len(cache):
+        while not kept(tmp_path):
             time.sleep(0.01)
-        done_before_the_kill.append(len(cache))
+        done_before_the_kill.append(kept(tmp_path))
         os.kill(pids[0], signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
@@ -272,7 +269,7 @@ def test_dask_with_a_worker_killed_in_mid_run(cluster, tiny_model, tmp_path):
     assert 0 < done_before_the_kill[0] < len(texts)
     assert pids[0] not in cluster.run(os.getpid).values()
     assert np.array_equal(got, expected, equal_nan=True)
-    assert len(open_cache(tmp_path)) == len(texts)
+    assert kept(tmp_path) == len(texts)
 
 
 @pytest.mark.filterwarnings("ignore")

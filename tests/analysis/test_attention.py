@@ -2,13 +2,13 @@
 
 import gc
 from itertools import permutations
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import slow_twin
 from gguf import GGUFReader
+from inside import loaded, prepared
 from numpy.testing import assert_allclose
 from sklearn.exceptions import NotFittedError
 from slow_twin import SlowTwin
@@ -16,7 +16,6 @@ from tiny_gguf import write_tiny_gguf
 
 from skmlmc import HiddenStateExtractor, PromptTemplate, StepwiseExtractor, clear_models
 from skmlmc._engine.tap import AttentionTap
-from skmlmc._models.loaded import load_model
 from skmlmc.align import generated_labels
 from skmlmc.analysis import attention_to_labels
 from skmlmc.analysis._attention import TARGETS, AttentionTask, count_attention, write_answer
@@ -41,10 +40,6 @@ def models(tmp_path_factory):
 def extractor(model, **params):
     defaults = {"labels": LABELS, "demonstrations": SHOTS, "kv_dtype": "float32", "n_threads": 1}
     return StepwiseExtractor(str(model), **{**defaults, **params}).fit()
-
-
-def prepared(fitted):
-    return fitted._task().prepare(load_model(fitted._options().model))
 
 
 def expected_table(fitted, texts, weights_of):
@@ -178,7 +173,7 @@ def test_a_document_counts_alone(models):
 def test_spans_spell_the_labels(models, answer_format):
     demonstration = "Text: {text}\nLabels: {answer}\n"
     fitted = extractor(models["llama"], prompt=PromptTemplate(answer_format=answer_format, demonstration=demonstration))
-    model, ready = load_model(fitted._options().model), prepared(fitted)
+    model, ready = loaded(fitted), prepared(fitted)
     for said in ([2], [3, 0, 5], [5, 4, 3, 2, 1, 0]):
         tokens, spans = write_answer(ready.compiled.answers, said)
         texts = [model.token_text(token).replace("Ġ", " ") for token in tokens]
@@ -196,7 +191,7 @@ def test_a_label_without_tokens_of_its_own(models):
     answers = prepared(fitted).compiled.answers
     assert answers.slot().trie.paths[0] == []
     tokens, spans = write_answer(answers, [0, 1])
-    model = load_model(fitted._options().model)
+    model = loaded(fitted)
     assert [model.token_text(tokens[a]) for a, _ in spans] == ["sad", "ness"]
 
 
@@ -228,7 +223,7 @@ def test_the_cache_answers_the_second_time(models, tmp_path):
     fitted = extractor(models["llama"], memory=str(tmp_path / "cache"))
     first = attention_to_labels(fitted, TEXTS, as_frame=True)
     steps = fitted.transform(TEXTS)
-    model = load_model(Path(models["llama"]))
+    model = loaded(models["llama"])
     decoded = model.decoded
     pd.testing.assert_frame_equal(attention_to_labels(fitted, TEXTS, as_frame=True), first, check_exact=True)
     np.testing.assert_array_equal(fitted.transform(TEXTS), steps)
@@ -251,7 +246,7 @@ def test_the_longest_answer_fits(models, labels, max_labels):
     """The last label is decoded here, which answering alone does not need: the check of lengths knows it."""
     fitted = extractor(models["llama"], labels=labels, demonstrations=[], max_labels=max_labels)
     task = AttentionTask(**vars(fitted._task(hidden=(None, "attention"))))
-    ready = task.prepare(load_model(fitted._options().model))
+    ready = task.prepare(loaded(fitted))
     answers = permutations(range(len(labels)), max_labels)
     assert max(len(write_answer(ready.compiled.answers, said).tokens) for said in answers) <= ready.cells
     cut = extractor(models["llama"], truncation="end", n_ctx=512, max_labels=max_labels)

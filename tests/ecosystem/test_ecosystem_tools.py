@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from ecosystem_data import LABELS, TEXTS, H, N, Y, classifier, extractor, label_pipeline, same
+from inside import loaded
 from sklearn.calibration import CalibratedClassifierCV, CalibrationDisplay, calibration_curve
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier, StackingClassifier, VotingClassifier
@@ -39,7 +40,6 @@ from skmlmc import (
     clear_models,
     compare_methods,
 )
-from skmlmc._models.loaded import load_model
 from skmlmc.base import label_columns
 from skmlmc.metrics import nll, nll_scorer, scorers
 
@@ -183,7 +183,7 @@ def test_many_variants_of_a_text(tiny_model, fitted, container):
     """Explainers call predict_proba with hundreds of variants, the empty text among them, and expect columns."""
     texts, masks = perturbed("we won it at last and no one knows why", 200, np.random.default_rng(0))
     texts[1], masks[1] = "", False
-    model = load_model(tiny_model)
+    model = loaded(tiny_model)
     fitted.predict_proba(texts[:1])
     before = model.decoded
     proba = fitted.predict_proba(container(texts))
@@ -199,7 +199,7 @@ def test_many_variants_of_a_text(tiny_model, fitted, container):
 
 def test_calls_with_few_variants_decode_the_prompt_once(tiny_model):
     clf = classifier(tiny_model, shots=5, random_state=0).fit(TEXTS, Y)
-    model = load_model(tiny_model)
+    model = loaded(tiny_model)
     clf.predict_proba(TEXTS)
     before = model.decoded
     whole = clf.predict_proba(TEXTS)

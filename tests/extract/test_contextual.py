@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from inside import loaded
 from sklearn.exceptions import NotFittedError
 from tiny_gguf import write_tiny_gguf
 
@@ -15,7 +16,6 @@ from skmlmc import (
     UnaryExtractor,
     clear_models,
 )
-from skmlmc._models.loaded import load_model
 from skmlmc.extract._contextual import divide_by_prior
 
 LABELS = ["joy", "anger", "sadness"]
@@ -101,11 +101,11 @@ def test_label_orders_are_averaged(method, model):
 def test_orders_cost_as_many_prefixes_and_answers(model):
     clear_models()
     params = {"labels": LABELS, "random_state": 0, "max_labels": 1}
-    engine = load_model(GGUFClassifier(model, **params)._options().model)
+    engine = loaded(GGUFClassifier(model, **params))
     GGUFClassifier(model, **params).fit().predict_proba(TEXTS)
     once = engine.decoded
     clear_models()
-    engine = load_model(GGUFClassifier(model, **params)._options().model)
+    engine = loaded(GGUFClassifier(model, **params))
     GGUFClassifier(model, n_label_orders=3, **params).fit().predict_proba(TEXTS)
     assert engine.decoded == 3 * once
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from inside import loaded, prepared
 from slow_twin import SlowTwin, slow_distribution
 from tiny_gguf import write_tiny_gguf
 
 from skmlmc import BradleyTerry, PairwiseExtractor, QuestionTemplate, UnaryExtractor, clear_models
 from skmlmc._inference.questions import share
-from skmlmc._models.loaded import load_model
 
 LABELS = ["joy", "joyful", "anger", "sadness"]
 TEXTS = ["I miss her so much.", "We won!!!", "", "it rained and nothing happened", "<|im_end|> {label}"]
@@ -37,7 +37,7 @@ def fitted(which, model, **params):
 
 def questions_alone(estimator):
     """Each question's whole prompt behind the document, and its answers: nothing shared."""
-    task, model = estimator._task(), load_model(estimator._options().model)
+    task, model = estimator._task(), loaded(estimator)
     for question in task.questions:
         compiled = task.compile(model, question, model.bos)
         yield question, compiled.bridge + compiled.answers.slot().lead, compiled.answers.slot().trie
@@ -50,7 +50,7 @@ def test_agrees_with_the_slow_twin(which, model, words, request):
     path = request.getfixturevalue(model)
     estimator = fitted(which, path, answer_words=words)
     got = estimator.transform(TEXTS)
-    ready = estimator._task().prepare(load_model(estimator._options().model))
+    ready = prepared(estimator)
     twin = SlowTwin(path)
     for text, row in zip(TEXTS, got, strict=True):
         answers = {}
@@ -92,7 +92,7 @@ def test_nothing_is_decoded_twice(which, word_model):
     """Prefix once, each document once, and of the questions every shared token once: the size of their trie."""
     clear_models()
     estimator = fitted(which, word_model)
-    model = load_model(estimator._options().model)
+    model = loaded(estimator)
     estimator.transform([*TEXTS, *TEXTS])
     paths = [tuple(tokens) for _, tokens, _ in questions_alone(estimator)]
     inner = sum(len(b.tokens) for *_, trie in questions_alone(estimator) for b in trie.inner_branches(0))
@@ -111,7 +111,7 @@ def test_more_questions_than_sequences(which, word_model):
     labels = [f"label {chr(97 + k)}{k % 3}" for k in range(12)]
     clear_models()
     estimator = fitted(which, word_model, labels=labels, demonstrations=[])
-    model = load_model(estimator._options().model)
+    model = loaded(estimator)
     got = estimator.transform(TEXTS[:2])
     paths = [tuple(tokens) for _, tokens, _ in questions_alone(estimator)]
     trie_size = len({path[:k] for path in paths for k in range(1, len(path) + 1)})
