@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin, TransformerMixin
+from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import check_is_fitted
 
-from ._utils.arrays import default_names
-from ._utils.checks import check_targets, check_threshold, majority
+from . import _version
+from ._utils.arrays import check_targets, default_names, majority
+from ._utils.checks import check_threshold
 from ._utils.labelled import restore_names
-from ._utils.versions import VersionedMixin
 from .metrics import example_f1
+
+
+class VersionedMixin:
+    """Save the package's version with the state, and warn where another version loads it, as scikit-learn does.
+
+    Default prompts belong to the code, not to the state: another version may ask the model something else.
+    """
+
+    def __getstate__(self):
+        return dict(super().__getstate__(), _skmlmc_version=_version.__version__)  # type: ignore[misc]
+
+    def __setstate__(self, state):
+        state = dict(state)
+        saved = state.pop("_skmlmc_version", "unknown")
+        if saved != _version.__version__:
+            warnings.warn(
+                InconsistentVersionWarning(
+                    estimator_name=f"skmlmc.{type(self).__name__}",
+                    current_sklearn_version=_version.__version__,
+                    original_sklearn_version=saved,
+                ),
+                stacklevel=2,
+            )
+        super().__setstate__(state)  # type: ignore[misc]
 
 
 def label_columns(classifier: Any, X: Any) -> np.ndarray:

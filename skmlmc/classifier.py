@@ -12,7 +12,8 @@ from sklearn.model_selection import KFold
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ._utils.checks import check_choice, check_positive_int, check_targets, check_texts, check_threshold
+from ._utils.arrays import check_targets
+from ._utils.checks import check_choice, check_positive_int, check_texts, check_threshold
 from ._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Self, Threshold
 from .align._fitted import LinearProbe, ScalingAligner
 from .align._zero_shot import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations, UnaryBreakdown

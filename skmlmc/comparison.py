@@ -14,7 +14,8 @@ from sklearn.model_selection import check_cv
 
 from ._models.files import resolve_model
 from ._models.loaded import load_model
-from ._utils.checks import check_targets, check_texts, majority, to_frame
+from ._utils.arrays import check_targets, majority, to_frame
+from ._utils.checks import check_texts
 from .base import LabelProbabilityMixin, label_columns
 from .classifier import ALIGNERS, METHODS, GGUFClassifier
 from .metrics import example_f1, l1_distance, nll

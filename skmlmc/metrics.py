@@ -15,7 +15,8 @@ from scipy.stats import spearmanr
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics._scorer import _Scorer
 
-from ._utils.checks import check_positive, check_proba, check_sample_weight, check_targets, column_names, majority
+from ._utils.arrays import check_proba, check_sample_weight, check_targets, column_names, majority
+from ._utils.checks import check_positive
 
 __all__ = [
     "entropy_correlation",

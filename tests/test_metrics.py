@@ -17,7 +17,7 @@ from sklearn.multioutput import ClassifierChain
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 
-from skmlmc._utils.checks import check_targets, majority
+from skmlmc._utils.arrays import check_targets, majority
 from skmlmc.base import LabelProbabilityMixin
 from skmlmc.calibrate import ScalingAligner
 from skmlmc.metrics import (

@@ -1,22 +1,62 @@
-"""Checks of arrays: targets, label probabilities, step distributions, pairs.
-
-Part of `checks`, which the other modules import these functions from.
-"""
+"""Arrays: how they are laid out, and cheap checks of targets, label probabilities, steps, pairs and weights."""
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
 
+from .labelled import kind_of
+
 _TOLERANCE = 1e-6
 _RANKS_HINT = (
     " A common cause: cross_val_predict(method='predict_proba') re-encodes every column of a 2-D soft y as integer "
     "ranks; pass soft targets through the `distribution=` metadata of fit instead and give y as an indicator matrix."
 )
+
+_KINDS = {
+    "steps": ("StepwiseExtractor", "MaxOverGenerations, CompareToNone or HardPredictions"),
+    "pairs": ("PairwiseExtractor", "BradleyTerry"),
+    "unary": ("UnaryExtractor", "UnaryBreakdown or ScalingAligner"),
+    "hidden": ("HiddenStateExtractor", "LinearProbe"),
+}
+
+
+def lay_out(values: Any, dtype: Any = np.float64) -> np.ndarray:
+    """Return numbers in the one layout that anything is computed from: row after row, without gaps.
+
+    Sums, products and vectorised functions take another way through another layout and end in other last bits. So
+    a slice, a frame's columns, a file mapped into memory or float32 come to this layout before they are used.
+
+    Parameters
+    ----------
+    values : array-like
+        Numbers.
+    dtype : dtype, default=float64
+        Type wanted.
+
+    Returns
+    -------
+    ndarray
+        C-contiguous. It may share memory with `values`: do not write into it.
+    """
+    array = np.require(values, dtype, ["C", "A", "E"])
+    # An axis of length 1 may have any stride (x[None] has 0), and numpy multiplies without BLAS for some of them.
+    return array.ravel().reshape(array.shape)
+
+
+def check_kind(array: Any, *expected: str) -> str | None:
+    """Return what an array holds, None where it does not know, or raise ValueError where that is not `expected`."""
+    kind = kind_of(array)
+    if kind is None or kind in expected:
+        return kind
+    wanted = " or ".join(f"{name} (of {_KINDS[name][0]})" for name in expected)
+    source, aligners = _KINDS[kind]
+    raise ValueError(
+        f"Expected {wanted}, but got {kind} (of {source}). Use {aligners} for these, or the other extractor."
+    )
 
 
 def is_frame(values: Any) -> bool:
@@ -53,11 +93,6 @@ def as_list(values: Any) -> list | None:
     if isinstance(values, Sequence) and not isinstance(values, (str, bytes, bytearray)):
         return list(values)
     return None
-
-
-def is_number(value: Any) -> bool:
-    """Return whether `value` is a real number, and not a bool."""
-    return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
 
 
 def to_frame(table: dict[str, list], as_frame: bool) -> Any:
@@ -181,22 +216,23 @@ def _check_proportions(y, labels, n_samples, name, hint, bounded=True):
     if values.shape[1] == 0 or (labels is not None and values.shape[1] != len(labels)):
         wanted = "at least one column" if labels is None else f"{len(labels)} columns, one a label ({list(labels)})"
         raise ValueError(f"Expected {name} to have {wanted}, but got {values.shape[1]}.")
-    columns = names or range(values.shape[1])
+    low, high = values.min(), values.max()  # NaN where there is one
+    if np.isnan(low) or (bounded and not -_TOLERANCE <= low <= high <= 1 + _TOLERANCE):
+        _refuse_proportions(values, names or range(values.shape[1]), name, hint)
+    return (values.clip(0, 1) if bounded else values), names
+
+
+def _refuse_proportions(values, columns, name, hint):
     if np.isnan(values).any():
         row, column = np.argwhere(np.isnan(values))[0]
         raise ValueError(
             f"Input {name} contains NaN, first in row {row}, column {columns[column]!r}. Expected a number in [0, 1] "
             "for every label: leave out documents without annotation."
         )
-    if not bounded:
-        return values, names
-    outside = (values < -_TOLERANCE) | (values > 1 + _TOLERANCE)
-    if outside.any():
-        row, column = np.argwhere(outside)[0]
-        raise ValueError(
-            f"Expected {name} in [0, 1], but row {row}, column {columns[column]!r} is {values[row, column]:g}.{hint}"
-        )
-    return values.clip(0, 1), names
+    row, column = np.argwhere((values < -_TOLERANCE) | (values > 1 + _TOLERANCE))[0]
+    raise ValueError(
+        f"Expected {name} in [0, 1], but row {row}, column {columns[column]!r} is {values[row, column]:g}.{hint}"
+    )
 
 
 def _from_frame(y, labels, name):
@@ -237,7 +273,7 @@ def _holds_label_sets(y: Any) -> bool:
 
 
 def _to_numbers(y: Any, name: str) -> np.ndarray:
-    """Return `y` as a new float64 array of two dimensions."""
+    """Return `y` as a float64 array of two dimensions."""
     expected = f"Expected {name} to be numbers in [0, 1] of shape (n, L), one column a label"
     if y is None or isinstance(y, (str, bytes, Mapping, set, frozenset)):
         raise TypeError(f"{expected}, but got {y!r:.60}. Pass an array or a DataFrame.")
@@ -264,7 +300,7 @@ def _to_numbers(y: Any, name: str) -> np.ndarray:
     if array.dtype.kind not in "biufO" or holds_str:
         raise TypeError(f"{expected}, but got {describe(y)} that holds {'str' if holds_str else array.dtype}.")
     try:
-        return array.astype(np.float64)  # a copy: nobody's y changes
+        return lay_out(array)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{expected}, but got an element that is no number: {error}.") from error
 
@@ -286,13 +322,13 @@ def majority(y: np.ndarray) -> np.ndarray:
 
 
 def _to_cube(values: Any, name: str, shape: str, source: str) -> np.ndarray:
-    """Return `values` as a new float64 array of three dimensions with at least three columns."""
+    """Return `values` as a float64 array of three dimensions with at least three columns."""
     expected = f"Expected {name} to be numbers of shape {shape} with at least two labels and none, as {source} gives"
     try:
         array = np.asarray(values)
         if array.dtype.kind not in "biufO" or array.ndim == 0:
             raise TypeError(f"{array.ndim} dimensions of dtype {array.dtype}")
-        cube = array.astype(np.float64)
+        cube = lay_out(array)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{expected}, but got {describe(values)} ({error}).") from error
     if cube.ndim != 3 or cube.shape[1] == 0 or cube.shape[2] < 3:
@@ -313,20 +349,38 @@ def check_steps(steps: Any) -> np.ndarray:
     Returns
     -------
     ndarray of shape (n, R, L + 1), float64
-        A copy.
+        As ``lay_out`` gives it: not to be written into.
 
     Raises
     ------
     TypeError
         If `steps` does not hold numbers.
     ValueError
-        If the shape is wrong, `steps` is empty, a row is no distribution, or a step follows one that did not happen.
+        If `steps` are known to be something else, the shape is wrong, `steps` is empty, a row is no distribution, or
+        a step follows one that did not happen.
     """
-    cube = _to_cube(steps, "steps", "(n, R, L + 1)", "StepwiseExtractor")
+    check_kind(steps, "steps")
+    cube, tolerance = _to_cube(steps, "steps", "(n, R, L + 1)", "StepwiseExtractor"), _tolerance(steps)
+    with np.errstate(invalid="ignore", over="ignore"):  # the sum is NaN where a step did not happen
+        sums = (cube.reshape(-1, cube.shape[2]) @ np.ones(cube.shape[2])).reshape(cube.shape[:2])
+    missing = np.isnan(sums)
+    fine = (
+        0 <= np.fmin.reduce(cube, axis=None) <= np.fmax.reduce(cube, axis=None) <= 1
+        and not missing[:, 0].any()
+        and (missing[:, :-1] <= missing[:, 1:]).all()
+        and (missing | (abs(sums - 1) <= tolerance)).all()
+        and np.count_nonzero(np.isnan(cube)) == np.count_nonzero(missing) * cube.shape[2]
+    )
+    if not fine:
+        _refuse_steps(cube, tolerance)
+    return cube
+
+
+def _refuse_steps(cube: np.ndarray, tolerance: float) -> None:
     missing = np.isnan(cube)
     happened = ~missing.all(axis=2)
-    with np.errstate(invalid="ignore"):
-        wrong = happened & ~(((cube >= 0) & (cube <= 1)).all(axis=2) & (abs(cube.sum(axis=2) - 1) <= _tolerance(steps)))
+    with np.errstate(invalid="ignore", over="ignore"):
+        wrong = happened & ~(((cube >= 0) & (cube <= 1)).all(axis=2) & (abs(cube.sum(axis=2) - 1) <= tolerance))
     for bad, message in (
         (~happened[:, :1], "a first step for every document, but it is NaN"),
         (happened & missing.any(axis=2), "rows that are wholly numbers or wholly NaN (no such step), but found both"),
@@ -336,7 +390,6 @@ def check_steps(steps: Any) -> np.ndarray:
         if bad.any():
             i, r = np.argwhere(bad)[0]
             raise ValueError(f"Expected steps to hold {message}: document {i}, step {r}, {cube[i, r]}.")
-    return cube
 
 
 def _tolerance(given: Any) -> float:
@@ -366,24 +419,28 @@ def check_pairs(pairs: Any) -> np.ndarray:
     TypeError
         If `pairs` does not hold numbers.
     ValueError
-        If the shape is wrong, `pairs` is empty, or ``pairs[i, a, b] + pairs[i, b, a]`` is not 1.
+        If `pairs` are known to be something else, the shape is wrong, `pairs` is empty, or
+        ``pairs[i, a, b] + pairs[i, b, a]`` is not 1.
     """
+    check_kind(pairs, "pairs")
     cube = _to_cube(pairs, "pairs", "(n, L + 1, L + 1)", "PairwiseExtractor")
     if cube.shape[1] != cube.shape[2]:
         raise ValueError(f"Expected pairs of shape (n, L + 1, L + 1), but got {cube.shape}.")
-    players = np.arange(cube.shape[1])
+    cube, players, tolerance = cube.copy(), np.arange(cube.shape[1]), _tolerance(pairs)
     cube[:, players, players] = 0.5
-    for bad, message in (
-        (~((cube >= 0) & (cube <= 1)), "probabilities in [0, 1]"),
-        (~(abs(cube + cube.transpose(0, 2, 1) - 1) <= _tolerance(pairs)), "p[a, b] + p[b, a] = 1"),
-    ):
-        if bad.any():
-            i, a, b = np.argwhere(bad)[0]
-            raise ValueError(
-                f"Expected pairs with {message}, but in document {i} p[{a}, {b}] is {cube[i, a, b]:g} and p[{b}, {a}] "
-                f"is {cube[i, b, a]:g}."
-            )
-    return cube
+    off = cube + cube.transpose(0, 2, 1) - 1
+    # Comparisons with NaN, which the least and the largest number are where there is one, are False.
+    if 0 <= cube.min() <= cube.max() <= 1 and -tolerance <= off.min() <= off.max() <= tolerance:
+        return cube
+    outside = ~((cube >= 0) & (cube <= 1))
+    bad, message = (
+        (outside, "probabilities in [0, 1]") if outside.any() else (abs(off) > tolerance, "p[a, b] + p[b, a] = 1")
+    )
+    i, a, b = np.argwhere(bad)[0]
+    raise ValueError(
+        f"Expected pairs with {message}, but in document {i} p[{a}, {b}] is {cube[i, a, b]:g} and p[{b}, {a}] "
+        f"is {cube[i, b, a]:g}."
+    )
 
 
 def check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
@@ -408,7 +465,7 @@ def check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
     """
     if sample_weight is None:
         return np.ones(n_samples)
-    weights = np.array(sample_weight, dtype=np.float64)
+    weights = lay_out(sample_weight)
     if weights.shape != (n_samples,):
         raise ValueError(
             f"Expected sample_weight of shape ({n_samples},), one number a document, but got {weights.shape}."

@@ -1,4 +1,4 @@
-"""Cheap checks of texts, labels, targets and probability arrays, made before anything expensive runs."""
+"""Cheap checks of texts, labels and parameters, made before anything expensive runs."""
 
 from __future__ import annotations
 
@@ -8,46 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import (
-    as_list,
-    check_label_names,
-    check_not_empty,
-    check_pairs,
-    check_proba,
-    check_sample_weight,
-    check_steps,
-    check_targets,
-    column_names,
-    describe,
-    first_repeated,
-    is_frame,
-    is_number,
-    majority,
-    to_frame,
-)
+from .arrays import as_list, check_not_empty, column_names, describe, first_repeated
 
 LONGEST_WORDING = 10_000  # characters; tokenised in every place where an answer may have it
 
-__all__ = [
-    "check_choice",
-    "check_encodes",
-    "check_label_names",
-    "check_labels",
-    "check_pairs",
-    "check_positive",
-    "check_positive_int",
-    "check_proba",
-    "check_sample_weight",
-    "check_steps",
-    "check_targets",
-    "check_texts",
-    "check_threshold",
-    "column_names",
-    "is_frame",
-    "is_missing",
-    "majority",
-    "to_frame",
-]
+
+def is_number(value: Any) -> bool:
+    """Return whether `value` is a real number, and not a bool."""
+    return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
 
 
 def is_missing(value: Any) -> bool:

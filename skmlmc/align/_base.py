@@ -8,8 +8,8 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from threadpoolctl import threadpool_limits
 
-from .._utils.arrays import default_names
-from .._utils.checks import check_label_names, check_positive, check_sample_weight, check_targets, check_threshold
+from .._utils.arrays import check_label_names, check_sample_weight, check_targets, default_names
+from .._utils.checks import check_positive, check_threshold
 from .._utils.labelled import labels_of
 from .._utils.typing import Self
 from ..base import AlignerMixin

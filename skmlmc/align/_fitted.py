@@ -15,7 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._utils.checks import check_choice, check_positive, check_positive_int, check_proba
+from .._utils.arrays import check_proba
+from .._utils.checks import check_choice, check_positive, check_positive_int
 from .._utils.typing import RandomState, Threshold
 from ._arithmetic import apply_isotonic, apply_scaling, fit_isotonic, fit_scaling, to_logits, to_proba
 from ._base import FittedAligner

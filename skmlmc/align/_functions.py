@@ -9,7 +9,8 @@ import numpy as np
 from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 
-from .._utils.checks import check_pairs, check_positive, check_steps
+from .._utils.arrays import check_pairs, check_steps
+from .._utils.checks import check_positive
 from .._utils.labelled import written_of
 
 _CHUNK = 2**19  # pairs fitted at once: 4 MB of float64, so that the work stays in the cache

@@ -9,7 +9,8 @@ from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from .._utils.checks import check_choice, check_label_names, check_pairs, check_proba, check_steps, check_threshold
+from .._utils.arrays import check_label_names, check_pairs, check_proba, check_steps
+from .._utils.checks import check_choice, check_threshold
 from .._utils.labelled import labels_of
 from .._utils.typing import Self, Threshold
 from ..base import AlignerMixin

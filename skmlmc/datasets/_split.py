@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from .._utils.checks import check_positive_int, check_targets, majority
+from .._utils.arrays import check_targets, majority
+from .._utils.checks import check_positive_int
 
 __all__ = ["paper_split"]
 

@@ -9,10 +9,11 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from .._utils.checks import check_texts, is_frame
+from .._utils.arrays import is_frame
+from .._utils.checks import check_texts
 from .._utils.labelled import kind_of, relabel
 from .._utils.typing import Self
-from .._utils.versions import VersionedMixin
+from ..base import VersionedMixin
 from ._prompted import MEANS, text_tags
 
 CONTENT_FREE = ("N/A", "[MASK]", "")

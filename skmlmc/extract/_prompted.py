@@ -9,17 +9,10 @@ import numpy as np
 
 from .._inference.run import Options, check_options
 from .._models.identity import find_model
-from .._utils.checks import (
-    check_choice,
-    check_encodes,
-    check_labels,
-    check_targets,
-    check_texts,
-    column_names,
-    majority,
-)
+from .._utils.arrays import check_targets, column_names, majority
+from .._utils.checks import check_choice, check_encodes, check_labels, check_texts
 from .._utils.docs import documented as shared_texts
-from .._utils.versions import VersionedMixin
+from ..base import VersionedMixin
 from ..prompts._templates import DEMONSTRATION_CHOICES, choose_demonstrations
 
 ENGINE_PARAMETERS = """model : str, path-like or None, default=None

@@ -9,8 +9,8 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from .._utils.arrays import as_list, default_names, first_repeated
-from .._utils.checks import check_choice, check_positive_int, check_proba, check_steps, check_targets
+from .._utils.arrays import as_list, check_proba, check_steps, check_targets, default_names, first_repeated
+from .._utils.checks import check_choice, check_positive_int
 from ..align._functions import generated_labels
 from ..base import label_columns
 from ..metrics import output_labels

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .._utils.checks import check_positive, check_proba, check_targets
+from .._utils.arrays import check_proba, check_targets
+from .._utils.checks import check_positive
 from ..metrics import example_f1, l1_distance, nll
 
 SCORES = {"nll": nll, "l1": l1_distance, "example_f1": example_f1}

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from .._utils.checks import check_proba, check_steps, check_targets, check_texts, check_threshold
+from .._utils.arrays import check_proba, check_steps, check_targets
+from .._utils.checks import check_texts, check_threshold
 from .._utils.typing import Names, Self, Threshold
 from ._canvas import BLUE, DIAMOND, GREY, ORANGE, hand_back, import_matplotlib, make_axes, quote, row_height, wrap
 from ._inputs import (
