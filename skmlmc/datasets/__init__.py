@@ -7,7 +7,7 @@ that you have, and all return a Bunch with texts, targets, label names, annotato
 from .._utils.docs import publish
 from ._abuse import fetch_convabuse, fetch_hatexplain, fetch_hs_brexit
 from ._annotators import annotator_distribution
-from ._boxes import load_boxes, make_boxes
+from ._entity_boxes import load_boxes, make_boxes
 from ._posts import fetch_stackoverflow_emotions, load_semeval2018
 from ._reading import load_annotations
 from ._reddit import fetch_goemotions, fetch_mfrc

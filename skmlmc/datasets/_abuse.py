@@ -18,6 +18,8 @@ HATEXPLAIN_CLASSES = ("hatespeech", "normal", "offensive")
 HATEXPLAIN_SETS_SHA256 = "c2fb0d89862e7897b11ea3e9380753f15a793482b4b70ad0532dfb1212212835"
 HATEXPLAIN = """HateXplain: English posts of Twitter and Gab, by class and by target group, from three annotators each.
 
+Use it for labels that a text names (the groups), or beside them for a single-label task on the same texts (the class).
+
 The text is the owners' tokens, joined by spaces. Class: each annotator chose one of hatespeech, normal and offensive,
 so use the single-label forms of methods and metrics. Targets: the groups that a post is about; "None" is none of them.
 The columns are the groups found in the whole file, in alphabetical order, the same in every subset; some are rare. Of
@@ -46,6 +48,8 @@ SEVERITY = {
 }
 CONVABUSE = """ConvAbuse: what users said to two conversational agents, with type, target and direction of abuse.
 
+Use it for documents with context, and for several kinds of labels (type, target, direction) in one answer.
+
 Annotators labelled these only where they saw abuse, so none of the labels is also "no abuse". A document is the last
 four turns of a conversation (its id is the number of its first row); the same turns from several conversations are one
 document. The file holds repeated answers, made to measure how far annotators agree with themselves: the first one of
@@ -67,6 +71,8 @@ HS_BREXIT_LABELS = {
 }
 HS_BREXIT = """HS-Brexit: 1,120 English tweets on Brexit, hateful, aggressive or offensive to each of six annotators.
 
+Use it for annotators' distributions without gaps, since all six saw every tweet, and for two groups that differ.
+
 Annotators 1 to 3 are Muslim immigrants in the UK (the target group), 4 to 6 a control group. An id is the subset and
 the owner's number in it. Three answers are "No" in the files, which is read as 0.
 
@@ -76,7 +82,7 @@ Victims in Abusive Language Detection. arXiv 2106.15896, 2021.
 """
 
 
-@documented_fetch
+@documented_fetch(HATEXPLAIN)
 def fetch_hatexplain(
     *,
     task: str = "targets",
@@ -90,6 +96,8 @@ def fetch_hatexplain(
 ) -> Any:
     """Load HateXplain: posts with target groups (multi-label) or with a class (single-label).
 
+    {description}
+
     Parameters
     ----------
     task : {"targets", "class"}, default="targets"
@@ -102,16 +110,11 @@ def fetch_hatexplain(
 
     Returns
     -------
-    Bunch
-        As `fetch_goemotions` returns it: `data`, soft `target` of shape (n, L), `target_names`, `annotations`, `ids`,
-        `DESCR`.
+    {bunch}
 
     Raises
     ------
-    OSError
-        A file cannot be had; the message names it and where to put it.
-    ValueError
-        A malformed file; the post is named.
+    {errors}
 
     Examples
     --------
@@ -155,7 +158,7 @@ def _read_post(file: Path, name: str, post: Any, task: str):
         yield name, text, annotator, [label] if task == "class" else groups
 
 
-@documented_fetch
+@documented_fetch(CONVABUSE)
 def fetch_convabuse(
     *,
     task: str = "all",
@@ -168,6 +171,8 @@ def fetch_convabuse(
     delay: float = 1.0,
 ) -> Any:
     """Load ConvAbuse: users' turns in conversations with agents, and how abusive annotators found them.
+
+    {description}
 
     Parameters
     ----------
@@ -182,16 +187,11 @@ def fetch_convabuse(
 
     Returns
     -------
-    Bunch
-        As `fetch_goemotions` returns it: `data`, soft `target` of shape (n, L), `target_names`, `annotations`, `ids`,
-        `DESCR`.
+    {bunch}
 
     Raises
     ------
-    OSError
-        The file cannot be had; the message names it and where to put it.
-    ValueError
-        A malformed file; its line is named.
+    {errors}
 
     Examples
     --------
@@ -227,7 +227,7 @@ def _read_convabuse(file: Path, task: str, context: bool):
     return list(names.values()), rows
 
 
-@documented_fetch
+@documented_fetch(HS_BREXIT)
 def fetch_hs_brexit(
     *,
     subset: str = "all",
@@ -240,6 +240,8 @@ def fetch_hs_brexit(
 ) -> Any:
     """Load HS-Brexit: tweets that each of six annotators found hateful, aggressive, offensive or none of these.
 
+    {description}
+
     Parameters
     ----------
     subset : {"all", "train", "dev", "test"}, default="all"
@@ -251,16 +253,11 @@ def fetch_hs_brexit(
 
     Returns
     -------
-    Bunch
-        As `fetch_goemotions` returns it: `data`, soft `target` of shape (n, 3), `target_names`, `annotations`, `ids`,
-        `DESCR`.
+    {bunch}
 
     Raises
     ------
-    OSError
-        The file cannot be had; the message names it and where to put it.
-    ValueError
-        A malformed file; the tweet is named.
+    {errors}
 
     Examples
     --------

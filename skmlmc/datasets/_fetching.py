@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,21 +13,23 @@ from urllib.error import HTTPError
 
 from sklearn.datasets import fetch_file, get_data_home
 
-from .._utils.docs import documented
+from ._reading import documented_loader
 
 __all__ = ["data_folder", "documented_fetch", "fetch"]
 
-documented_fetch = documented(
+documented_fetch = partial(
+    documented_loader,
     fetch_parameters="""download_if_missing : bool, default=True
         Raise OSError instead of downloading.
-    return_X_y : bool, default=False
-        Return ``(data, target)`` instead of a Bunch.
-    as_frame : bool, default=False
-        `data` as a pandas Series and `target` as a DataFrame.
+    {pair_or_frame}
     n_retries : int, default=3
         How often to try a download again.
     delay : float, default=1.0
-        Seconds between tries."""
+        Seconds between tries.""",
+    errors="""OSError
+        A file cannot be had; the message names it and where to put it.
+    ValueError
+        A malformed file; the place in it is named.""",
 )
 
 
@@ -41,7 +44,6 @@ def fetch(
     url: str,
     folder: Path,
     *,
-    name: str | None = None,
     sha256: str | None = None,
     download_if_missing: bool = True,
     n_retries: int = 3,
@@ -54,9 +56,7 @@ def fetch(
     url : str
         Where the file comes from.
     folder : Path
-        Existing folder to keep it in.
-    name : str, default=None
-        Its name there. None: the last part of the URL.
+        Existing folder to keep it in, under the last part of the URL.
     sha256 : str, default=None
         Checksum that the file must have; None: unknown, and not checked.
     download_if_missing : bool, default=True
@@ -81,7 +81,7 @@ def fetch(
     for what, value in (("n_retries", n_retries), ("delay", delay)):
         if value < 0:
             raise ValueError(f"Got {what}={value!r} but expected 0 or more.")
-    path = folder / (url.rsplit("/", 1)[-1] if name is None else name)
+    path = folder / url.rsplit("/", 1)[-1]
     if path.exists():
         if sha256 is None or _checksum(path) == sha256:
             return path

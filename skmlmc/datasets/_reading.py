@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.utils import Bunch
 
 from .._utils.arrays import as_list
+from .._utils.docs import documented
 from ._annotators import annotator_distribution, check_answer, check_names
 
+T = TypeVar("T")
+
 __all__ = [
+    "documented_loader",
     "gather",
     "load_annotations",
     "make_bunch",
@@ -25,12 +29,41 @@ __all__ = [
     "read_lines",
 ]
 
+# What the docstrings of loaders share; later lines as far in as in a docstring.
+PAIR_OR_FRAME = """return_X_y : bool, default=False
+        Return ``(data, target)`` instead of a Bunch.
+    as_frame : bool, default=False
+        `data` as a pandas Series and `target` as a DataFrame."""
+SOFT_BUNCH = """Bunch
+        data : list of str, length n
+            Texts.
+        target : ndarray of shape (n, L)
+            Soft targets, the share of a document's annotators who chose each label.
+        target_names : list of str, length L
+            Label names.
+        annotations : list of dict, length n
+            The labels each annotator chose, as `annotator_distribution` takes them.
+        ids : list of str, length n
+            The documents' ids.
+        {descr_and_frame}"""
+DESCR_AND_FRAME = """DESCR : str
+        Description, origin, licence, citation.
+    frame : DataFrame
+        Text and targets; only with ``as_frame=True``."""
+
 DESCR = """Annotated documents from files of the user.
 
 Each line is a JSON object with a text and the labels that each annotator gave to it.
 """
 
 
+def documented_loader(descr: str, **texts: str) -> Callable[[T], T]:
+    """Make a decorator that fills a loader's docstring: its data set's description, `texts`, and what loaders share."""
+    shared = {"bunch": SOFT_BUNCH, "pair_or_frame": PAIR_OR_FRAME, "descr_and_frame": DESCR_AND_FRAME}
+    return documented(description=descr.strip(), **texts, **shared)
+
+
+@documented_loader(DESCR)
 def load_annotations(
     path: Any,
     labels: Sequence[str] | None = None,
@@ -41,36 +74,22 @@ def load_annotations(
 ) -> Any:
     """Load annotated documents from JSON lines, ``{"id", "text", "annotations": {annotator: [labels]}}``.
 
+    Use it for data of your own, and for data sets that no loader here knows, once they are brought into this form.
+
     Parameters
     ----------
     path : path or sequence of paths
-        Files of UTF-8 lines, a JSON object each. "id" may be missing; blank lines are skipped.
+        Files of UTF-8 lines, a JSON object each. Without "id" the id is "file name:line"; blank lines are
+        skipped.
     labels : sequence of str, length L, default=None
         Label names in the order wanted; None: those found, in alphabetical order.
     field : str, default="annotations"
         Where a line has its ``{annotator: labels}``; labels are a list, empty for none, or one str.
-    return_X_y : bool, default=False
-        Return ``(data, target)`` instead of a Bunch.
-    as_frame : bool, default=False
-        `data` as a pandas Series and `target` as a DataFrame.
+    {pair_or_frame}
 
     Returns
     -------
-    Bunch
-        data : list of str, length n
-            Texts.
-        target : ndarray of shape (n, L)
-            Soft targets, the share of a document's annotators who chose each label.
-        target_names : list of str, length L
-            Label names.
-        annotations : list of dict, length n
-            The labels each annotator gave, as `annotator_distribution` takes them.
-        ids : list of str, length n
-            The documents' ids, else "file name:line".
-        DESCR : str
-            Description.
-        frame : DataFrame
-            Text and targets; only with ``as_frame=True``.
+    {bunch}
 
     Raises
     ------
@@ -80,8 +99,17 @@ def load_annotations(
 
     Examples
     --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
     >>> from skmlmc.datasets import load_annotations
-    >>> bunch = load_annotations(["train.jsonl", "dev.jsonl"])  # doctest: +SKIP
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder, "train.jsonl")
+    ...     _ = file.write_text('{"text": "so glad", "annotations": {"ann": ["joy"], "bob": ["joy", "love"]}}')
+    ...     bunch = load_annotations(file)
+    >>> bunch.target_names, bunch.target
+    (['joy', 'love'], array([[1. , 0.5]]))
+    >>> bunch.ids
+    ['train.jsonl:1']
     """
     names = None if labels is None else check_names(labels)
     rows: dict[str, tuple[str, dict[str, list[str]]]] = {}
@@ -119,31 +147,24 @@ def malformed(file: Any, line: int, expected: str, got: Any) -> ValueError:
     return ValueError(f"{file}, line {line}: expected {expected}, but got {str(got).strip():.160}.")
 
 
-def read_lines(file: Any) -> Iterator[tuple[int, str]]:
-    """Yield number, from 1, and text of the lines of a UTF-8 file that are not blank."""
+def _decoded_lines(file):
+    """Yield number, from 1, and text of each line; decoded here, not by open, so that a wrong byte has a line."""
     with open(file, "rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 raise malformed(file, number, "UTF-8 text", error) from error
-            if text.strip():
-                yield number, text
+
+
+def read_lines(file: Any) -> Iterator[tuple[int, str]]:
+    """Yield number, from 1, and text of the lines of a UTF-8 file that are not blank."""
+    return ((number, text.rstrip("\r\n")) for number, text in _decoded_lines(file) if text.strip())
 
 
 def read_csv(file: Any, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the last line's number and the fields of every row of a CSV file that must have `columns`."""
-
-    def lines():
-        # Lines are decoded here, not by open, so that a wrong byte is reported with its line.
-        with open(file, "rb") as source:
-            for number, line in enumerate(source, start=1):
-                try:
-                    yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError as error:
-                    raise malformed(file, number, "UTF-8 text", error) from error
-
-    reader = csv.DictReader(lines(), strict=True)
+    reader = csv.DictReader((text for _, text in _decoded_lines(file)), strict=True)
     try:
         missing = [name for name in columns if name not in (reader.fieldnames or [])]
         if missing:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .._utils.checks import check_choice
+from .._utils.docs import PAPER
 from ._annotators import annotator_distribution
 from ._fetching import data_folder, documented_fetch, fetch
 from ._reading import gather, make_bunch, malformed, read_csv, read_lines
@@ -38,7 +39,10 @@ CHECKSUMS = {
     "test": "0587b2dd8b27b97352adbfc3fb083d46005c8946657fdc2b1ca8b1cc7f1f8be4",
 }
 
-GOEMOTIONS = """GoEmotions: English Reddit comments with 27 emotions; "neutral" counts as none of them.
+GOEMOTIONS = f"""GoEmotions: English Reddit comments with 27 emotions; "neutral" counts as none of them.
+
+Use it for many labels that are seldom chosen together and on which raters often differ; the groups make them few
+enough for a short prompt.
 
 Rater files (the default): one row a rater. Ratings marked `example_very_unclear` chose no label and are left out, and
 with them comments nobody could rate; of two ratings of one rater the first counts. Aggregated files: the labels that
@@ -47,13 +51,16 @@ sets. Groups: a group is chosen where one of its emotions is.
 
 Origin: https://github.com/google-research/google-research/tree/master/goemotions, Apache-2.0.
 D. Demszky, D. Movshovitz-Attias, J. Ko, A. Cowen, G. Nemade, S. Ravi. GoEmotions: A Dataset of Fine-Grained Emotions.
-ACL 2020. The seven groups are those of the paper that this package follows (EMNLP 2025, main 126).
+ACL 2020. The seven groups:
+{PAPER}.
 """
 
 FOUNDATIONS = ("care", "proportionality", "equality", "purity", "authority", "loyalty")
 NO_FOUNDATION = ("non-moral", "thin morality")
 MFRC_URL = "https://huggingface.co/datasets/USC-MOLA-Lab/MFRC/resolve/main/final_mfrc_data.csv"
 MFRC = """Moral Foundations Reddit Corpus: English Reddit comments with six moral foundations.
+
+Use it for a judgement on which people differ by their values, not by their care.
 
 "Non-Moral" and "Thin Morality" count as none of them. The file has no ids: a document is a text, its id the number of
 its first row, and of two answers of one annotator the first counts.
@@ -63,7 +70,7 @@ J. Trager et al. The Moral Foundations Reddit Corpus. arXiv 2208.05545, 2022.
 """
 
 
-@documented_fetch
+@documented_fetch(GOEMOTIONS)
 def fetch_goemotions(
     *,
     subset: str = "all",
@@ -78,6 +85,8 @@ def fetch_goemotions(
 ) -> Any:
     """Load GoEmotions: Reddit comments with 27 emotions, or 7 groups of them.
 
+    {description}
+
     Parameters
     ----------
     subset : {"all", "train", "dev", "test"}, default="all"
@@ -85,35 +94,19 @@ def fetch_goemotions(
     groups : bool, default=False
         Pool the emotions to seven groups, as the paper does.
     aggregated : bool, default=False
-        Load the owners' aggregated labels (5 MB) instead of every rater's answers (43 MB).
+        Load the owners' aggregated labels (5 MB) instead of every rater's answers (43 MB). The target is then an
+        indicator, and there are no annotations.
     data_home : path, default=None
         Folder of scikit-learn's data sets; files go to ``skmlmc/goemotions`` in it.
     {fetch_parameters}
 
     Returns
     -------
-    Bunch
-        data : list of str, length n
-            Texts.
-        target : ndarray of shape (n, 27) or (n, 7)
-            Soft targets, the share of a comment's raters who chose each label; with ``aggregated=True`` an indicator.
-        target_names : list of str
-            Label names.
-        annotations : list of dict, length n
-            The labels each rater chose, as `annotator_distribution` takes them; not with ``aggregated=True``.
-        ids : list of str, length n
-            Comment ids.
-        DESCR : str
-            Description, origin, licence, citation.
-        frame : DataFrame
-            Text and targets; only with ``as_frame=True``.
+    {bunch}
 
     Raises
     ------
-    OSError
-        A file cannot be had; the message names it and where to put it.
-    ValueError
-        A malformed file; its line is named.
+    {errors}
 
     Examples
     --------
@@ -169,7 +162,7 @@ def _pool(emotions: list[str], groups: bool) -> list[str]:
     return sorted({GROUP_OF[emotion] for emotion in emotions}) if groups else emotions
 
 
-@documented_fetch
+@documented_fetch(MFRC)
 def fetch_mfrc(
     *,
     data_home: Any = None,
@@ -181,6 +174,8 @@ def fetch_mfrc(
 ) -> Any:
     """Load the Moral Foundations Reddit Corpus: Reddit comments with six moral foundations.
 
+    {description}
+
     Parameters
     ----------
     data_home : path, default=None
@@ -189,16 +184,11 @@ def fetch_mfrc(
 
     Returns
     -------
-    Bunch
-        As `fetch_goemotions` returns it: `data`, soft `target` of shape (n, 6), `target_names`, `annotations`, `ids`,
-        `DESCR`.
+    {bunch}
 
     Raises
     ------
-    OSError
-        The file cannot be had; the message names it and where to put it.
-    ValueError
-        A malformed file or an unknown label; its line is named.
+    {errors}
 
     Examples
     --------

@@ -3,6 +3,7 @@
 import ast
 import csv
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -10,7 +11,6 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 import numpy as np
 import pandas as pd
@@ -294,45 +294,6 @@ def test_mfrc(home):
 # --- Stack Overflow ---
 
 
-def workbook(sheets):
-    """Write a small .xlsx: sheet name -> rows; strings are shared, as Excel and LibreOffice have them."""
-    main = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
-    office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
-    strings = list(dict.fromkeys(v for rows in sheets.values() for row in rows for v in row if isinstance(v, str)))
-    parts = {
-        "xl/workbook.xml": f'<workbook {main} xmlns:r="{office}"><sheets>'
-        + "".join(f'<sheet name="{name}" r:id="r{k}"/>' for k, name in enumerate(sheets))
-        + "</sheets></workbook>",
-        "xl/_rels/workbook.xml.rels": '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/'
-        'relationships">'
-        + "".join(f'<Relationship Id="r{k}" Target="worksheets/s{k}.xml"/>' for k in range(len(sheets)))
-        + "</Relationships>",
-        # The first string has two runs and a phonetic hint, which is no part of it.
-        "xl/sharedStrings.xml": f"<sst {main}>"
-        + "".join(
-            f"<si><r><t>{escape(s[:2])}</t></r><r><t>{escape(s[2:])}</t></r><rPh><t>no</t></rPh></si>"
-            if k == 0
-            else f'<si><t xml:space="preserve">{escape(s)}</t></si>'
-            for k, s in enumerate(strings)
-        )
-        + "</sst>",
-    }
-    for k, rows in enumerate(sheets.values()):
-        cells = [
-            f'<row r="{i}">'
-            + "".join(
-                f'<c r="{"ABCDEFGH"[j]}{i}" t="s"><v>{strings.index(v)}</v></c>'
-                if isinstance(v, str)
-                else f'<c r="{"ABCDEFGH"[j]}{i}"{f"><v>{v}</v></c>" if v is not None else "/>"}'
-                for j, v in enumerate(row)
-            )
-            + "</row>"
-            for i, row in enumerate(rows, start=1)
-        ]
-        parts[f"xl/worksheets/s{k}.xml"] = f"<worksheet {main}><sheetData>{''.join(cells)}</sheetData></worksheet>"
-    return parts
-
-
 def stackoverflow_sheets(marks):
     """Build the six sheets from post -> {emotion: "xX-" marks of three raters}."""
     header = ["Group", "Set", None, "Text", "rater 1", "rater 2", "rater 3", "Gold Label"]
@@ -355,16 +316,16 @@ POSTS = {
 
 @pytest.fixture
 def stackoverflow(home, monkeypatch):
-    def put(parts, drop=None):
-        path = home.put("stackoverflow_emotions", "Emotions_GoldSandard_andAnnotation.xlsx", b"")
-        with zipfile.ZipFile(path, "w") as book:
-            for name, text in parts.items():
-                if name != drop:
-                    book.writestr(name, text)
-        monkeypatch.setattr(_corpora_posts, "STACKOVERFLOW_SHA256", sha256(path.read_bytes()))
-        return path
+    def put(sheets, length=None):
+        book = io.BytesIO()
+        with pd.ExcelWriter(book) as writer:
+            for name, rows in sheets.items():
+                pd.DataFrame(rows).to_excel(writer, sheet_name=name, header=False, index=False)
+        content = book.getvalue()[:length]
+        home.put("stackoverflow_emotions", "Emotions_GoldSandard_andAnnotation.xlsx", content)
+        monkeypatch.setattr(_corpora_posts, "STACKOVERFLOW_SHA256", sha256(content))
 
-    put(workbook(stackoverflow_sheets(POSTS)))
+    put(stackoverflow_sheets(POSTS))
     return Bunch(put=put, offline=home.offline)
 
 
@@ -378,32 +339,35 @@ def test_stackoverflow_emotions(stackoverflow):
     assert_allclose(bunch.target[0], [0, 0, 1 / 3, 2 / 3, 0, 0])
 
 
-def test_malformed_workbooks_are_named(stackoverflow, monkeypatch):
+def test_malformed_workbooks_are_named(stackoverflow):
     sheets = stackoverflow_sheets(POSTS)
     sheets["Joy_all"][2] = [*sheets["Joy_all"][2][:4], "y", None, None, ""]
-    stackoverflow.put(workbook(sheets))
+    stackoverflow.put(sheets)
     with pytest.raises(ValueError, match="xlsx, line 3: expected x or nothing from every rater in the sheet Joy_all"):
         fetch_stackoverflow_emotions(**stackoverflow.offline)
     sheets = stackoverflow_sheets(POSTS)
     sheets["Joy_all"][2][3] = "Another text"
-    stackoverflow.put(workbook(sheets))
+    stackoverflow.put(sheets)
     with pytest.raises(ValueError, match="line 3: expected the text of A-Pilot-2 in the sheet Joy_all as in others"):
         fetch_stackoverflow_emotions(**stackoverflow.offline)
     sheets = stackoverflow_sheets(POSTS)
     sheets["Fear_all"][0][4] = "someone"
-    stackoverflow.put(workbook(sheets))
+    stackoverflow.put(sheets)
     with pytest.raises(ValueError, match="line 1: expected a header with .* in the sheet Fear_all"):
         fetch_stackoverflow_emotions(**stackoverflow.offline)
     del sheets["Fear_all"]
-    stackoverflow.put(workbook(sheets))
-    with pytest.raises(ValueError, match="expected a sheet 'Fear_all'"):
+    stackoverflow.put(sheets)
+    with pytest.raises(ValueError, match="with the sheets .* could not read it .*'Fear_all' not found"):
         fetch_stackoverflow_emotions(**stackoverflow.offline)
-    path = stackoverflow.put(workbook(stackoverflow_sheets(POSTS)), drop="xl/sharedStrings.xml")
+    stackoverflow.put(stackoverflow_sheets(POSTS), length=100)
     with pytest.raises(ValueError, match="expected a whole .xlsx workbook"):
         fetch_stackoverflow_emotions(**stackoverflow.offline)
-    path.write_bytes(path.read_bytes()[:100])
-    monkeypatch.setattr(_corpora_posts, "STACKOVERFLOW_SHA256", sha256(path.read_bytes()))
-    with pytest.raises(ValueError, match="expected a whole .xlsx workbook"):
+
+
+@pytest.mark.parametrize("package", ["pandas", "openpyxl"])
+def test_a_workbook_needs_pandas_and_openpyxl(stackoverflow, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match="needs pandas and openpyxl .*pip install pandas openpyxl"):
         fetch_stackoverflow_emotions(**stackoverflow.offline)
 
 

@@ -59,10 +59,6 @@ def test_a_file_is_downloaded_once(server, tmp_path):
     assert names(tmp_path) == ["file.csv"]
 
 
-def test_a_file_may_be_kept_under_another_name(server, tmp_path):
-    assert fetch(server.url, tmp_path, name="mine.csv") == tmp_path / "mine.csv"
-
-
 def test_a_file_put_there_by_hand_is_used(tmp_path):
     (tmp_path / "file.csv").write_bytes(CONTENT)
     url = "http://127.0.0.1:9/nowhere/file.csv"

@@ -1,4 +1,7 @@
-"""Entity tracking: which objects lie in a box after some operations. A generator, and a loader of the Boxes data."""
+"""The entity-tracking task, "which objects lie in Box 2 now?": `make_boxes` generates texts, `load_boxes` reads them.
+
+Nothing here has to do with box plots or bounding boxes: "Boxes" is what the task's authors call their data set.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from sklearn.utils import check_random_state
 
 from .._utils.checks import check_positive_int
 from ._annotators import check_names
-from ._reading import make_bunch, malformed, parse_json, read_lines
+from ._reading import documented_loader, make_bunch, malformed, parse_json, read_lines
 
 __all__ = ["load_boxes", "make_boxes"]
 
@@ -23,17 +26,20 @@ MASK = "<extra_id_0>"
 
 GENERATED = """Entity tracking, generated: a text says what boxes hold and how objects move, then asks about one box.
 
-The labels are the objects; those in the box asked about, after the last operation, are right.
+Use it where the right labels must be known for sure, with as many labels and as hard a question as you like, and
+without a download. The labels are the objects; those in the box asked about, after the last operation, are right.
 After the task of N. Kim, S. Schuster. Entity Tracking in Language Models. ACL 2023; texts and generator are our own.
 """
 BOXES = """Boxes: an entity-tracking data set; which objects are in a box after some operations.
 
+Use it to compare with published results; `make_boxes` generates texts of the same kind without a file.
 Get the password-protected archive from https://github.com/sebschu/entity-tracking-lms and unpack it; its owners ask
 that the data stay out of the training data of language models.
 N. Kim, S. Schuster. Entity Tracking in Language Models. ACL 2023.
 """
 
 
+@documented_loader(GENERATED)
 def make_boxes(
     n_samples: int = 100,
     *,
@@ -46,6 +52,8 @@ def make_boxes(
     as_frame: bool = False,
 ) -> Any:
     """Generate entity-tracking items: texts that move objects between boxes; the labels are one box's contents.
+
+    {description}
 
     Parameters
     ----------
@@ -61,10 +69,7 @@ def make_boxes(
         Most objects in one box.
     random_state : int, RandomState or None, default=None
         Seed, for the same items in every call.
-    return_X_y : bool, default=False
-        Return ``(data, target)`` instead of a Bunch.
-    as_frame : bool, default=False
-        `data` as a pandas Series and `target` as a DataFrame.
+    {pair_or_frame}
 
     Returns
     -------
@@ -77,10 +82,7 @@ def make_boxes(
             Objects.
         ids : list of str, length n
             "0", "1", ...
-        DESCR : str
-            Description.
-        frame : DataFrame
-            Text and targets; only with ``as_frame=True``.
+        {descr_and_frame}
 
     Raises
     ------
@@ -155,10 +157,13 @@ def _operation(name, source, goal, nowhere):
     return f"Move the {name} from Box {source} to Box {goal}."
 
 
+@documented_loader(BOXES)
 def load_boxes(
     path: Any, labels: Sequence[str] | None = None, *, return_X_y: bool = False, as_frame: bool = False
 ) -> Any:
     """Load a file of the Boxes data set that you have: entity tracking, the labels are one box's contents.
+
+    {description}
 
     Parameters
     ----------
@@ -166,10 +171,7 @@ def load_boxes(
         JSON lines with "sentence_masked" and "masked_content", such as ``test-t5.jsonl`` of the owners' archive.
     labels : sequence of str, length L, default=None
         Objects in the order wanted; None: those that the file's answers hold, in alphabetical order.
-    return_X_y : bool, default=False
-        Return ``(data, target)`` instead of a Bunch.
-    as_frame : bool, default=False
-        `data` as a pandas Series and `target` as a DataFrame.
+    {pair_or_frame}
 
     Returns
     -------
@@ -184,10 +186,7 @@ def load_boxes(
             "sample_id:line", so that items of one world can be kept together.
         n_operations : ndarray of shape (n,), int
             Operations that changed the box ("numops"), -1 where the file does not say.
-        DESCR : str
-            Description and citation.
-        frame : DataFrame
-            Text and targets; only with ``as_frame=True``.
+        {descr_and_frame}
 
     Raises
     ------
@@ -196,8 +195,19 @@ def load_boxes(
 
     Examples
     --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
     >>> from skmlmc.datasets import load_boxes
-    >>> bunch = load_boxes("test-t5.jsonl")  # doctest: +SKIP
+    >>> line = (
+    ...     '{"sentence_masked": "Box 0 contains the key. Put the cup into Box 0. Box 0 <extra_id_0> .", '
+    ...     '"masked_content": "<extra_id_0> contains the key and the cup", "sample_id": 4, "numops": 1}'
+    ... )
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder, "test-t5.jsonl")
+    ...     _ = file.write_text(line)
+    ...     bunch = load_boxes(file)
+    >>> bunch.data, bunch.target_names, bunch.target
+    (['Box 0 contains the key. Put the cup into Box 0. Box 0'], ['cup', 'key'], array([[1, 1]]))
     """
     names = None if labels is None else check_names(labels)
     texts, contents, ids, numops = [], [], [], []

@@ -3,7 +3,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
@@ -32,7 +32,6 @@ def replay(text, max_per_box):
     return boxes[re.fullmatch(r"What does Box (\d+) contain\?", question)[1]], len(operations)
 
 
-@settings(deadline=None)
 @given(
     st.fixed_dictionaries(
         {
