@@ -3,6 +3,7 @@
 import importlib.util
 from pathlib import Path
 
+import campaigns
 import doctests
 import pytest
 from tiny_gguf import CHATML, write_tiny_gguf
@@ -10,6 +11,7 @@ from tiny_gguf import CHATML, write_tiny_gguf
 
 def pytest_configure(config):
     """Stage examples; pass on processors with AMX, where the engine rightly warns (that is tested elsewhere)."""
+    campaigns.load_profile(config.option.markexpr)
     config.pluginmanager.register(doctests)
     config.addinivalue_line("filterwarnings", "ignore:This build of llama-cpp-python uses Intel AMX:RuntimeWarning")
 

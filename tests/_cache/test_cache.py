@@ -20,7 +20,8 @@ import warnings
 import joblib
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from campaigns import at_most
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -152,7 +153,7 @@ class TestResultKey:
     )
 
     @given(PARTS, PARTS)
-    @settings(max_examples=100, deadline=None)
+    @at_most(100)
     def test_equal_keys_mean_equal_parts(self, one, other):
         def typed(part):
             if isinstance(part, (list, tuple)):
@@ -175,7 +176,7 @@ ANY_ARRAYS = st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=20),
 
 class TestEntry:
     @given(ANY_ARRAYS)
-    @settings(max_examples=100, deadline=None)
+    @at_most(100)
     def test_round_trip(self, arrays):
         key = result_key("x")
         decoded = _records.decode_entry(key, _records.encode_entry(key, arrays))
@@ -200,7 +201,7 @@ class TestEntry:
             assert len(cache) == 0
 
     @given(st.binary(max_size=200))
-    @settings(max_examples=300, deadline=None)
+    @at_most(300)
     def test_arbitrary_bytes(self, data):
         for value in (data, _records._MAGIC + data):
             with pytest.raises(_records.DamagedEntryError):
@@ -209,7 +210,7 @@ class TestEntry:
             assert all(array.nbytes <= len(data) for array in _records._decode_arrays(data).values())
 
     @given(ANY_ARRAYS, st.data())
-    @settings(max_examples=100, deadline=None)
+    @at_most(100)
     def test_damaged_bodies(self, arrays, data):
         body = bytearray(_records._encode_arrays(arrays))
         for _ in range(data.draw(st.integers(1, 4))):

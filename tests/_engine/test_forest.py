@@ -4,7 +4,8 @@ from itertools import count
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from campaigns import at_most
+from hypothesis import given
 from hypothesis import strategies as st
 from toy import UnifiedCache
 
@@ -12,7 +13,7 @@ from skmlmc._engine.forest import PREFIX, Ask, Branch, Forest, Plan, Read, Readi
 
 ROOT = (101, 102, 103)
 NO_COLUMNS = np.empty(0, int)
-quick = settings(max_examples=150, deadline=None)
+quick = at_most(150)
 
 
 class Story:

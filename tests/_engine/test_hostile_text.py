@@ -14,6 +14,7 @@ import gguf
 import numpy as np
 import pandas as pd
 import pytest
+from campaigns import at_most
 from chat_templates import GEMMA, MISTRAL
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -488,8 +489,7 @@ marks = st.lists(
 odd = st.text(st.characters(codec="utf-8", categories=["Cc", "Cf", "Mn", "Zs", "Zl", "Co", "Cn"]), max_size=6)
 texts = anything | marks | odd
 quick = settings(
-    max_examples=150,
-    deadline=None,
+    at_most(150),
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
@@ -504,10 +504,7 @@ def encodes(*found):
 @given(text=texts)
 def test_any_document_and_demonstration(path, text):
     assume(encodes(text))
-    vocabulary = load_model(Path(path))
-    prompt = vocabulary.prompts.get(
-        "hostile", lambda: task_of(StepwiseExtractor(path, labels=LABELS).fit()).compile(vocabulary)
-    )
+    vocabulary, prompt = load_model(Path(path)), compiled(path)
     own, whole = prompt.text(text), prompt.document(text)
     assert whole == [*own, *prompt.bridge]
     assert not controls(vocabulary, own)
@@ -518,7 +515,7 @@ def test_any_document_and_demonstration(path, text):
 words = st.lists(texts.filter(str.strip), min_size=3, max_size=5, unique_by=lambda word: word.strip().casefold())
 
 
-@settings(quick, max_examples=100)
+@settings(quick, max_examples=at_most(100).max_examples)
 @given(words=words, answer_format=st.sampled_from(["json", "list"]))
 def test_labels_can_be_read_back_or_are_refused(path, words, answer_format):
     *labels, none = words
@@ -567,7 +564,7 @@ def whole_path(cls, path, words, shown, documents):
     check_result(made, labels, len(documents))
 
 
-@settings(quick, max_examples=40)
+@settings(quick, max_examples=at_most(40).max_examples)
 @pytest.mark.parametrize("cls", text_estimators(), ids=lambda cls: cls.__name__)
 @given(
     name=st.sampled_from(sorted(MODELS)), words=words, shown=texts, documents=st.lists(texts, min_size=1, max_size=4)
@@ -591,7 +588,7 @@ braces = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=400, deadline=None)
+@at_most(400)
 @given(braces, braces)
 def test_templates_with_odd_braces_fail_at_once_or_mean_what_format_means(instruction, demonstration):
     try:

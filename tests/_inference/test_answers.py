@@ -4,18 +4,19 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import assume, event, given, settings
+from campaigns import at_most
+from hypothesis import assume, event, given
 from hypothesis import strategies as st
 from scipy.special import log_softmax, logsumexp, softmax
 from toy import TOKENIZERS, Tokenizer, ToyEngine, toy_logits
 
 from skmlmc._inference.answers import ROOT, AnswerSpace, LabelTrie, common_prefix
-from skmlmc._inference.steps import answer_steps
+from skmlmc._inference.greedy import greedy_answer
 from skmlmc.prompts import ANSWER_FORMATS, render_answer
 
 PREFIX, DOCUMENT = (90, 91, 92), [80, 81]
 AFTER = "\n\nInput:"
-quick = settings(max_examples=60, deadline=None)
+quick = at_most(60)
 
 
 def answer_tokenizer(tokenizer, answer_format="json", lead="", after=AFTER):
@@ -27,7 +28,7 @@ def answer_tokenizer(tokenizer, answer_format="json", lead="", after=AFTER):
 def answer(space, logits, max_labels, **engine):
     """One document's answer by the real planner on the toy model; returns the engine too."""
     engine = ToyEngine(PREFIX, logits, **engine)
-    job = answer_steps(DOCUMENT, space, max_labels=max_labels, hidden=True)
+    job = greedy_answer(DOCUMENT, space, max_labels=max_labels, hidden=True)
     return engine.run({0: job})[0], engine
 
 
@@ -175,11 +176,11 @@ def test_documents_answered_together_do_not_mix():
     space = AnswerSpace(answer_tokenizer(tokenizer), SETS["emotions"])
     logits = toy_logits(tokenizer.n_vocab)
     documents = [[60 + i] * i for i in range(5)]
-    jobs = {i: answer_steps(d, space, max_labels=7) for i, d in enumerate(documents)}
+    jobs = {i: greedy_answer(d, space, max_labels=7) for i, d in enumerate(documents)}
     together = ToyEngine(PREFIX, logits, n_seq=1 + 5 * space.sequences(7)).run(jobs)
     assert len({len(got.steps) for got in together.values()}) > 1, "they end at different steps"
     for i, document in enumerate(documents):
-        alone = ToyEngine(PREFIX, logits).run({0: answer_steps(document, space, max_labels=7)})[0]
+        alone = ToyEngine(PREFIX, logits).run({0: greedy_answer(document, space, max_labels=7)})[0]
         np.testing.assert_array_equal(alone.steps, together[i].steps)
 
 

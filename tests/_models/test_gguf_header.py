@@ -10,6 +10,7 @@ import llama_cpp
 import numpy as np
 import pytest
 from adapters import write_adapter
+from campaigns import at_most
 from gguf_bytes import ARR, BOOL, F32, I32, STR, U8, U16, U32, mutate, pack_string, take_apart, with_sentencepiece
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -247,7 +248,7 @@ def test_damage_anywhere_is_an_error_or_harmless(kind, tmp_path, tiny_chat_model
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(at_most(500), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_anything_behind_the_magic(tmp_path, raw):
     path = tmp_path / "any.gguf"
     path.write_bytes(b"GGUF" + raw)
@@ -262,7 +263,7 @@ numbers = st.one_of(st.integers(0, 10), st.sampled_from([2**16, 2**31, 2**32 - 1
     st.lists(st.tuples(st.text(max_size=5), st.integers(-1, 14), st.integers(-1, 14), numbers, st.binary(max_size=40))),
     st.lists(st.tuples(st.text(max_size=5), st.lists(numbers, max_size=5), st.integers(-1, 45), numbers)),
 )
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(at_most(500), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_headers_of_the_right_form(tmp_path, keys, tensors):
     raw = start(n_tensors=len(tensors), n_keys=len(keys))
     for key, kind, inner, count, value in keys:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from campaigns import at_most
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
@@ -101,7 +102,6 @@ def slow_answer(steps):
     return answer
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(2, 5))
 def test_generated_labels_agree_with_a_loop(seed, n_steps, n_labels):
     steps = random_steps(5, n_steps=n_steps, n_labels=n_labels, seed=seed)
@@ -259,7 +259,7 @@ def test_l2_must_be_positive(l2):
 
 
 logit_arrays = st.integers(3, 6).flatmap(lambda k: arrays(float, (2, k, k), elements=st.floats(-30, 30)))
-few = settings(max_examples=50, deadline=None)  # other work on the machine is no failure
+few = at_most(50)
 
 
 @few

@@ -10,7 +10,8 @@ import pandas as pd
 import polars as pl
 import pytest
 import sklearn
-from hypothesis import given, settings
+from campaigns import at_most
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
@@ -275,7 +276,7 @@ def test_separated_and_extreme_data_stay_inside_the_open_interval(estimator):
 probabilities = arrays(float, st.tuples(st.integers(2, 8), st.just(2)), elements=st.floats(0, 1))
 
 
-@settings(max_examples=25, deadline=None)
+@at_most(25)
 @given(P=probabilities, seed=st.integers(0, 2**16), multi_label=st.booleans())
 def test_any_probabilities_and_any_targets_give_probabilities(P, seed, multi_label):
     rng = np.random.default_rng(seed)

@@ -3,7 +3,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_array_equal
@@ -90,7 +90,6 @@ def test_frames_are_taken():
     assert_array_equal(test, paper_split(H, n_test=6, random_state=0)[0])
 
 
-@settings(deadline=None)
 @given(
     st.integers(2, 60).flatmap(lambda n: arrays(float, (n, 3), elements=st.sampled_from([0, 1 / 3, 2 / 3, 1]))),
     st.data(),

@@ -9,8 +9,9 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from campaigns import at_most
 from chat_templates import CHATS, LABELS, NONE, SPECIAL_TEXTS, layout_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from scripts import run_script
@@ -141,7 +142,7 @@ expressions = st.recursive(
 
 
 @given(st.lists(expressions, min_size=1, max_size=3))
-@settings(max_examples=300, deadline=None)
+@at_most(300)
 def test_any_expression_gives_what_jinja_gives(parts):
     source = "".join(f"{{% for i in [1, 2] %}}{{{{ {part} }}}}|{{% endfor %}}" for part in parts)
     try:

@@ -6,8 +6,9 @@ import re
 
 import numpy as np
 import pytest
+from campaigns import at_most
 from chat_templates import CHATML, CHATS, LABELS, LLAMA, NONE, SPECIAL_TEXTS, layout_of
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from toy import Tokenizer
 
@@ -182,7 +183,7 @@ def test_plain_prompts_are_what_format_gives(template):
 literals = st.text(st.sampled_from(" \n:x{}"), max_size=4).map(lambda s: s.replace("{", "{{").replace("}", "}}"))
 
 
-@settings(max_examples=200)
+@at_most(200)
 @given(literals, literals, literals, literals, literals, st.sampled_from(sorted(ANSWER_FORMATS)))
 def test_any_plain_prompt_is_what_format_gives(a, b, before, between, behind, answer_format):
     between, behind = between + ":", behind + "\n"
