@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from skmlmc import PairwiseExtractor, PromptTemplate, StepwiseExtractor, UnaryExtractor
+from skmlmc._inference.compiled import prepared_prompt
 from skmlmc._models.files import resolve_model
 from skmlmc._models.loaded import load_model
 
@@ -52,9 +53,7 @@ def extractors(model, args, n_labels=None):
 
 def prepared(extractor):
     """Prompt of an extractor, in tokens."""
-    model = load_model(resolve_model(extractor.model))
-    task = extractor._task()
-    return model.prompts.get(task, lambda: task.prepare(model))
+    return prepared_prompt(extractor._task(), load_model(resolve_model(extractor.model)))
 
 
 def question_contexts(ready, text, inner=True):

@@ -104,8 +104,8 @@ class ToyEngine:
         rows = []
         for context, (_, read) in zip(self.cache.decode(plan), plan.outputs, strict=True):
             row = self.logits(context)
-            hidden = np.array(context[-3:], np.float32) if read.hidden else None
-            rows.append(Reading(row[read.columns], float(logsumexp(row)) if read.total else None, hidden))
+            tapped = np.array(context[-3:], np.float32) if read.tap else None
+            rows.append(Reading(row[read.columns], float(logsumexp(row)) if read.total else None, tapped))
         return rows
 
 

@@ -6,17 +6,51 @@ from typing import NamedTuple
 
 
 class Hidden(NamedTuple):
-    """Which hidden states to read: after which block (None: the last, normalised), at which tokens; or "attention"."""
+    """Hidden states to read.
+
+    Attributes
+    ----------
+    layer : int, float or None
+        After which block, by number or by part of the depth; None: after the last one and the final norm.
+    pooling : {"last", "mean"}
+        The state at the token that is read, or the mean over the new tokens of its branch up to there.
+    """
 
     layer: int | float | None = None
     pooling: str = "last"
 
 
+class Attention(NamedTuple):
+    """Attention weights to read, averaged over heads and over the new tokens of a branch.
+
+    Attributes
+    ----------
+    layer : int, float or None
+        Of which block, as for `Hidden`; None: averaged over all blocks.
+    """
+
+    layer: int | float | None = None
+
+
 class Settings(NamedTuple):
-    """What a context depends on: cells, KV cache type, whether hidden states are read, adapters; and the threads."""
+    """What a context depends on, and the threads.
+
+    Attributes
+    ----------
+    n_ctx : int
+        Cells of the KV cache.
+    kv_dtype : {"float16", "float32"}
+        Type of its numbers.
+    tap : Hidden, Attention or None
+        What is read beside logits, where a `Read` asks for it.
+    lora : tuple of (tuple, float)
+        State of each adapter's file, its path first, and its scale.
+    n_threads : int
+        Threads; another number needs no other context.
+    """
 
     n_ctx: int = 4096
     kv_dtype: str = "float16"
-    hidden: Hidden | None = None
-    lora: tuple[tuple[tuple, float], ...] = ()  # state of a file, its path first, and scale
+    tap: Hidden | Attention | None = None
+    lora: tuple[tuple[tuple, float], ...] = ()
     n_threads: int = 1

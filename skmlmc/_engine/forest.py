@@ -29,22 +29,22 @@ class Read(NamedTuple):
         Vocabulary entries whose logits are wanted.
     total : bool
         Also the log of the sum of exponentials over the whole vocabulary.
-    hidden : bool
-        Also the last layer's hidden state.
+    tap : bool
+        Also what the context's tap reads there: a hidden state, or attention weights.
     """
 
     at: int
     columns: np.ndarray
     total: bool = False
-    hidden: bool = False
+    tap: bool = False
 
 
 class Reading(NamedTuple):
-    """What was read: logits of the columns, log-sum-exp of the whole row or None, hidden state or None."""
+    """What was read: logits of the columns, log-sum-exp of the whole row or None, what the tap read or None."""
 
     logits: np.ndarray
     total: float | None = None
-    hidden: np.ndarray | None = None
+    tapped: np.ndarray | None = None
 
 
 class Branch(NamedTuple):
@@ -184,29 +184,32 @@ class Forest:
         return self._free.pop()
 
     def _grow(self, doc, branches, plan):
-        """Give each branch its sequence; returns its first position and the sequences that own its tokens."""
-        asked: dict[Hashable, int] = {}
+        """Give each branch its sequence; returns its first position and the sequences that own its tokens.
+
+        A sequence owns the tokens of its own branch and of all branches of this ask that it grows out of. Say that
+        "joy" is new and gets sequence 1, "ful" grows out of it (sequence 2), and so does "ous" (sequence 3). Both fork
+        from sequence 1 before the call, when the tokens of "joy" are not there yet. So these are decoded once for the
+        owners 1, 2 and 3, and those of "ful" and "ous" for 2 and for 3 alone. Had "joy" been decoded by an earlier
+        ask, the forks would carry it over, and this ask would not name it.
+        """
+        lines: dict[Hashable, list[int]] = {}  # each branch and those of this ask that it grows out of, by number
         starts: list[int] = []
-        owners: list[tuple[int, list[int]]] = []
         for i, branch in enumerate(branches):
             key = (doc, branch.name)
-            ancestors = [i]
+            lines[branch.name] = [i]
             if key not in self._seq:
                 parent = None if branch.parent is None else (doc, branch.parent)
                 self._seq[key] = self._take()
                 self._length[key] = self.prefix_length if parent is None else self._length[parent]
                 plan.forks.append((PREFIX if parent is None else self._seq[parent], self._seq[key]))
-                if branch.parent in asked:
-                    ancestors += owners[asked[branch.parent]][1]
+                lines[branch.name] += lines.get(branch.parent, ())
             starts.append(self._length[key])
             self._length[key] += len(branch.tokens)
-            owners.append((self._seq[key], ancestors))
-            asked[branch.name] = i
-        sequences: list[list[int]] = [[] for _ in branches]
-        for seq, ancestors in owners:
-            for i in ancestors:
-                sequences[i].append(seq)
-        return [(start, tuple(seqs)) for start, seqs in zip(starts, sequences, strict=True)]
+        owners: list[list[int]] = [[] for _ in branches]
+        for name, line in lines.items():
+            for i in line:
+                owners[i].append(self._seq[doc, name])
+        return [(start, tuple(seqs)) for start, seqs in zip(starts, owners, strict=True)]
 
 
 def _check_ask(ask):

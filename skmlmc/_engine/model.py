@@ -13,17 +13,16 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from ctypes import addressof, c_float, c_void_p
+from ctypes import CDLL, addressof, c_float, c_void_p
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import llama_cpp as C  # noqa: N812
 import numpy as np
-from llama_cpp._ctypes_extensions import load_shared_library
 
 from .buffers import BatchArrays
-from .context import Settings
+from .context import Hidden, Settings
 from .forest import PREFIX, Ask, Forest, Plan, Reading, levels
 from .memory import available_memory
 from .tap import make_tap
@@ -177,8 +176,8 @@ class Model(Vocabulary):
         self._contexts.append(ctx)
         self._ctx, self._memory = ctx, C.llama_get_memory(ctx)
         self._buffers = BatchArrays(C.llama_batch(), N_UBATCH)
-        self._stop: list[None] = []
-        self._must_stop = C.ggml_abort_callback(self._stop.__contains__)  # is asked with None
+        self._stop = stop = threading.Event()
+        self._must_stop = C.ggml_abort_callback(lambda _: stop.is_set())
         if self._slow:
             C.llama_set_abort_callback(ctx, self._must_stop, None)
         self._set_adapters(settings.lora)
@@ -219,8 +218,8 @@ class Model(Vocabulary):
         params.type_k = params.type_v = KV_TYPES[settings.kv_dtype]
         params.embeddings, params.pooling_type = False, 0
         self._tap = None
-        if settings.hidden:
-            block = self._block(settings.hidden.layer)
+        if settings.tap is not None:
+            block = self._block(settings.tap.layer)
             self._tap = make_tap(_ggml(), C.ggml_backend_sched_eval_callback, self.n_embd, block, settings)
             params.cb_eval = self._tap.callback
         return params
@@ -264,7 +263,7 @@ class Model(Vocabulary):
         groups : sequence of sequence of int
             Documents that are decoded together.
         settings : Settings
-            Cells, KV type, threads, and whether some read wants hidden states.
+            Cells, KV type, threads, adapters, and what a tap reads.
 
         Yields
         ------
@@ -334,8 +333,8 @@ class Model(Vocabulary):
                 states.append(self._tap.take(stop - start))
             for k in wanted:
                 at, read = plan.outputs[k]
-                hidden = self._hidden(plan, states, at, rows.index(at)) if read.hidden else None
-                readings[k] = self._read(at - start, read, hidden)
+                tapped = self._tapped(plan, states, at, rows.index(at)) if read.tap else None
+                readings[k] = self._read(at - start, read, tapped)
         return readings
 
     def _call(self, batch):
@@ -349,17 +348,19 @@ class Model(Vocabulary):
             try:
                 return decoding.result()
             except BaseException:
-                self._stop.append(None)
+                self._stop.set()
                 raise
 
-    def _hidden(self, plan, states, at, output):
-        """Hidden state at token `at`, or the mean over its branch up to there."""
+    def _tapped(self, plan, states, at, output):
+        """Return what the tap has read at token `at`, or the mean over its branch up to there."""
         if self._tap.block is None:
             return self._tap.rows[output].copy()
-        begin = at if self._settings.hidden.pooling == "last" else next(a for a, b, _ in plan.spans if a <= at < b)
+        tap, begin = self._settings.tap, at
+        if not isinstance(tap, Hidden) or tap.pooling == "mean":
+            begin = next(start for start, stop, _ in plan.spans if start <= at < stop)
         return np.concatenate(states)[begin : at + 1].mean(axis=0)
 
-    def _read(self, index, read, hidden):
+    def _read(self, index, read, tapped):
         row = np.ctypeslib.as_array(C.llama_get_logits_ith(self._ctx, index), (self.n_vocab,))
         total, values = None, row[read.columns]
         if read.total:
@@ -368,19 +369,21 @@ class Model(Vocabulary):
         numbers = [
             values.max() if len(values) else 0.0,
             0.0 if total is None else total,
-            0.0 if hidden is None else hidden.sum(),
+            0.0 if tapped is None else tapped.sum(),
         ]
         if not np.isfinite(numbers).all():
             raise ValueError(
                 f"{str(self.path)!r} computes infinite numbers or none at all (NaN): its weights are damaged, or an "
                 "adapter's scale is too large. Download the file again and compare its checksum."
             )
-        return Reading(values, total, hidden)
+        return Reading(values, total, tapped)
 
 
 def _ggml():
-    """Return ggml's base library, which llama.cpp has loaded."""
-    return load_shared_library("ggml-base", Path(C.__file__).parent / "lib")
+    """Return ggml's base library, whose functions llama_cpp does not offer; the file is open already."""
+    names = ("libggml-base.so", "libggml-base.dylib", "ggml-base.dll", "libggml-base.dll")
+    paths = [Path(C.__file__).parent / "lib" / name for name in names]
+    return CDLL(str(next(path for path in paths if path.exists())))
 
 
 def _last_error():

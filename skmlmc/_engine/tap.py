@@ -6,7 +6,7 @@ from ctypes import CDLL, POINTER, Structure, c_char_p, c_int, c_int64, c_size_t,
 
 import numpy as np
 
-ATTENTION = "attention"
+from .context import Attention, Settings
 
 
 def _declare(library: CDLL):
@@ -144,8 +144,10 @@ class AttentionTap:
         return rows / count
 
 
-def make_tap(library: CDLL, callback_type, n_embd: int, block: int | None, settings) -> HiddenTap | AttentionTap:
-    """Return the tap for what `settings.hidden` asks for: hidden states, or attention weights.
+def make_tap(
+    library: CDLL, callback_type, n_embd: int, block: int | None, settings: Settings
+) -> HiddenTap | AttentionTap:
+    """Return the tap for what `settings.tap` asks for.
 
     Parameters
     ----------
@@ -157,9 +159,9 @@ def make_tap(library: CDLL, callback_type, n_embd: int, block: int | None, setti
     Returns
     -------
     HiddenTap or AttentionTap
-        With the pooling "attention", the latter: of the block, or of all where no layer is named.
+        The latter reads the block, or all of them where no layer is named.
     """
-    if settings.hidden.pooling != ATTENTION:
+    if not isinstance(settings.tap, Attention):
         return HiddenTap(library, callback_type, n_embd, block)
-    every = settings.hidden.layer is None
+    every = settings.tap.layer is None
     return AttentionTap(library, callback_type, settings.n_ctx, -1 if block is None else block, every)

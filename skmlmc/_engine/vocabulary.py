@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from ctypes import create_string_buffer
-from typing import Any
 
 # llama.cpp keeps a row of logits for every sequence. Fewer sequences for large vocabularies keep that small and cost
 # no speed.
@@ -60,8 +57,6 @@ class Vocabulary:
         Tokens of the vocabulary.
     n_seq : int
         Sequences of a context of this model.
-    prompts : Recent
-        Prompts made ready for this model: tokenising every spelling of 30 labels takes a quarter of a second.
     """
 
     def __init__(self, library, model):
@@ -71,7 +66,6 @@ class Vocabulary:
         self.n_seq = min(MAX_SEQ, max(MIN_SEQ, LOGIT_BYTES // (4 * max(1, self.n_vocab))))
         self._is_sentencepiece = library.llama_vocab_type(self._vocab) == library.LLAMA_VOCAB_TYPE_SPM
         self._reserved: dict[int, bool] = {}
-        self.prompts = Recent(8)
 
     def tokenize(self, text: str, special: bool = False) -> list[int]:
         """Tokens of a text, without begin or end tokens.
@@ -223,21 +217,3 @@ class Vocabulary:
         text = (self.metadata(key) or "").strip("[] ")
         parts = [part.strip() for part in text.split(",")]
         return [int(part) for part in parts] if all(part.isdigit() for part in parts) else []
-
-
-class Recent:
-    """The values asked for last, by key; safe between threads."""
-
-    def __init__(self, size: int):
-        self._size, self._lock = size, threading.Lock()
-        self._values: OrderedDict[Any, Any] = OrderedDict()
-
-    def get(self, key, make: Callable[[], Any]):
-        """Return the value of `key`, made once."""
-        with self._lock:
-            if key not in self._values:
-                self._values[key] = make()
-            self._values.move_to_end(key)
-            while len(self._values) > self._size:
-                self._values.popitem(last=False)
-            return self._values[key]

@@ -74,7 +74,7 @@ def next_labels(trie, logits, said: Sequence[int]) -> np.ndarray:
 class AnswerBeam:
     """Follow every label sequence whose probability stays above a bound, depth first.
 
-    The answers are the constrained ones of `answer_steps`, but every label is tried, not only the best. A label has
+    The answers are the constrained ones of `greedy_answer`, but every label is tried, not only the best. A label has
     the probability of the step distribution without the labels written so far; "another label" against "the end" is
     the model's own choice between their first tokens. A label stands in an answer at most once, so the probabilities
     of all places where it is written add up.
@@ -98,6 +98,7 @@ class AnswerBeam:
 
     def __init__(self, answers: AnswerSpace, *, max_labels: int, min_probability: float, sequences: int):
         self._answers, self._max_labels, self._min = answers, max_labels, min_probability
+        self.sequences = sequences
         inner = answers.sequences(max_labels) - 1
         self._width = sequences // max_labels - inner
         if self._width < 1:

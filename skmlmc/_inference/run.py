@@ -10,19 +10,17 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from numbers import Integral
-from pathlib import Path
 from typing import Any, Protocol
 
 from tqdm.auto import tqdm
 
 from .._cache.results import DamagedEntryError, open_cache, result_key
-from .._engine.context import Hidden, Settings
+from .._engine.context import Attention, Hidden, Settings
 from .._engine.forest import pack
-from .._models.files import resolve_lora
-from .._models.identity import Fingerprints, find_model
+from .._models.identity import Fingerprints, ModelFiles, find_files
 from .._models.loaded import load_model, load_vocabulary
-from .._models.watch import Watch, adapter_states
 from .._utils.checks import check_choice, check_positive_int
+from .compiled import prepared_prompt
 from .workers import count_jobs, count_threads, share_of_threads, spread
 
 FLUSH_DOCUMENTS, FLUSH_SECONDS = 32, 2.0
@@ -64,8 +62,13 @@ class Prepared(Protocol):
 class Task(Protocol):
     """What to ask of each document."""
 
-    words: tuple[str, ...]
-    hidden: tuple | None
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Wordings of the labels, the empty answer's word last."""
+
+    @property
+    def tap(self) -> Hidden | Attention | None:
+        """What is read beside logits."""
 
     def key(self) -> tuple:
         """Everything that a result depends on beside the model, the document and the options."""
@@ -128,15 +131,15 @@ def run(task: Task, texts: Sequence[str], options: Options, expected: Fingerprin
         The model is not the expected one; a document does not fit the context and ``truncation`` is None, or the
         prompt itself does not fit.
     """
-    path, content = find_model(options.model, options.lora, expected)
+    files = find_files(options.model, options.lora, expected)
     unique = list(dict.fromkeys(texts))
     cache = open_cache(options.memory)
     if cache is None:
-        with closing(_decode(task, unique, texts, path, options, content)) as pairs:
+        with closing(_decode(task, unique, texts, files, options)) as pairs:
             results = dict(pairs)
         return [results[t] for t in texts]
     with cache:
-        base = result_key(*_key_parts(task, content, options))
+        base = result_key(*_key_parts(task, files.content, options))
         keys = {text: result_key(base, text) for text in unique}
         known = cache.get_many(keys.values(), task.from_arrays, _largest_entry(task))
         results = {t: known[k] for t, k in keys.items() if known.get(k) is not None}
@@ -144,7 +147,7 @@ def run(task: Task, texts: Sequence[str], options: Options, expected: Fingerprin
             todo = [t for t in unique if t not in results]
             # Closed by hand: an exception's traceback would keep a generator alive, and with it the model's lock.
             with (
-                closing(_decode(task, todo, texts, path, options, content)) as pairs,
+                closing(_decode(task, todo, texts, files, options)) as pairs,
                 closing(_saving(pairs, task, keys, cache)) as saved,
             ):
                 results.update(saved)
@@ -169,9 +172,8 @@ def prompt_text(task: Task, text: str, options: Options, expected: Fingerprints 
     str
         Instruction, demonstrations, document and the beginning of the answer, control tokens by their names.
     """
-    path, _ = find_model(options.model, options.lora, expected)
-    model = load_vocabulary(path)
-    prepared = model.prompts.get(task, lambda: task.prepare(model))
+    model = load_vocabulary(find_files(options.model, options.lora, expected).path)
+    prepared = prepared_prompt(task, model)
     return model.text_of([*prepared.prefix, *prepared.document(text), *prepared.lead])
 
 
@@ -182,7 +184,7 @@ def _largest_entry(task):
 
 def _agree(task, results):
     """Whether hidden states have one length: it is the model's, which an entry alone cannot show."""
-    return task.hidden is None or len({r.hidden.shape for r in results if hasattr(r, "hidden")}) < 2
+    return not isinstance(task.tap, Hidden) or len({r.hidden.shape for r in results}) < 2
 
 
 def _warn_of_lengths(path):
@@ -225,7 +227,7 @@ def _saving(pairs: Generator, task, keys, cache):
             cache.put_many(pending)
 
 
-def _decode(task, todo, texts, path, options, content):
+def _decode(task, todo, texts, files, options):
     """Yield each text of `todo` with its result, as they come."""
     if not todo:
         return
@@ -233,9 +235,9 @@ def _decode(task, todo, texts, path, options, content):
 
     show_log(int(options.verbose) > 1)
     jobs = min(count_jobs(options.n_jobs), len(todo))
-    model = load_model(path) if jobs == 1 else load_vocabulary(path)
+    model = load_model(files.path) if jobs == 1 else load_vocabulary(files.path)
     n_ctx = min(options.n_ctx, model.n_ctx_train)
-    prepared = model.prompts.get(task, lambda: task.prepare(model))
+    prepared = prepared_prompt(task, model)
     documents = _fit_documents(prepared, todo, texts, n_ctx, options.truncation)
     groups = pack(
         [len(tokens) + prepared.cells for tokens in documents],
@@ -246,9 +248,9 @@ def _decode(task, todo, texts, path, options, content):
         enough=ENOUGH_CELLS,
     )
     if jobs == 1:
-        answers = answer(task, documents, groups, options, path, content)
+        answers = answer(model, task, documents, groups, options, files)
     else:
-        answers = _answer_elsewhere(task, documents, groups, options, content, jobs)
+        answers = _answer_elsewhere(task, documents, groups, options, files.content, jobs)
     name = type(task).__name__.removesuffix("Task")
     with (
         closing(answers) as done,
@@ -272,17 +274,19 @@ def context_size(needed: int, limit: int) -> int:
 
 
 def answer(
+    model: Any,
     task: Task,
     documents: Mapping[int, list[int]] | Sequence[list[int]],
     groups: Sequence[Sequence[int]],
     options: Options,
-    path: Path,
-    content: Fingerprints,
+    files: ModelFiles,
 ) -> Generator:
     """Answer tokenised documents in this process.
 
     Parameters
     ----------
+    model : Model
+        Loaded from `files`.
     task : Task
         What to ask.
     documents : mapping of int to list of int, or sequence
@@ -291,10 +295,8 @@ def answer(
         Documents that are decoded together.
     options : Options
         How to run.
-    path : pathlib.Path
-        The model file.
-    content : Fingerprints
-        Of it and its adapters, when the call began.
+    files : ModelFiles
+        The model and its adapters as the call found them.
 
     Yields
     ------
@@ -306,17 +308,13 @@ def answer(
     RuntimeError
         The files hold something else now; the result at hand is not given.
     """
-    model = load_model(path)
-    prepared = model.prompts.get(task, lambda: task.prepare(model))
-    hidden = None if task.hidden is None else Hidden(*task.hidden)
+    prepared = prepared_prompt(task, model)
     most = max(sum(len(documents[i]) + prepared.cells for i in group) for group in groups)
     n_ctx = context_size(len(prepared.prefix) + most, min(options.n_ctx, model.n_ctx_train))
-    adapters, threads = resolve_lora(options.lora), count_threads(options.n_threads)
-    settings = Settings(n_ctx, options.kv_dtype, hidden, adapter_states(adapters), threads)
-    watch = Watch(path, adapters, content)
+    settings = Settings(n_ctx, options.kv_dtype, task.tap, files.lora, count_threads(options.n_threads))
     with closing(model.run(prepared.prefix, lambda i: prepared.job(documents[i]), groups, settings)) as done:
-        for pair in done:
-            watch.check()
+        for k, pair in enumerate(done):
+            files.check(loaded=k > 0)
             yield pair
 
 
@@ -331,14 +329,15 @@ class _Worker:
     def __call__(self, piece):
         """Answer ``(documents by number, groups of numbers)``; returns pairs of number and result."""
         documents, groups = piece
-        path, found = find_model(self.options.model, self.options.lora)
+        files = find_files(self.options.model, self.options.lora)
+        found = files.content
         if found != self.content:
-            what = "adapters" if found.model == self.content.model else f"file {str(path)!r}"
+            what = "adapters" if found.model == self.content.model else f"file {str(files.path)!r}"
             raise ValueError(
                 f"The model {what} of a worker differs from the one of the process that started it: expected the same "
                 f"on every machine, with the fingerprints {self.content}, found {found}."
             )
-        return list(answer(self.task, documents, groups, self.options, path, self.content))
+        return list(answer(load_model(files.path), self.task, documents, groups, self.options, files))
 
 
 def _answer_elsewhere(task, documents, groups, options, content, jobs):

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from .._cache.records import ROUNDING, DamagedEntryError, checked
+from .._engine.context import Hidden
 from ..prompts._layouts import make_layout
 from ..prompts._templates import PromptTemplate, QuestionTemplate
 from .beam import AnswerBeam, Marginal
-from .compiled import CompiledPrompt
+from .compiled import CompiledPrompt, tokenizer_of
+from .greedy import Answer, greedy_answer
 from .questions import Questionnaire
-from .steps import Answer, answer_steps
-
-LAST_HIDDEN = (None, "last")
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class PreparedSteps:
 
     def job(self, tokens):
         """Start a document."""
-        return answer_steps(tokens, self.compiled.answers, max_labels=self.max_labels, hidden=self.hidden)
+        return greedy_answer(tokens, self.compiled.answers, max_labels=self.max_labels, hidden=self.hidden)
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,8 @@ class StepsTask:
         Texts and label numbers.
     max_labels : int
         Most labels of an answer.
-    hidden : (int, float or None, str) or None
-        Layer and pooling of the hidden states to read in the same pass.
+    tap : Hidden or None
+        Hidden states to read in the same pass.
     """
 
     template: PromptTemplate
@@ -81,23 +80,23 @@ class StepsTask:
     order: tuple[int, ...]
     demonstrations: tuple
     max_labels: int
-    hidden: tuple | None = None
+    tap: Hidden | None = None
 
     def key(self):
         """Everything that a result depends on beside the model, the document and the options."""
         key = ("steps", astuple(self.template), self.words, self.order, self.demonstrations, self.max_labels)
-        return key if self.hidden in (None, LAST_HIDDEN) else (*key, self.hidden)
+        return key if self.tap in (None, Hidden()) else (*key, self.tap)
 
     def compile(self, model):
         """Tokenise the prompt."""
         named = [self.words[k] for k in self.order]
         layout = make_layout(self.template, named, self.words[-1], model.chat_template, model.special_texts)
         answer_format = self.template.answer_format
-        return CompiledPrompt(model.tokenize, layout, answer_format, self.words, self.demonstrations, model.bos)
+        return CompiledPrompt(tokenizer_of(model), layout, answer_format, self.words, self.demonstrations, model.bos)
 
     def prepare(self, model):
         """Make the prompt ready for a loaded model."""
-        return PreparedSteps(self.compile(model), self.max_labels, self.hidden is not None)
+        return PreparedSteps(self.compile(model), self.max_labels, self.tap is not None)
 
     def to_arrays(self, result):
         """Turn an answer into arrays for the cache."""
@@ -111,7 +110,7 @@ class StepsTask:
             raise DamagedEntryError(f"expected up to {self.max_labels} distributions that sum to 1")
         written = checked(arrays, "written", steps.shape[:1], np.dtype(int).name, len(self.words) - 1)
         mass = float(checked(arrays, "label_mass", ()))
-        if self.hidden is None:
+        if self.tap is None:
             return Answer(steps, written, mass, None)
         if "hidden" not in arrays:
             return None
@@ -122,8 +121,12 @@ class StepsTask:
 class PreparedBeam(PreparedSteps):
     """The stepwise prompt of one model, ready to follow all answers."""
 
-    beam: AnswerBeam = None  # type: ignore[assignment]  # always given; fields before it have defaults
-    sequences: int = 1
+    beam: AnswerBeam
+
+    @property
+    def sequences(self):
+        """Sequences of a document: its own, and those that the beam may use."""
+        return 1 + self.beam.sequences
 
     @cached_property
     def cells(self):
@@ -156,7 +159,7 @@ class BeamTask(StepsTask):
         compiled = self.compile(model)
         limits: dict[str, Any] = {"max_labels": self.max_labels, "min_probability": self.min_probability}
         beam = AnswerBeam(compiled.answers, **limits, sequences=model.sequences - 1)
-        return PreparedBeam(compiled, self.max_labels, False, beam, model.sequences)
+        return PreparedBeam(compiled, self.max_labels, False, beam)
 
     def to_arrays(self, result):
         """Turn the marginals into arrays for the cache."""
@@ -222,7 +225,7 @@ class QuestionsTask:
     questions: tuple[tuple[int, ...], ...]
     demonstrations: tuple
     answers: tuple[str, str]
-    hidden = None
+    tap = None
 
     def key(self):
         """Everything that a result depends on beside the model, the document and the options."""
@@ -235,7 +238,7 @@ class QuestionsTask:
         values |= dict(zip(("yes", "no"), self.answers, strict=True))
         named, none = [self.words[k] for k in self.order], self.words[-1]
         layout = make_layout(self.template, named, none, model.chat_template, model.special_texts, values)
-        return CompiledPrompt(model.tokenize, layout, "list", self.answers, bos=bos)
+        return CompiledPrompt(tokenizer_of(model), layout, "list", self.answers, bos=bos)
 
     def prepare(self, model):
         """Make the questions ready for a loaded model."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+from functools import lru_cache
 from pathlib import Path
 
 import gguf
@@ -165,6 +166,11 @@ def same_text(vocabulary, tokens, text):
 
 def task_of(estimator):
     return getattr(estimator, "extractors_", [estimator])[0]._task()
+
+
+@lru_cache
+def compiled(path):
+    return task_of(StepwiseExtractor(path, labels=LABELS).fit()).compile(load_model(Path(path)))
 
 
 def prompts(estimator, path, text):

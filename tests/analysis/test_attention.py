@@ -18,7 +18,7 @@ from skmlmc import HiddenStateExtractor, PromptTemplate, StepwiseExtractor, clea
 from skmlmc._engine.tap import AttentionTap
 from skmlmc.align import generated_labels
 from skmlmc.analysis import attention_to_labels
-from skmlmc.analysis._attention import TARGETS, AttentionTask, count_attention, write_answer
+from skmlmc._inference.attention import TARGETS, AttentionTask, count_attention, write_answer
 
 LABELS = ["joy", "joyful", "anger", "sadness", "surprise", "sad"]
 SHOTS = [("ha ha", ["joy", "joyful"]), ("oh no", ["sadness", "anger"])]
@@ -245,8 +245,7 @@ def test_steps_stay_as_they_are(models):
 def test_the_longest_answer_fits(models, labels, max_labels):
     """The last label is decoded here, which answering alone does not need: the check of lengths knows it."""
     fitted = extractor(models["llama"], labels=labels, demonstrations=[], max_labels=max_labels)
-    task = AttentionTask(**vars(fitted._task(hidden=(None, "attention"))))
-    ready = task.prepare(loaded(fitted))
+    ready = AttentionTask(fitted._task()).prepare(loaded(fitted))
     answers = permutations(range(len(labels)), max_labels)
     assert max(len(write_answer(ready.compiled.answers, said).tokens) for said in answers) <= ready.cells
     cut = extractor(models["llama"], truncation="end", n_ctx=512, max_labels=max_labels)

@@ -1,4 +1,4 @@
-"""One document's answer, step by step: a generator that asks for branches and reads label probabilities."""
+"""The greedy answer to a document, label by label, with the distribution over labels at each step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Answer(NamedTuple):
     label_mass : float
         Probability of all label tokens together at the first step.
     hidden : ndarray of shape (d,), float32, or None
-        Last layer's hidden state where the first label is predicted.
+        Hidden state where the first label is predicted.
     """
 
     steps: np.ndarray
@@ -32,7 +32,7 @@ class Answer(NamedTuple):
     hidden: np.ndarray | None
 
 
-def answer_steps(
+def greedy_answer(
     document: Sequence[int], answers: AnswerSpace, *, max_labels: int, hidden: bool = False
 ) -> Generator[Ask, list, Answer]:
     """Write a constrained greedy answer and keep the distribution over labels at each step.
@@ -49,7 +49,7 @@ def answer_steps(
     max_labels : int
         Most labels of an answer.
     hidden : bool
-        Whether to read the hidden state too, in the same pass.
+        Whether to read the hidden state too, in the same pass; the context's tap says which.
 
     Yields
     ------
@@ -60,11 +60,11 @@ def answer_steps(
     Returns
     -------
     Answer
-        Steps, label mass, hidden state.
+        What was read.
     """
     slot, trunk = answers.slot(), "answer"
     tokens = [*document, *slot.lead]
-    read = Read(len(tokens) - 1, slot.trie.columns[ROOT], total=True, hidden=hidden)
+    read = Read(len(tokens) - 1, slot.trie.columns[ROOT], total=True, tap=hidden)
     (first,), *rest = yield Ask((Branch(trunk, tokens, None, (read,)), *slot.trie.inner_branches(trunk)))
     label_mass = float(np.exp(np.logaddexp.reduce(first.logits.astype(float)) - first.total))
     logits = [first.logits, *(row[0].logits for row in rest)]
@@ -80,7 +80,7 @@ def answer_steps(
             break
         slot = answers.slot(said[-1])
         trunk, logits = another
-    return Answer(np.array(rows), np.array(said), label_mass, first.hidden)
+    return Answer(np.array(rows), np.array(said), label_mass, first.tapped)
 
 
 def _best(row, said):
