@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from math import factorial
 from typing import Any
 
@@ -14,13 +15,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._utils.arrays import check_targets
 from ._utils.checks import check_choice, check_positive_int, check_texts, check_threshold
+from ._utils.labelled import label
 from ._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Self, Threshold
+from .align._fitted import KINDS as ALIGNERS
 from .align._fitted import LinearProbe, ScalingAligner
 from .align._zero_shot import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations, UnaryBreakdown
 from .base import LabelProbabilityMixin, label_columns
+from .extract._base import LIVE_PARAMETERS, PromptedMixin, documented_extractor, keep_parameters
 from .extract._contextual import ContextualCalibration
 from .extract._marginal import MarginalExtractor
-from .extract._prompted import MEANS, PromptedMixin, documented, text_tags
 from .extract._questions import PairwiseExtractor, UnaryExtractor
 from .extract._steps import HiddenStateExtractor, StepwiseExtractor
 from .prompts._templates import PromptTemplate
@@ -36,10 +39,9 @@ METHODS: dict[str, tuple[Any, Any]] = {
 }
 SUPERVISED = (LinearProbe,)
 N_FOLDS = 5
-ALIGNERS = ("platt", "temperature", "beta", "isotonic", "matrix")
 
 
-@documented
+@documented_extractor
 class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     """Multi-label text classifier that asks a local GGUF language model.
 
@@ -71,12 +73,10 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     multi_label : bool, default=True
         False: exactly one label a document; probabilities sum to 1 and ``predict`` takes the largest. Not for
         "max_over_generations", which has no single-label form.
-    prompt : PromptTemplate, str or None, default=None
-        Template, or an instruction for the default one, with ``{labels}`` where the list of labels goes.
+    {answer_prompt}
     max_labels : int or None, default=None
         Most labels of an answer; None: all of them.
-    threshold : float, array-like of shape (L,) or mapping of str to float, default=0.5
-        Probability from which ``predict`` gives a label.
+    {threshold}
 
     Attributes
     ----------
@@ -97,17 +97,15 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
 
     Notes
     -----
-    Methods and protocol: Ma et al., "Large Language Models Do Multi-Label Classification Differently", EMNLP 2025.
+    Methods and protocol: {paper}.
 
     Examples
     --------
     >>> from skmlmc import GGUFClassifier
-    >>> clf = GGUFClassifier(labels=["anger", "joy", "sadness"]).fit()  # doctest: +SKIP
-    >>> clf.predict_proba(["I miss her so much.", "We won!!!"]).shape  # doctest: +SKIP
+    >>> clf = GGUFClassifier(labels=["anger", "joy", "sadness"]).fit()
+    >>> clf.predict_proba(["I miss her so much.", "We won!!!"]).shape
     (2, 3)
     """
-
-    __metadata_request__fit = {"distribution": True}  # unless refused, as splitters request groups
 
     def __init__(
         self,
@@ -139,32 +137,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         verbose: int = 0,
         random_state: RandomState | None = None,
     ) -> None:
-        self.model = model
-        self.labels = labels
-        self.method = method
-        self.aligner = aligner
-        self.n_label_orders = n_label_orders
-        self.content_free = content_free
-        self.layer = layer
-        self.pooling = pooling
-        self.multi_label = multi_label
-        self.shots = shots
-        self.demonstrations = demonstrations
-        self.prompt = prompt
-        self.none_label = none_label
-        self.label_order = label_order
-        self.max_labels = max_labels
-        self.threshold = threshold
-        self.batch_size = batch_size
-        self.truncation = truncation
-        self.n_ctx = n_ctx
-        self.n_threads = n_threads
-        self.n_jobs = n_jobs
-        self.kv_dtype = kv_dtype
-        self.lora = lora
-        self.memory = memory
-        self.verbose = verbose
-        self.random_state = random_state
+        keep_parameters(self, locals())
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters; of a fitted classifier some count at once, the others in the next ``fit``.
@@ -175,36 +148,21 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
             Parameters. `model` (the same file at another place), `lora` (likewise), `memory`, `n_jobs`, `n_threads`,
             `verbose` and `threshold` count at once.
 
-        Returns
-        -------
-        GGUFClassifier
-            Itself.
+        {returns_itself}
         """
         super().set_params(**params)
-        means = {name: params[name] for name in MEANS if name in params}
-        for part in getattr(self, "extractors_", ()) if means else ():
+        live = {name: params[name] for name in LIVE_PARAMETERS if name in params}
+        for part in getattr(self, "extractors_", ()):
             prefix = "extractor__" if isinstance(part, ContextualCalibration) else ""
-            part.set_params(**{prefix + name: value for name, value in means.items()})
+            part.set_params(**{prefix + name: value for name, value in live.items()})
         return self
 
     def fit(self, X: Any = None, y: Any = None, *, distribution: Any = None) -> Self:
         """Check everything, draw the demonstrations, fit what is to be fitted; zero-shot classifiers need no data.
 
-        Parameters
-        ----------
-        X : sequence of str of length n, default=None
-            Documents; needed where demonstrations are drawn.
-        y : array-like of shape (n, L) or DataFrame, default=None
-            0/1 indicator, or soft targets in [0, 1] (the proportion of annotators who gave the label).
-        distribution : array-like of shape (n, L) or DataFrame, default=None
-            Soft targets as metadata, used instead of `y`. They survive ``cross_val_predict``, which re-encodes a
-            two-dimensional soft `y` as ranks. scikit-learn's metadata routing hands them through;
-            ``set_fit_request(distribution=False)`` refuses them.
+        {fit_data}
 
-        Returns
-        -------
-        GGUFClassifier
-            Itself.
+        {returns_itself}
 
         Raises
         ------
@@ -219,7 +177,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         if extractor_class is MarginalExtractor and self.max_labels is None:
             del shared["max_labels"]
         first = extractor_class(**shared).fit(X, y, distribution=distribution)
-        readout, aligner = self._make_readout(), self._make_aligner()
+        readout, aligner = self._make_readout(first.labels_), self._make_aligner()
         check_threshold(self.threshold, first.labels_)
         training = None
         if aligner is not None or isinstance(readout, SUPERVISED):
@@ -228,7 +186,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
                 raise ValueError(f"Expected texts and targets: {what} is fitted on them. Call fit(texts, Y).")
             training = _training_data(first, X, targets)
         extractors = self._more_extractors(first, X, y, distribution)
-        readouts = [clone(readout) for _ in extractors]
+        readouts = [deepcopy(readout) for _ in extractors]
         if training is not None:
             aligner = _fit_readouts(extractors, readouts, aligner, *training)
         self.extractors_, self.readouts_, self.aligner_ = extractors, readouts, aligner
@@ -240,47 +198,22 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each label.
 
-        Parameters
-        ----------
-        X : sequence of str of length n
-            Documents.
+        {documents}
 
         Returns
         -------
         ndarray of shape (n, L), float64
             Each column in [0, 1] on its own; columns as in ``labels_``.
 
-        Raises
-        ------
-        ValueError, TypeError
-            A document is no str or does not fit the context; nothing was decoded.
+        {document_errors}
         """
         check_is_fitted(self)
         proba = _read(self.extractors_, self.readouts_, X)
         return proba if self.aligner_ is None else label_columns(self.aligner_, proba)
 
-    def prompt_text(self, document: str) -> str:
-        """Text that the model reads before its first word on a document: look at it when answers are odd.
-
-        Parameters
-        ----------
-        document : str
-            The document.
-
-        Returns
-        -------
-        str
-            Instruction, demonstrations, document and the beginning of the answer (of the first question, where there
-            are several), with the names of control tokens. Of several label orders the first. Nothing is decoded.
-
-        Raises
-        ------
-        ValueError, TypeError
-            The document is no str; the model file is another one than in ``fit``.
-        """
-        check_is_fitted(self)
+    def _first_extractor(self):
         first = self.extractors_[0]
-        return getattr(first, "extractor_", first).prompt_text(document)
+        return getattr(first, "extractor_", first)
 
     def _more_extractors(self, first, X, y, distribution):
         """One extractor a label order, all with the demonstrations of the first, calibrated where that is asked for."""
@@ -297,7 +230,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         ]
         return [e.fit(X, y, distribution=distribution) for e in calibrated]
 
-    def _make_readout(self):
+    def _make_readout(self, labels):
         readout = METHODS[self.method][1]()
         if self.content_free is not None and isinstance(readout, SUPERVISED):
             raise ValueError(
@@ -310,7 +243,8 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
                 'method, such as "compare_to_none".'
             )
         known = {"multi_label": self.multi_label, "random_state": self.random_state}
-        return readout.set_params(**{k: v for k, v in known.items() if k in readout.get_params()})
+        readout.set_params(**{k: v for k, v in known.items() if k in readout.get_params()})
+        return readout if isinstance(readout, SUPERVISED) else _fit_zero_shot(readout, labels)
 
     def _make_aligner(self):
         if self.aligner is None:
@@ -338,19 +272,20 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     def __sklearn_is_fitted__(self):
         return hasattr(self, "readouts_")
 
-    def __sklearn_tags__(self):
-        return text_tags(super().__sklearn_tags__())
-
 
 def _read(extractors, readouts, X):
     """Mean of the read-outs over the label orders."""
-    parts = []
-    for extractor, readout in zip(extractors, readouts, strict=True):
-        arrays = np.asarray(extractor.transform(X))  # a DataFrame under set_config(transform_output="pandas")
-        # Zero-shot read-outs learn only the number of labels: a copy does, and predicting changes nothing here.
-        fitted = readout if isinstance(readout, SUPERVISED) else clone(readout).fit(arrays)
-        parts.append(fitted.predict_proba(arrays))
+    # A DataFrame, as under set_config(transform_output="pandas"), becomes an array; an extractor's own stays as it is.
+    parts = [r.predict_proba(np.asanyarray(e.transform(X))) for e, r in zip(extractors, readouts, strict=True)]
     return parts[0] if len(parts) == 1 else np.mean(parts, axis=0)
+
+
+def _fit_zero_shot(readout, labels):
+    """Fit a read-out that learns only the labels: an undecided answer of the right shape is enough."""
+    n, kind = len(labels), readout._kind
+    shape = {"steps": (1, 1, n + 1), "pairs": (1, n + 1, n + 1)}.get(kind, (1, n))
+    undecided = np.full(shape, 1 / (n + 1) if kind == "steps" else 0.5)
+    return readout.fit(label(undecided, kind, labels, undecided))
 
 
 def _training_data(first, X, targets):
@@ -371,9 +306,9 @@ def _fit_readouts(extractors, readouts, aligner, documents, Y):
     """Fit supervised read-outs and the aligner; returns the aligner."""
     parts = []
     for extractor, readout in zip(extractors, readouts, strict=True):
-        arrays = np.asarray(extractor.transform(documents))
+        arrays = np.asanyarray(extractor.transform(documents))
         if not isinstance(readout, SUPERVISED):
-            parts.append(clone(readout).fit(arrays).predict_proba(arrays))
+            parts.append(readout.predict_proba(arrays))
             continue
         if aligner is not None:
             parts.append(_out_of_fold(readout, arrays, Y))

@@ -14,7 +14,7 @@ import numpy as np
 
 from ._models.identity import asks_a_model, check_models, nested_estimators
 from ._utils.checks import check_texts
-from .extract._prompted import WORK
+from .extract._base import WORKING_PARAMETERS
 
 # What a call leaves behind on extractors.
 _LEFT_BEHIND = ("label_mass_", "mass_", "n_features_out_")
@@ -162,7 +162,7 @@ def _what_it_is(estimator):
     check_models(estimator)
     copied = deepcopy(estimator)
     for part in list(nested_estimators(copied)):
-        for name in WORK:
+        for name in WORKING_PARAMETERS:
             if hasattr(part, name):
                 setattr(part, name, None)
         if asks_a_model(part):

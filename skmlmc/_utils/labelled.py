@@ -9,7 +9,7 @@ labels the model wrote where the steps have been divided by something since.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,9 @@ def index_of(source: Any, n: int) -> Any:
     return None if index is None or list(index) == list(range(n)) else index
 
 
-def label(array: np.ndarray, kind: str, labels: Sequence[str], source: Any, written: Any = None) -> LabelledArray:
+def label(
+    array: np.ndarray, kind: str, labels: Iterable[str] | None, source: Any, written: Any = None
+) -> LabelledArray:
     """Return what an extractor made of `source`, row for row, as an array that says what it is.
 
     Parameters
@@ -78,7 +80,7 @@ def label(array: np.ndarray, kind: str, labels: Sequence[str], source: Any, writ
     LabelledArray of shape (n, ...)
         The same numbers.
     """
-    return _view(array, kind, list(labels), index_of(source, len(array)), written)
+    return _view(array, kind, None if labels is None else list(labels), index_of(source, len(array)), written)
 
 
 def relabel(array: np.ndarray, source: Any) -> np.ndarray:

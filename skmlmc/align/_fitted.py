@@ -22,7 +22,7 @@ from ._arithmetic import apply_isotonic, apply_scaling, fit_isotonic, fit_scalin
 from ._base import FittedAligner
 from ._zero_shot import max_over_generations
 
-_KINDS = ("platt", "temperature", "beta", "isotonic", "matrix")
+KINDS = ("platt", "temperature", "beta", "isotonic", "matrix")
 
 
 class ScalingAligner(FittedAligner):
@@ -189,7 +189,7 @@ class ScalingAligner(FittedAligner):
         return check_proba(validate_data(self, X, reset=reset, dtype=np.float64), name="X")[0]
 
     def _match_labels(self, H, names, known):
-        check_choice(self.kind, "kind", _KINDS)
+        check_choice(self.kind, "kind", KINDS)
         columns = list(getattr(self, "feature_names_in_", [])) or known
         if self.kind == "matrix":
             return super()._match_labels(H, names, known)

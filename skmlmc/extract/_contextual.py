@@ -13,8 +13,7 @@ from .._utils.arrays import is_frame
 from .._utils.checks import check_texts
 from .._utils.labelled import kind_of, relabel
 from .._utils.typing import Self
-from ..base import VersionedMixin
-from ._prompted import MEANS, text_tags
+from ._base import LIVE_PARAMETERS, TextEstimatorMixin, documented_extractor
 
 CONTENT_FREE = ("N/A", "[MASK]", "")
 
@@ -50,11 +49,14 @@ def divide_by_prior(probabilities: np.ndarray, prior: np.ndarray) -> np.ndarray:
     return yes / (yes + no)
 
 
-class ContextualCalibration(VersionedMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+@documented_extractor
+class ContextualCalibration(TextEstimatorMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Take the prompt's own preference for some labels out of an extractor's probabilities; zero-shot.
 
     The extractor answers a few documents without content; what it says there is the prompt's doing, not the
-    document's, and every probability is divided by it and normalised again.
+    document's, and every probability is divided by it and normalised again. For when there are no annotated documents
+    to fit an aligner on. A label that the prompt makes very unlikely is raised by a large factor, its noise too: look
+    at ``prior_`` when probabilities are odd.
 
     Parameters
     ----------
@@ -74,21 +76,19 @@ class ContextualCalibration(VersionedMixin, TransformerMixin, BaseEstimator, aut
 
     Notes
     -----
-    Zhao et al., "Calibrate Before Use", ICML 2021, with a diagonal matrix and no bias. The first step's prior is used
-    at every step.
+    Zhao et al., "Calibrate Before Use: Improving Few-Shot Performance of Language Models", ICML 2021, section 5, with a
+    diagonal matrix and no bias. The first step's prior is used at every step.
 
     Examples
     --------
     >>> from skmlmc import ContextualCalibration, StepwiseExtractor
-    >>> ContextualCalibration(StepwiseExtractor(labels=["anger", "joy"])).fit().prior_.shape  # doctest: +SKIP
+    >>> ContextualCalibration(StepwiseExtractor(labels=["anger", "joy"])).fit().prior_.shape
     (3,)
     """
 
     def __init__(self, extractor: Any, content_free: Sequence[str] = CONTENT_FREE) -> None:
         self.extractor = extractor
         self.content_free = content_free
-
-    __metadata_request__fit = {"distribution": True}  # unless refused, as splitters request groups
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters; where the model lies, and how it is run, counts at once for the fitted extractor too.
@@ -98,33 +98,20 @@ class ContextualCalibration(VersionedMixin, TransformerMixin, BaseEstimator, aut
         **params : dict
             Parameters, those of the extractor as ``extractor__...``.
 
-        Returns
-        -------
-        self : object
-            Itself.
+        {returns_itself}
         """
         super().set_params(**params)
-        means = {name: params[f"extractor__{name}"] for name in MEANS if f"extractor__{name}" in params}
-        if means and hasattr(self, "extractor_"):
-            self.extractor_.set_params(**means)
+        if hasattr(self, "extractor_"):
+            live = {name: params[f"extractor__{name}"] for name in LIVE_PARAMETERS if f"extractor__{name}" in params}
+            self.extractor_.set_params(**live)
         return self
 
     def fit(self, X: Any = None, y: Any = None, *, distribution: Any = None) -> Self:
         """Fit the extractor and let it answer the documents without content.
 
-        Parameters
-        ----------
-        X : sequence of str of length n, default=None
-            Documents, for the extractor's ``fit``.
-        y : array-like of shape (n, L), default=None
-            Targets, for the extractor's ``fit``.
-        distribution : array-like of shape (n, L), default=None
-            Soft targets as metadata, for the extractor's ``fit``.
+        {fit_data}
 
-        Returns
-        -------
-        self : object
-            Itself.
+        {returns_itself}
 
         Raises
         ------
@@ -142,10 +129,7 @@ class ContextualCalibration(VersionedMixin, TransformerMixin, BaseEstimator, aut
     def transform(self, X: Any) -> np.ndarray:
         """Extract and divide.
 
-        Parameters
-        ----------
-        X : sequence of str of length n
-            Documents.
+        {documents}
 
         Returns
         -------
@@ -164,10 +148,7 @@ class ContextualCalibration(VersionedMixin, TransformerMixin, BaseEstimator, aut
         transform : {"default", "pandas", "polars"}, default=None
             The container; None changes nothing.
 
-        Returns
-        -------
-        self : object
-            Itself.
+        {returns_itself}
         """
         for extractor in (self.extractor, getattr(self, "extractor_", None)):
             if extractor is not None:
@@ -177,10 +158,7 @@ class ContextualCalibration(VersionedMixin, TransformerMixin, BaseEstimator, aut
     def get_feature_names_out(self, input_features=None):
         """Names of the extractor's output.
 
-        Parameters
-        ----------
-        input_features : ignored
-            Present for scikit-learn's convention.
+        {ignored_names}
 
         Returns
         -------
@@ -189,9 +167,6 @@ class ContextualCalibration(VersionedMixin, TransformerMixin, BaseEstimator, aut
         """
         check_is_fitted(self)
         return self.extractor_.get_feature_names_out(input_features)
-
-    def __sklearn_tags__(self):
-        return text_tags(super().__sklearn_tags__())
 
 
 def _in_the_form_of(answers, values):

@@ -13,11 +13,10 @@ from .._utils.labelled import label
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Threshold
 from ..base import LabelColumnsMixin, LabelProbabilityMixin
 from ..prompts._templates import PromptTemplate, check_prompt, check_words
-from ._base import Extractor
-from ._prompted import documented, text_tags
+from ._base import Extractor, documented_extractor, keep_parameters
 
 
-@documented
+@documented_extractor
 class MarginalExtractor(
     LabelColumnsMixin,
     LabelProbabilityMixin,
@@ -27,19 +26,18 @@ class MarginalExtractor(
     """Probability that each label stands in the model's answer at all, over all answers the model may give.
 
     Follows every label sequence whose probability stays above a bound, where `MaxOverGenerations` reads the greedy
-    one alone. What the model itself believes; on small models not better aligned with people for it.
+    one alone. What the model itself believes; on small models not better aligned with people for it. An answer costs as
+    many branches as stay above the bound: where ``mass_`` is far below 1, lower it or raise `max_labels`.
 
     Parameters
     ----------
     {engine_parameters}
-    prompt : PromptTemplate, str or None, default=None
-        Template, or an instruction for the default one, with ``{labels}`` where the list of labels goes.
+    {answer_prompt}
     max_labels : int, default=3
         Most labels of an answer that is followed; longer ones count as not followed to their end.
     min_probability : float, default=0.002
         Answers in progress below it are not followed.
-    threshold : float, array-like of shape (L,) or mapping of str to float, default=0.5
-        Probability from which ``predict`` gives a label.
+    {threshold}
 
     Attributes
     ----------
@@ -51,7 +49,7 @@ class MarginalExtractor(
     Examples
     --------
     >>> from skmlmc import MarginalExtractor
-    >>> MarginalExtractor(labels=["anger", "joy"]).fit().transform(["We won!!!"]).shape  # doctest: +SKIP
+    >>> MarginalExtractor(labels=["anger", "joy"]).fit().transform(["We won!!!"]).shape
     (1, 2)
     """
 
@@ -79,44 +77,19 @@ class MarginalExtractor(
         verbose: int = 0,
         random_state: RandomState | None = None,
     ) -> None:
-        self.model = model
-        self.labels = labels
-        self.shots = shots
-        self.demonstrations = demonstrations
-        self.prompt = prompt
-        self.none_label = none_label
-        self.label_order = label_order
-        self.max_labels = max_labels
-        self.min_probability = min_probability
-        self.threshold = threshold
-        self.batch_size = batch_size
-        self.truncation = truncation
-        self.n_ctx = n_ctx
-        self.n_threads = n_threads
-        self.n_jobs = n_jobs
-        self.kv_dtype = kv_dtype
-        self.lora = lora
-        self.memory = memory
-        self.verbose = verbose
-        self.random_state = random_state
+        keep_parameters(self, locals())
 
     def transform(self, X: Any) -> np.ndarray:
         """Follow the answers.
 
-        Parameters
-        ----------
-        X : sequence of str of length n
-            Documents.
+        {documents}
 
         Returns
         -------
         ndarray of shape (n, L), float64
             Probability that the answer holds each label.
 
-        Raises
-        ------
-        ValueError, TypeError
-            A document is no str or does not fit the context; nothing was decoded.
+        {document_errors}
         """
         marginals = self._run(X, self._task())
         self.mass_ = np.array([m.mass for m in marginals])
@@ -125,10 +98,7 @@ class MarginalExtractor(
     def predict_proba(self, X: Any) -> np.ndarray:
         """Follow the answers: the same as ``transform``.
 
-        Parameters
-        ----------
-        X : sequence of str of length n
-            Documents.
+        {documents}
 
         Returns
         -------
@@ -149,9 +119,12 @@ class MarginalExtractor(
     def _task(self):
         check_is_fitted(self)
         shown = tuple(self._numbered_demonstrations())
-        limits: dict[str, Any] = {"max_labels": min(self.max_labels, len(self.labels_))}
-        limits["min_probability"] = self.min_probability
-        return BeamTask(check_prompt(self.prompt), self._words(), self._order(), shown, **limits)
+        longest, template = min(self.max_labels, len(self.labels_)), check_prompt(self.prompt)
+        return BeamTask(
+            template, self._words(), self._order(), shown, max_labels=longest, min_probability=self.min_probability
+        )
 
     def __sklearn_tags__(self):
-        return text_tags(super().__sklearn_tags__())  # again: scikit-learn's classifiers require a target
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = False  # scikit-learn's classifiers require one
+        return tags

@@ -14,29 +14,54 @@ from .._utils.checks import check_encodes
 from .._utils.labelled import label
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState
 from ..base import LabelColumnsMixin
-from ..prompts._templates import (
-    PromptTemplate,
-    QuestionTemplate,
-    check_question,
-    pair_demonstrations,
-    unary_demonstrations,
-)
-from ._base import Extractor, ThreeDimensionalMixin
-from ._prompted import documented
+from ..prompts._demonstrations import pair_demonstrations, unary_demonstrations
+from ..prompts._templates import PromptTemplate, QuestionTemplate, check_question
+from ._base import Extractor, ThreeDimensionalMixin, documented_extractor, keep_parameters
 
 
-@documented
-class UnaryExtractor(LabelColumnsMixin, Extractor, auto_wrap_output_keys=("transform",)):  # type: ignore[call-arg]
+class QuestionsExtractor(Extractor, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+    """What the extractors share that ask a document several questions, each with two answers."""
+
+    answer_words: Sequence[str]
+    _fields: tuple[str, ...]  # what a question names
+
+    def _questions(self):
+        """Return the numbers of the labels that each question names."""
+        raise NotImplementedError
+
+    def _draw(self, demonstrations):
+        """Turn demonstrations into questions: text, numbers of the labels, whether the first answer is right."""
+        raise NotImplementedError
+
+    def _check_parameters(self):
+        check_question(self.prompt, self._fields)
+        check_answer_words(self.answer_words)
+
+    def _after_fit(self):
+        names, answers = [*self.labels_, self.none_label], check_answer_words(self.answer_words)
+        drawn = self._draw(self._numbered_demonstrations())
+        self._asked = [(text, tuple(question), right) for text, *question, right in drawn]
+        self.questions_ = [(text, *(names[k] for k in named), answers[not right]) for text, named, right in self._asked]
+
+    def _task(self):
+        check_is_fitted(self)
+        template, answers = check_question(self.prompt, self._fields), check_answer_words(self.answer_words)
+        questions = tuple(self._questions())
+        return QuestionsTask(template, self._words(), self._order(), questions, tuple(self._asked), answers)
+
+
+@documented_extractor
+class UnaryExtractor(LabelColumnsMixin, QuestionsExtractor, auto_wrap_output_keys=("transform",)):  # type: ignore[call-arg]
     """Unary breakdown: for each label the model's word on whether it fits.
 
-    The document stands before the question, so it is decoded once and each label adds only the tokens of its own
-    question.
+    For when a question a label can be afforded: the document stands before the question, so it is decoded once and
+    each label adds only the tokens of its own question. Each label is judged on its own, and small models say yes, or
+    no, to nearly all of them; `ContextualCalibration` or a fitted aligner behind it takes that out.
 
     Parameters
     ----------
     {engine_parameters}
-    prompt : QuestionTemplate, PromptTemplate, str or None, default=None
-        The question, an instruction for the default one, or a `PromptTemplate` whose wording and mode are used.
+    {question_prompt}
     answer_words : (str, str), default=("reasonable", "unreasonable")
         The words for "fits" and "does not fit".
 
@@ -48,13 +73,13 @@ class UnaryExtractor(LabelColumnsMixin, Extractor, auto_wrap_output_keys=("trans
 
     Notes
     -----
-    Ma et al., EMNLP 2025, section 5: P is the softmax over the two answer words. For single-label tasks take the
+    Unary breakdown: {paper}, section 5. P is the softmax over the two answer words. For single-label tasks take the
     softmax over the labels (``GGUFClassifier(method="unary_breakdown", multi_label=False)``).
 
     Examples
     --------
     >>> from skmlmc import UnaryExtractor
-    >>> UnaryExtractor(labels=["anger", "joy"]).fit().transform(["We won!!!"]).shape  # doctest: +SKIP
+    >>> UnaryExtractor(labels=["anger", "joy"]).fit().transform(["We won!!!"]).shape
     (1, 2)
     """
 
@@ -80,74 +105,42 @@ class UnaryExtractor(LabelColumnsMixin, Extractor, auto_wrap_output_keys=("trans
         verbose: int = 0,
         random_state: RandomState | None = None,
     ) -> None:
-        self.model = model
-        self.labels = labels
-        self.shots = shots
-        self.demonstrations = demonstrations
-        self.prompt = prompt
-        self.answer_words = answer_words
-        self.none_label = none_label
-        self.label_order = label_order
-        self.batch_size = batch_size
-        self.truncation = truncation
-        self.n_ctx = n_ctx
-        self.n_threads = n_threads
-        self.n_jobs = n_jobs
-        self.kv_dtype = kv_dtype
-        self.lora = lora
-        self.memory = memory
-        self.verbose = verbose
-        self.random_state = random_state
+        keep_parameters(self, locals())
 
     def transform(self, X: Any) -> np.ndarray:
         """Ask about every label.
 
-        Parameters
-        ----------
-        X : sequence of str of length n
-            Documents.
+        {documents}
 
         Returns
         -------
         ndarray of shape (n, L), float64
             Probability that the label fits.
 
-        Raises
-        ------
-        ValueError, TypeError
-            A document is no str or does not fit the context; nothing was decoded.
+        {document_errors}
         """
         return label(np.array(self._run(X, self._task())), "unary", self.labels_, X)
 
-    def _check_parameters(self):
-        check_question(self.prompt, ("label",))
-        check_answer_words(self.answer_words)
+    _fields = ("label",)
 
-    def _after_fit(self):
-        self._asked = unary_demonstrations(self._numbered_demonstrations(), len(self.labels_), self.random_state)
-        words = check_answer_words(self.answer_words)
-        self.questions_ = [(text, str(self.labels_[k]), words[not given]) for text, k, given in self._asked]
+    def _questions(self):
+        return [(k,) for k in range(len(self.labels_))]
 
-    def _task(self):
-        check_is_fitted(self)
-        template = check_question(self.prompt, ("label",))
-        questions = tuple((k,) for k in range(len(self.labels_)))
-        shown = tuple((text, (k,), given) for text, k, given in self._asked)
-        answers = check_answer_words(self.answer_words)
-        return QuestionsTask(template, self._words(), self._order(), questions, shown, answers)
+    def _draw(self, demonstrations):
+        return unary_demonstrations(demonstrations, len(self.labels_), self.random_state)
 
 
-@documented
-class PairwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+@documented_extractor
+class PairwiseExtractor(ThreeDimensionalMixin, QuestionsExtractor, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Binary breakdown: for each pair of labels the model's word on which fits better.
 
-    The empty answer is one more player. The document stands before the question and is decoded once.
+    The empty answer is one more player. The document stands before the question and is decoded once, but the number of
+    questions grows with the square of the labels: for comparison, or for few labels.
 
     Parameters
     ----------
     {engine_parameters}
-    prompt : QuestionTemplate, PromptTemplate, str or None, default=None
-        The question, an instruction for the default one, or a `PromptTemplate` whose wording and mode are used.
+    {question_prompt}
     answer_words : (str, str), default=("a", "b")
         The words for "the first" and "the second".
     both_orders : bool, default=True
@@ -166,12 +159,12 @@ class PairwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=
 
     Notes
     -----
-    Ma et al., EMNLP 2025, section 5.
+    Binary breakdown: {paper}, section 5.
 
     Examples
     --------
     >>> from skmlmc import PairwiseExtractor
-    >>> PairwiseExtractor(labels=["anger", "joy"]).fit().transform(["We won!!!"]).shape  # doctest: +SKIP
+    >>> PairwiseExtractor(labels=["anger", "joy"]).fit().transform(["We won!!!"]).shape
     (1, 3, 3)
     """
 
@@ -198,33 +191,12 @@ class PairwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=
         verbose: int = 0,
         random_state: RandomState | None = None,
     ) -> None:
-        self.model = model
-        self.labels = labels
-        self.shots = shots
-        self.demonstrations = demonstrations
-        self.prompt = prompt
-        self.answer_words = answer_words
-        self.both_orders = both_orders
-        self.none_label = none_label
-        self.label_order = label_order
-        self.batch_size = batch_size
-        self.truncation = truncation
-        self.n_ctx = n_ctx
-        self.n_threads = n_threads
-        self.n_jobs = n_jobs
-        self.kv_dtype = kv_dtype
-        self.lora = lora
-        self.memory = memory
-        self.verbose = verbose
-        self.random_state = random_state
+        keep_parameters(self, locals())
 
     def transform(self, X: Any) -> np.ndarray:
         """Ask about every pair.
 
-        Parameters
-        ----------
-        X : sequence of str of length n
-            Documents.
+        {documents}
 
         Returns
         -------
@@ -232,10 +204,7 @@ class PairwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=
             ``pairs[i, a, b]``: probability that a fits document i better than b; ``pairs[i, a, b] + pairs[i, b, a]``
             is 1 and the diagonal 0.5. The last player is the empty answer.
 
-        Raises
-        ------
-        ValueError, TypeError
-            A document is no str or does not fit the context; nothing was decoded.
+        {document_errors}
         """
         first = np.array(self._run(X, self._task()))
         a, b = np.array(self._questions()).T
@@ -249,25 +218,14 @@ class PairwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=
         pairs[:, asked] = total[:, asked] / count[asked]
         return label(pairs, "pairs", self.labels_, X)
 
+    _fields = ("first", "second")
+
     def _questions(self):
         n = len(self.labels_) + 1
         return [(a, b) for a, b in permutations(range(n), 2) if self.both_orders or a < b]
 
-    def _check_parameters(self):
-        check_question(self.prompt, ("first", "second"))
-        check_answer_words(self.answer_words)
-
-    def _after_fit(self):
-        self._asked = pair_demonstrations(self._numbered_demonstrations(), len(self.labels_), self.random_state)
-        names, words = [*self.labels_, self.none_label], check_answer_words(self.answer_words)
-        self.questions_ = [(text, names[a], names[b], words[not first]) for text, a, b, first in self._asked]
-
-    def _task(self):
-        check_is_fitted(self)
-        template = check_question(self.prompt, ("first", "second"))
-        shown = tuple((text, (a, b), first) for text, a, b, first in self._asked)
-        answers = check_answer_words(self.answer_words)
-        return QuestionsTask(template, self._words(), self._order(), tuple(self._questions()), shown, answers)
+    def _draw(self, demonstrations):
+        return pair_demonstrations(demonstrations, len(self.labels_), self.random_state)
 
 
 def check_answer_words(words) -> tuple[str, str]:

@@ -6,32 +6,55 @@ import warnings
 from typing import Any
 
 import numpy as np
-from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from .._engine.context import Hidden
 from .._inference.tasks import StepsTask
 from .._utils.checks import check_choice, check_positive_int
 from .._utils.labelled import label
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState
 from ..prompts._templates import PromptTemplate, check_prompt, check_words
-from ._base import Extractor, ThreeDimensionalMixin
-from ._prompted import documented
+from ._base import Extractor, ThreeDimensionalMixin, documented_extractor, keep_parameters
 
 LOW_LABEL_MASS = 0.1
 
 
-@documented
-class StepwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+class WrittenAnswerExtractor(Extractor, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+    """What the extractors share that let the model write an answer label by label."""
+
+    max_labels: int | None
+
+    def _check_parameters(self):
+        check_prompt(self.prompt)
+        if self.max_labels is not None:
+            check_positive_int(self.max_labels, "max_labels")
+
+    def _after_fit(self):
+        check_words(check_prompt(self.prompt).answer_format, self._words())
+
+    def _n_steps(self):
+        return min(self.max_labels or len(self.labels_), len(self.labels_))
+
+    def _task(self, tap=None):
+        check_is_fitted(self)
+        shown = tuple(self._numbered_demonstrations())
+        return StepsTask(check_prompt(self.prompt), self._words(), self._order(), shown, self._n_steps(), tap)
+
+
+@documented_extractor
+class StepwiseExtractor(ThreeDimensionalMixin, WrittenAnswerExtractor, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Distribution over the labels at each step of the model's answer.
 
     The model reads instruction, demonstrations and document and writes its answer label by label, constrained to
-    the labels. Every time it is about to start a label, its probabilities of all labels and of "none" are kept.
+    the labels. Every time it is about to start a label, its probabilities of all labels and of "none" are kept. The
+    place to start: one answer a document serves `MaxOverGenerations`, `CompareToNone` and `HardPredictions`. Without
+    demonstrations small models hardly look at the document: give ``shots``, and read ``prompt_text`` when answers are
+    odd.
 
     Parameters
     ----------
     {engine_parameters}
-    prompt : PromptTemplate, str or None, default=None
-        Template, or an instruction for the default one, with ``{labels}`` where the list of labels goes.
+    {answer_prompt}
     max_labels : int or None, default=None
         Most labels of an answer; None: all of them.
 
@@ -44,14 +67,13 @@ class StepwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=
 
     Notes
     -----
-    Step distributions: Ma et al., EMNLP 2025, section 3, with exact probabilities over the labels' token trie. The
-    transformed array has three dimensions, so ``set_output`` has no effect.
+    Step distributions: {paper}, section 3, with exact probabilities over the labels' token trie. The transformed array
+    has three dimensions, so ``set_output`` has no effect.
 
     Examples
     --------
     >>> from skmlmc import StepwiseExtractor
-    >>> steps = StepwiseExtractor(labels=["anger", "joy"]).fit().transform(["We won!!!"])  # doctest: +SKIP
-    >>> steps.shape  # doctest: +SKIP
+    >>> StepwiseExtractor(labels=["anger", "joy"]).fit().transform(["We won!!!"]).shape
     (1, 2, 3)
     """
 
@@ -77,32 +99,12 @@ class StepwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=
         verbose: int = 0,
         random_state: RandomState | None = None,
     ) -> None:
-        self.model = model
-        self.labels = labels
-        self.shots = shots
-        self.demonstrations = demonstrations
-        self.prompt = prompt
-        self.none_label = none_label
-        self.label_order = label_order
-        self.max_labels = max_labels
-        self.batch_size = batch_size
-        self.truncation = truncation
-        self.n_ctx = n_ctx
-        self.n_threads = n_threads
-        self.n_jobs = n_jobs
-        self.kv_dtype = kv_dtype
-        self.lora = lora
-        self.memory = memory
-        self.verbose = verbose
-        self.random_state = random_state
+        keep_parameters(self, locals())
 
     def transform(self, X: Any) -> np.ndarray:
         """Let the model answer.
 
-        Parameters
-        ----------
-        X : sequence of str of length n
-            Documents.
+        {documents}
 
         Returns
         -------
@@ -110,10 +112,7 @@ class StepwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=
             ``steps[i, r, l]``: probability of label l at step r of document i; the last column is the empty answer.
             R is `max_labels`, or L. Steps that did not happen are NaN.
 
-        Raises
-        ------
-        ValueError, TypeError
-            A document is no str or does not fit the context; nothing was decoded.
+        {document_errors}
         """
         answers = self._run(X, self._task())
         steps = np.full((len(answers), self._n_steps(), len(self.labels_) + 1), np.nan)
@@ -125,30 +124,14 @@ class StepwiseExtractor(ThreeDimensionalMixin, Extractor, auto_wrap_output_keys=
         _warn_of_low_mass(self.label_mass_)
         return label(steps, "steps", self.labels_, X, written)
 
-    def _check_parameters(self):
-        check_prompt(self.prompt)
-        if self.max_labels is not None:
-            check_positive_int(self.max_labels, "max_labels")
 
-    def _after_fit(self):
-        check_words(check_prompt(self.prompt).answer_format, self._words())
-
-    def _n_steps(self):
-        return min(self.max_labels or len(self.labels_), len(self.labels_))
-
-    def _task(self, hidden=None):
-        check_is_fitted(self)
-        demonstrations = tuple(self._numbered_demonstrations())
-        return StepsTask(
-            check_prompt(self.prompt), self._words(), self._order(), demonstrations, self._n_steps(), hidden
-        )
-
-
-@documented
-class HiddenStateExtractor(StepwiseExtractor, auto_wrap_output_keys=("transform",)):  # type: ignore[call-arg]
+@documented_extractor
+class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("transform",)):  # type: ignore[call-arg]
     """Hidden state of the model where it predicts the first label, or its mean over the document.
 
-    Read in the same pass as the step distributions and, with the default layer, kept in the same cache entry.
+    Features for `LinearProbe`, or for any estimator of vectors, where there are some hundreds of annotated documents;
+    ``layer=0.5, pooling="mean"`` usually says more about a document than the default, which is the paper's. Read in the
+    same pass as the step distributions and, with the default layer, kept in the same cache entry.
 
     Parameters
     ----------
@@ -160,8 +143,7 @@ class HiddenStateExtractor(StepwiseExtractor, auto_wrap_output_keys=("transform"
     pooling : {"last", "mean"}, default="last"
         "last": at the token where the first label is predicted. "mean": over the document and what leads over to the
         answer; needs a `layer` before the last one.
-    prompt : PromptTemplate, str or None, default=None
-        Template, or an instruction for the default one, with ``{labels}`` where the list of labels goes.
+    {answer_prompt}
     max_labels : int or None, default=None
         Most labels of the answer that is written along. 1 saves the rest of the answer where only hidden states are
         wanted; the default shares the cache entry of `StepwiseExtractor`.
@@ -178,13 +160,14 @@ class HiddenStateExtractor(StepwiseExtractor, auto_wrap_output_keys=("transform"
 
     Notes
     -----
-    Linear probe: Ma et al., EMNLP 2025, section 5.
+    Linear probe: {paper}, section 5.
 
     Examples
     --------
     >>> from skmlmc import HiddenStateExtractor
-    >>> HiddenStateExtractor(labels=["anger", "joy"]).fit().transform(["We won!!!"]).shape  # doctest: +SKIP
-    (1, 576)
+    >>> hidden = HiddenStateExtractor(labels=["anger", "joy"]).fit().transform(["We won!!!"])
+    >>> hidden.ndim, hidden.dtype
+    (2, dtype('float32'))
     """
 
     def __init__(
@@ -211,37 +194,13 @@ class HiddenStateExtractor(StepwiseExtractor, auto_wrap_output_keys=("transform"
         verbose: int = 0,
         random_state: RandomState | None = None,
     ) -> None:
-        super().__init__(
-            model,
-            labels=labels,
-            shots=shots,
-            demonstrations=demonstrations,
-            prompt=prompt,
-            none_label=none_label,
-            label_order=label_order,
-            max_labels=max_labels,
-            batch_size=batch_size,
-            truncation=truncation,
-            n_ctx=n_ctx,
-            n_threads=n_threads,
-            n_jobs=n_jobs,
-            kv_dtype=kv_dtype,
-            lora=lora,
-            memory=memory,
-            verbose=verbose,
-            random_state=random_state,
-        )
-        self.layer = layer
-        self.pooling = pooling
+        keep_parameters(self, locals())
 
     def _check_parameters(self):
         super()._check_parameters()
-        layer, real = self.layer, isinstance(self.layer, (float, np.floating))
-        whole = isinstance(layer, (int, np.integer)) and not isinstance(layer, bool)
-        if not (layer is None or whole or (real and 0 < layer < 1)):
-            raise ValueError(f"Got layer={layer!r} but expected None, a block's number, or a float between 0 and 1.")
+        check_layer(self.layer)
         check_choice(self.pooling, "pooling", ("last", "mean"))
-        if layer is None and self.pooling == "mean":
+        if self.layer is None and self.pooling == "mean":
             raise ValueError(
                 "Got pooling='mean' with layer=None, but the last layer is computed at one token only: "
                 "choose a layer before it, such as layer=0.5."
@@ -250,35 +209,24 @@ class HiddenStateExtractor(StepwiseExtractor, auto_wrap_output_keys=("transform"
     def transform(self, X: Any) -> np.ndarray:
         """Read the hidden states.
 
-        Parameters
-        ----------
-        X : sequence of str of length n
-            Documents.
+        {documents}
 
         Returns
         -------
         ndarray of shape (n, d), float32
             Hidden states; d is the model's width.
 
-        Raises
-        ------
-        ValueError, TypeError
-            A document is no str or does not fit the context; nothing was decoded.
+        {document_errors}
         """
-        answers = self._run(X, self._task(hidden=(self.layer, self.pooling)))
+        answers = self._run(X, self._task(Hidden(self.layer, self.pooling)))
         hidden = np.array([answer.hidden for answer in answers])
         self.n_features_out_ = hidden.shape[1]
-        return hidden
-
-    set_output = TransformerMixin.set_output
+        return label(hidden, "hidden", None, X)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the output columns, known after the first ``transform``.
 
-        Parameters
-        ----------
-        input_features : ignored
-            Present for scikit-learn's convention.
+        {ignored_names}
 
         Returns
         -------
@@ -287,6 +235,14 @@ class HiddenStateExtractor(StepwiseExtractor, auto_wrap_output_keys=("transform"
         """
         check_is_fitted(self, "n_features_out_")
         return np.array([f"hidden{k}" for k in range(self.n_features_out_)], dtype=object)
+
+
+def check_layer(layer: Any) -> None:
+    """Raise ValueError where `layer` is no layer, as `HiddenStateExtractor` takes them."""
+    real = isinstance(layer, (float, np.floating)) and 0 < layer < 1
+    whole = isinstance(layer, (int, np.integer)) and not isinstance(layer, bool)
+    if not (layer is None or whole or real):
+        raise ValueError(f"Got layer={layer!r} but expected None, a block's number, or a float between 0 and 1.")
 
 
 def _warn_of_low_mass(label_mass):

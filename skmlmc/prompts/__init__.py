@@ -1,10 +1,15 @@
 """Prompt templates, answer formats, and the choice of demonstrations."""
 
 from .._utils.docs import publish
+from ._demonstrations import (
+    DEMONSTRATION_CHOICES,
+    choose_demonstrations,
+    pair_demonstrations,
+    unary_demonstrations,
+)
 from ._templates import (
     ANSWER_FORMATS,
     DEMONSTRATION,
-    DEMONSTRATION_CHOICES,
     INSTRUCTION,
     MODES,
     PAIR_INSTRUCTION,
@@ -13,10 +18,7 @@ from ._templates import (
     UNARY_QUESTION,
     PromptTemplate,
     QuestionTemplate,
-    choose_demonstrations,
-    pair_demonstrations,
     render_answer,
-    unary_demonstrations,
 )
 
 __all__ = [

@@ -177,6 +177,8 @@ def _environment(meter):
 def _paid(meter, function):
     """Make a filter or test pay for what it reads. Jinja evaluates none that wants the context while compiling."""
     from jinja2 import pass_context
+
+    # Private: the public Environment.call_filter looks a filter up by name, and would find the paid one again.
     from jinja2.utils import _PassArg
 
     wants = _PassArg.from_obj(function)

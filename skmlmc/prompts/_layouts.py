@@ -1,4 +1,4 @@
-"""From a template to tokens: plain and chat layouts, and prompts compiled for one tokenizer."""
+"""From a template to pieces of text: a prompt laid out as plain text, or with the turns of a model's chat template."""
 
 from __future__ import annotations
 
