@@ -6,8 +6,8 @@ matplotlib is needed (``pip install matplotlib``), and imported only when someth
 """
 
 from .._utils.docs import publish
+from ._comparison import MethodComparisonDisplay
 from ._distribution import DistributionDisplay
-from ._methods import MethodComparisonDisplay
 from ._reliability import ReliabilityDisplay
 from ._spikiness import SpikinessDisplay
 from ._steps import StepsDisplay

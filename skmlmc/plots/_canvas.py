@@ -1,4 +1,4 @@
-"""What the Displays share in drawing: colours, axes, names. matplotlib is imported when something is drawn."""
+"""What the Displays share: colours, axes, names, texts of docstrings. matplotlib is imported only to draw."""
 
 from __future__ import annotations
 
@@ -8,10 +8,52 @@ from typing import Any
 
 import numpy as np
 
+from .._utils.docs import documented
+
 # Okabe and Ito's colours, told apart by colour-blind eyes.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#5F5F5F"
 DIAMOND = {"marker": "D", "ls": "", "color": "white", "mec": "black", "mew": 1.4}
 MOST_LINES = 6  # of a name: a thousand would make a figure that cannot be drawn
+
+documented_display = documented(
+    attributes="""ax_ : Axes or ndarray of Axes
+        The panel, or all of them in the order drawn.
+    figure_ : Figure
+        The figure that holds them.""",
+    estimator="""estimator : estimator
+        Fitted, with ``predict_proba`` of shape (n, L).""",
+    y_true="""y_true : array-like or DataFrame of shape (n, L)
+        Share of the annotators who chose each label, or indicators.""",
+    y_pred="""y_pred : array-like or DataFrame of shape (n, L)
+        Label probabilities.""",
+    labels="""labels : sequence of str, length L, default=None
+        Label names; None: those that the estimator, the columns of a DataFrame or an aligner's array have, else
+        "label0", "label1", ...""",
+    ax="""ax : Axes or array-like of Axes, default=None
+        Where to draw, one a panel. None: a new figure with title and legend; ``ax.legend()`` adds one elsewhere.""",
+    sort="""sort : bool, default=True
+        See `plot`.""",
+    drawn="""Returns
+    -------
+    Display
+        Drawn.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument does not fit.
+    ImportError
+        matplotlib is missing; nothing was predicted or decoded.""",
+    itself="""Returns
+    -------
+    Display
+        Itself.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `ax` is not one Axes a panel, or something else does not fit.""",
+)
 
 
 def import_matplotlib(name: str) -> Any:
@@ -24,35 +66,7 @@ def import_matplotlib(name: str) -> Any:
 
 
 def make_axes(ax: Any, panels: Sequence[str], n_columns: int, size: tuple[float, float], **kwargs: Any) -> tuple:
-    """Return a figure and one Axes a panel: those given, or new ones.
-
-    Parameters
-    ----------
-    ax : Axes, array-like of Axes, or None
-        Where to draw; None: a new figure.
-    panels : sequence of str
-        What the panels show, for the message.
-    n_columns : int
-        Panels in a row of a new figure.
-    size : tuple of float
-        Width and height of a new figure, in inches.
-    **kwargs : dict
-        More arguments of ``plt.subplots``.
-
-    Returns
-    -------
-    figure : Figure or SubFigure
-        That of the axes.
-    axes : list of Axes
-        One a panel.
-
-    Raises
-    ------
-    TypeError
-        If `ax` holds something that is no Axes.
-    ValueError
-        If the number of axes is not that of the panels.
-    """
+    """Return a figure and one Axes a panel: those given, or new ones of `size` inches, `n_columns` in a row."""
     matplotlib = import_matplotlib("plot()")
     if ax is None:
         import matplotlib.pyplot as plt
@@ -75,6 +89,21 @@ def make_axes(ax: Any, panels: Sequence[str], n_columns: int, size: tuple[float,
     return axes[0].figure, axes
 
 
+def tidy(ax: Any, grid: str, *spines: str) -> None:
+    """Give a panel pale grid lines across the axis `grid`, no ticks, and none of the `spines`."""
+    ax.grid(axis=grid, color="#E5E5E5", lw=0.8)
+    ax.set_axisbelow(True)
+    ax.tick_params(length=0)
+    ax.spines[list(spines)].set_visible(False)
+
+
+def finish(figure: Any, title: str, panel: Any, n_columns: int) -> None:
+    """Give a new figure its title, and below a legend of what one panel has."""
+    figure.suptitle(title, size=12, weight="bold")
+    handles, texts = panel.get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside lower center", ncols=n_columns, frameon=False)
+
+
 def hand_back(axes: list) -> Any:
     """Return the Axes of a single panel, or an array of them."""
     if len(axes) == 1:
@@ -88,7 +117,7 @@ def wrap(name: str, width: int = 30) -> str:
     """Break a long name into lines, its end left out where it takes too many; a dollar sign stays one."""
     drawable = str(name).encode("utf-8", "replace").decode()  # matplotlib takes no lone surrogates
     lines = textwrap.fill(drawable, width, break_on_hyphens=False, max_lines=MOST_LINES, placeholder=" ...")
-    return lines.replace("$", r"\$")  # and begins no formula
+    return lines.replace("$", r"\$")  # matplotlib would read a formula between two of them
 
 
 def quote(text: str, width: int, longest: int = 110) -> str:
@@ -96,6 +125,11 @@ def quote(text: str, width: int, longest: int = 110) -> str:
     flat = " ".join(text.split())
     short = flat if len(flat) <= longest else flat[: longest - 4].rsplit(" ", 1)[0] + " ..."
     return wrap(f"“{short}”", width)
+
+
+def widest(names: Iterable[str], width: int = 30) -> int:
+    """Letters in the longest line of names that may be broken into lines."""
+    return max(len(line) for name in names for line in wrap(name, width).split("\n"))
 
 
 def row_height(names: Iterable[str], least: float = 0.26, width: int = 30) -> float:

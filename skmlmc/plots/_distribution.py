@@ -1,4 +1,4 @@
-"""Display of what annotators and a model say about a document; ``plots`` has its name."""
+"""What annotators and a model say about a document."""
 
 from __future__ import annotations
 
@@ -13,20 +13,28 @@ from ..metrics import l1_distance
 from ._canvas import (
     BLUE,
     DIAMOND,
+    documented_display,
+    finish,
     hand_back,
     import_matplotlib,
     make_axes,
     quote,
     row_height,
+    tidy,
+    widest,
     wrap,
 )
-from ._inputs import check_both, find_labels, predict_labels
+from ._inputs import are_texts, check_both, find_labels, predict_labels
 
 MOST_DOCUMENTS = 12
 
 
+@documented_display
 class DistributionDisplay:
     """What annotators say about documents, and what the model says: diamonds on bars, a panel a document.
+
+    Look at single documents with it, after a metric has said how far probabilities and annotators are apart: which
+    labels are missed, which are too sure? A dozen documents prove nothing; `ReliabilityDisplay` counts all of them.
 
     Parameters
     ----------
@@ -41,10 +49,7 @@ class DistributionDisplay:
 
     Attributes
     ----------
-    ax_ : Axes or ndarray of Axes
-        A panel a document.
-    figure_ : Figure
-        The figure that holds them.
+    {attributes}
 
     See Also
     --------
@@ -52,7 +57,7 @@ class DistributionDisplay:
 
     Notes
     -----
-    Distribution alignment: Ma et al., EMNLP 2025, section 5.
+    Distribution alignment: {paper}, section 5.
 
     Examples
     --------
@@ -77,38 +82,22 @@ class DistributionDisplay:
 
         Parameters
         ----------
-        estimator : estimator
-            Fitted, with ``predict_proba`` of shape (n, L).
+        {estimator}
         X : array-like of length n
             Documents, at most 12.
-        y : array-like of shape (n, L)
+        y : array-like or DataFrame of shape (n, L)
             Share of the annotators who chose each label, or indicators.
-        labels : sequence of str, length L, default=None
-            Label names; None: those of the estimator, or the columns of `y`.
-        ax : Axes or array-like of Axes, default=None
-            One a document.
-        sort : bool, default=True
-            See `plot`.
+        {labels}
+        {ax}
+        {sort}
 
-        Returns
-        -------
-        DistributionDisplay
-            Drawn.
-
-        Raises
-        ------
-        TypeError, ValueError
-            An argument does not fit.
-        ImportError
-            matplotlib is missing; nothing was predicted.
+        {drawn}
         """
         import_matplotlib(cls.__name__)
         _check_number(X.shape[0] if hasattr(X, "shape") else len(X))
         names = find_labels(estimator) if labels is None else labels
-        proba, texts = predict_labels(estimator, X), as_list(X)
-        if texts is not None and not all(isinstance(text, str) for text in texts):
-            texts = None
-        return cls.from_predictions(y, proba, labels=names, texts=texts, ax=ax, sort=sort)
+        texts = as_list(X) if are_texts(X) else None
+        return cls.from_predictions(y, predict_labels(estimator, X), labels=names, texts=texts, ax=ax, sort=sort)
 
     @classmethod
     def from_predictions(
@@ -125,30 +114,15 @@ class DistributionDisplay:
 
         Parameters
         ----------
-        y_true : array-like or DataFrame of shape (n, L)
-            Share of the annotators who chose each label, or indicators, of at most 12 documents.
-        y_pred : array-like or DataFrame of shape (n, L)
-            Label probabilities.
-        labels : sequence of str, length L, default=None
-            Label names; None: the columns of a DataFrame, else "label0", "label1", ...
+        {y_true} At most 12 documents.
+        {y_pred}
+        {labels}
         texts : sequence of str, length n, default=None
             Documents, for the titles.
-        ax : Axes or array-like of Axes, default=None
-            One a document.
-        sort : bool, default=True
-            See `plot`.
+        {ax}
+        {sort}
 
-        Returns
-        -------
-        DistributionDisplay
-            Drawn.
-
-        Raises
-        ------
-        TypeError, ValueError
-            An argument does not fit.
-        ImportError
-            matplotlib is missing.
+        {drawn}
         """
         import_matplotlib(cls.__name__)
         target, proba, names = check_both(y_true, y_pred, labels)
@@ -164,20 +138,11 @@ class DistributionDisplay:
 
         Parameters
         ----------
-        ax : Axes or array-like of Axes, default=None
-            One a document. None: a new figure with title and legend; ``ax.legend()`` adds one elsewhere.
+        {ax}
         sort : bool, default=True
             Rows by the annotators' mean share, the largest first, in one order for all documents; False: as given.
 
-        Returns
-        -------
-        DistributionDisplay
-            Itself.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If `ax` does not have a panel a document.
+        {itself}
         """
         n = len(self.y_true)
         means = np.mean(self.y_true, axis=0), np.mean(self.y_pred, axis=0)
@@ -185,9 +150,8 @@ class DistributionDisplay:
         names = [wrap(self.labels[k]) for k in order]
         panels = [f"document {i + 1}" for i in range(n)]
         n_columns = min(n, 4 if n != 5 and n != 6 else 3)
-        longest = max(len(line) for name in names for line in name.split("\n"))
         height = row_height(self.labels, 0.3 if len(names) < 12 else 0.24) * len(names) + 1.0
-        size = (max(0.085 * longest + 0.4 + 2.9 * n_columns, 5), height * -(-n // n_columns) + 0.8)
+        size = (max(0.085 * widest(self.labels) + 0.4 + 2.9 * n_columns, 5), height * -(-n // n_columns) + 0.8)
         self.figure_, axes = make_axes(ax, panels, n_columns, size)
         for i, panel in enumerate(axes):
             # A new figure has the names once a row of panels; elsewhere nobody knows where the axes stand.
@@ -195,9 +159,7 @@ class DistributionDisplay:
         if ax is None:
             self.figure_.get_layout_engine().set(wspace=0.06, hspace=0.05)
             what = "one document" if n == 1 else f"{n} documents"
-            self.figure_.suptitle(f"Annotators and model on {what}", size=12, weight="bold")
-            handles, texts = axes[0].get_legend_handles_labels()
-            self.figure_.legend(handles, texts, loc="outside lower center", ncols=2, frameon=False)
+            finish(self.figure_, f"Annotators and model on {what}", axes[0], 2)
         self.ax_ = hand_back(axes)
         return self
 
@@ -210,11 +172,8 @@ class DistributionDisplay:
         ax.set_ylim(len(rows) - 0.4, -0.6)
         ax.set_xlim(0, 1)
         ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "50", "", "100 %"])
-        ax.grid(axis="x", color="#E5E5E5", lw=0.8)
-        ax.set_axisbelow(True)
-        ax.tick_params(length=0)
+        tidy(ax, "x", "top", "right", "bottom")
         ax.tick_params(axis="y", pad=9)  # a diamond at 0 does not touch the names
-        ax.spines[["top", "right", "bottom"]].set_visible(False)
         head = f"document {i + 1}" if self.texts is None else quote(self.texts[i], 32, 96)
         distance = l1_distance(self.y_true[[i]], self.y_pred[[i]])
         ax.set_title(f"{head}\nL1 distance {distance:.2f}", size=9.5, loc="left")

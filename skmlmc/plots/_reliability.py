@@ -1,19 +1,65 @@
-"""Display of the reliability of label probabilities; ``plots`` has its name."""
+"""Whether label probabilities are the shares of yes that they claim to be."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._utils.checks import check_choice, check_positive_int
 from .._utils.typing import Names, Self
-from ._canvas import BLUE, GREY, hand_back, import_matplotlib, make_axes, wrap
-from ._inputs import check_both, find_labels, predict_labels, reliability
+from ._canvas import BLUE, GREY, documented_display, finish, hand_back, import_matplotlib, make_axes, wrap
+from ._inputs import check_both, find_labels, predict_labels
 
 
+class Reliability(NamedTuple):
+    """Reliability of one label's probabilities, a value a bin that is not empty.
+
+    Attributes
+    ----------
+    prob_pred, prob_true : ndarray of shape (k,)
+        Mean probability, and share of the answers that were yes.
+    counts : ndarray of shape (k,), int
+        Documents.
+    edges : ndarray of shape (k, 2)
+        The bins.
+    """
+
+    prob_pred: np.ndarray
+    prob_true: np.ndarray
+    counts: np.ndarray
+    edges: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """Mean distance between probability and share, weighted by documents (expected calibration error)."""
+        return float(np.average(abs(self.prob_pred - self.prob_true), weights=self.counts))
+
+
+def reliability(target: np.ndarray, proba: np.ndarray, n_bins: int = 5, strategy: str = "uniform") -> Reliability:
+    """Bin one label's documents by their probability, as ``sklearn.calibration.calibration_curve`` cuts the bins.
+
+    A document with a soft target h is the same as one of weight h with the label and one of weight 1 - h without it,
+    so the share of yes in a bin is the mean of its targets.
+    """
+    quantiles = np.linspace(0, 1, check_positive_int(n_bins, "n_bins") + 1)
+    uniform = check_choice(strategy, "strategy", ("uniform", "quantile")) == "uniform"
+    # Percentiles as scikit-learn takes them: quantiles round differently, which moves ties to other bins.
+    edges = quantiles if uniform else np.percentile(proba, quantiles * 100)
+    bins = np.searchsorted(edges[1:-1], proba)
+    counts = np.bincount(bins, minlength=n_bins)
+    filled = counts > 0
+    pred, true = (np.bincount(bins, weights=v, minlength=n_bins)[filled] / counts[filled] for v in (proba, target))
+    return Reliability(pred, true, counts[filled], np.column_stack([edges[:-1], edges[1:]])[filled])
+
+
+@documented_display
 class ReliabilityDisplay:
     """Whether a label's probability is the share of yes: reliability curves, a panel a label.
+
+    Look at it before you trust a threshold or add probabilities up, and after fitting an aligner. Few documents make
+    bins that jump: with less than about 20 a bin take fewer bins, or read the panel of all labels together.
 
     Documents are binned by the label's probability. A bin's dot is below the diagonal where the model says the label
     too surely, above it where not surely enough; its area is the share of the documents, and the bars below count them.
@@ -33,10 +79,7 @@ class ReliabilityDisplay:
 
     Attributes
     ----------
-    ax_ : Axes or ndarray of Axes
-        A panel a label, in the order drawn.
-    figure_ : Figure
-        The figure that holds them.
+    {attributes}
 
     See Also
     --------
@@ -78,32 +121,18 @@ class ReliabilityDisplay:
 
         Parameters
         ----------
-        estimator : estimator
-            Fitted, with ``predict_proba`` of shape (n, L).
+        {estimator}
         X : array-like of length n
             Documents.
-        y : array-like of shape (n, L)
-            Indicators, or soft targets (share of the annotators who chose each label).
-        labels : sequence of str, length L, default=None
-            Label names; None: those of the estimator, or the columns of `y`.
+        y : array-like or DataFrame of shape (n, L)
+            Share of the annotators who chose each label, or indicators.
+        {labels}
         n_bins, strategy, pooled : int, str, bool
             See `from_predictions`.
-        ax : Axes or array-like of Axes, default=None
-            One a panel.
-        sort : bool, default=True
-            See `plot`.
+        {ax}
+        {sort}
 
-        Returns
-        -------
-        ReliabilityDisplay
-            Drawn.
-
-        Raises
-        ------
-        TypeError, ValueError
-            An argument does not fit.
-        ImportError
-            matplotlib is missing; nothing was predicted.
+        {drawn}
         """
         import_matplotlib(cls.__name__)
         names = find_labels(estimator) if labels is None else labels
@@ -127,34 +156,19 @@ class ReliabilityDisplay:
 
         Parameters
         ----------
-        y_true : array-like or DataFrame of shape (n, L)
-            Indicators, or soft targets (share of the annotators who chose each label).
-        y_pred : array-like or DataFrame of shape (n, L)
-            Label probabilities.
-        labels : sequence of str, length L, default=None
-            Label names; None: the columns of a DataFrame, else "label0", "label1", ...
+        {y_true}
+        {y_pred}
+        {labels}
         n_bins : int, default=5
             Number of bins of the probability.
         strategy : {"uniform", "quantile"}, default="uniform"
             Bins of one width, or of about as many documents.
         pooled : bool, default=True
             Whether to begin with a panel of all labels together, where there are several.
-        ax : Axes or array-like of Axes, default=None
-            One a panel.
-        sort : bool, default=True
-            See `plot`.
+        {ax}
+        {sort}
 
-        Returns
-        -------
-        ReliabilityDisplay
-            Drawn.
-
-        Raises
-        ------
-        TypeError, ValueError
-            An argument does not fit.
-        ImportError
-            matplotlib is missing.
+        {drawn}
         """
         import_matplotlib(cls.__name__)
         target, proba, names = check_both(y_true, y_pred, labels)
@@ -171,20 +185,11 @@ class ReliabilityDisplay:
 
         Parameters
         ----------
-        ax : Axes or array-like of Axes, default=None
-            One a panel. None: a new figure with title and legend; ``ax.legend()`` adds one elsewhere.
+        {ax}
         sort : bool, default=True
             Labels by their base rate, the most frequent first (all labels together remain in front); False: as given.
 
-        Returns
-        -------
-        ReliabilityDisplay
-            Itself.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If `ax` does not have a panel a label.
+        {itself}
         """
         order = list(range(len(self.labels)))
         if sort:
@@ -201,9 +206,7 @@ class ReliabilityDisplay:
             if ax is not None or at + n_columns >= n:
                 panel.set_xlabel("probability (%)", size=9)
         if ax is None:
-            self.figure_.suptitle("Reliability of the label probabilities", size=12, weight="bold")
-            handles, texts = axes[0].get_legend_handles_labels()
-            self.figure_.legend(handles, texts, loc="outside lower center", ncols=3 if n > 2 else 1, frameon=False)
+            finish(self.figure_, "Reliability of the label probabilities", axes[0], 3 if n > 2 else 1)
         self.ax_ = hand_back(axes)
         return self
 

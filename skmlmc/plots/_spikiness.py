@@ -1,4 +1,4 @@
-"""Display of how sure a model is at each step; ``plots`` has its name."""
+"""How sure a model is at each step."""
 
 from __future__ import annotations
 
@@ -9,14 +9,24 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.checks import check_choice, check_texts
+from .._utils.docs import documented
 from .._utils.typing import Self
 from ..analysis import step_values
-from ._canvas import BLUE, GREY, ORANGE, hand_back, import_matplotlib, make_axes
+from ._canvas import BLUE, GREY, ORANGE, documented_display, finish, hand_back, import_matplotlib, make_axes, tidy
 from ._inputs import extract_steps
 
 
+@documented(
+    quantities="""quantities : sequence of {"top1", "spikiness", "entropy"}, default=("top1", "entropy")
+        What to draw, a panel each."""
+)
+@documented_display
 class SpikinessDisplay:
     """How sure a model is at each step of its answers, last steps against intermediate ones.
+
+    Where the largest probability is near 1 at every step, the steps say little about the other labels: read the labels
+    out with questions of their own then (`UnaryExtractor`), or fit an aligner. The entropy grows with the number of
+    labels, so compare it only between models with the same ones.
 
     Boxes span the quartiles, with the median as a line and whiskers from the 5th to the 95th percentile; the documents
     are drawn as dots beside them where there are few.
@@ -30,10 +40,7 @@ class SpikinessDisplay:
 
     Attributes
     ----------
-    ax_ : Axes or ndarray of Axes
-        A panel a quantity.
-    figure_ : Figure
-        The figure that holds them.
+    {attributes}
 
     See Also
     --------
@@ -41,7 +48,7 @@ class SpikinessDisplay:
 
     Notes
     -----
-    Spikiness: Ma et al., EMNLP 2025, section 4.
+    Spikiness: {paper}, section 4.
 
     Examples
     --------
@@ -75,22 +82,10 @@ class SpikinessDisplay:
             Documents.
         y : ignored
             Present for scikit-learn's convention.
-        quantities : sequence of {"top1", "spikiness", "entropy"}, default=("top1", "entropy")
-            What to draw, a panel each.
-        ax : Axes or array-like of Axes, default=None
-            One a quantity.
+        {quantities}
+        {ax}
 
-        Returns
-        -------
-        SpikinessDisplay
-            Drawn.
-
-        Raises
-        ------
-        TypeError, ValueError
-            The estimator gives no steps, or an argument does not fit.
-        ImportError
-            matplotlib is missing; nothing was decoded.
+        {drawn}
         """
         import_matplotlib(cls.__name__)
         check_is_fitted(estimator)
@@ -104,22 +99,10 @@ class SpikinessDisplay:
         ----------
         steps : array-like of shape (n, R, L + 1)
             Step distributions.
-        quantities : sequence of {"top1", "spikiness", "entropy"}, default=("top1", "entropy")
-            What to draw, a panel each.
-        ax : Axes or array-like of Axes, default=None
-            One a quantity.
+        {quantities}
+        {ax}
 
-        Returns
-        -------
-        SpikinessDisplay
-            Drawn.
-
-        Raises
-        ------
-        TypeError, ValueError
-            An argument does not fit.
-        ImportError
-            matplotlib is missing.
+        {drawn}
         """
         import_matplotlib(cls.__name__)
         tops = {name: np.array(values) for name, values in step_values(steps).items()}
@@ -130,20 +113,10 @@ class SpikinessDisplay:
 
         Parameters
         ----------
-        ax : Axes or array-like of Axes, default=None
-            One a quantity. None: a new figure with title and legend; ``ax.legend()`` adds one elsewhere.
-        quantities : sequence of {"top1", "spikiness", "entropy"}, default=("top1", "entropy")
-            What to draw, a panel each.
+        {ax}
+        {quantities}
 
-        Returns
-        -------
-        SpikinessDisplay
-            Itself.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If `ax` does not have the panels, or a quantity is unknown.
+        {itself}
         """
         quantities = [quantities] if isinstance(quantities, str) else list(quantities)
         for quantity in quantities:
@@ -159,9 +132,7 @@ class SpikinessDisplay:
         if ax is None:
             n = len(np.unique(self.tops["document"]))
             documents = "one answer" if n == 1 else f"the answers to {n} documents"
-            self.figure_.suptitle(f"How sure the model is at each step of {documents}", weight="bold", size=12)
-            handles, names = axes[0].get_legend_handles_labels()
-            self.figure_.legend(handles, names, loc="outside lower center", ncols=2, frameon=False)
+            finish(self.figure_, f"How sure the model is at each step of {documents}", axes[0], 2)
         self.ax_ = hand_back(axes)
         return self
 
@@ -185,10 +156,7 @@ class SpikinessDisplay:
         ax.set_xticks(range(n_steps + 1), ["all", *(str(r) for r in range(1, n_steps + 1))], size=9)
         ax.set_xlim(-0.55, n_steps + 0.55)
         ax.set_title(self._names[quantity], size=11)
-        ax.grid(axis="y", color="#E5E5E5", lw=0.8)
-        ax.set_axisbelow(True)
-        ax.tick_params(length=0)
-        ax.spines[["top", "right"]].set_visible(False)
+        tidy(ax, "y", "top", "right")
         if quantity == "entropy":
             most = np.log(self.n_columns)
             ax.axhline(most, color=GREY, ls="--", lw=1)

@@ -1,4 +1,4 @@
-"""Displays of how a model answers step by step; ``plots`` has their names."""
+"""How a model answers one document."""
 
 from __future__ import annotations
 
@@ -9,8 +9,23 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils.arrays import check_proba, check_steps, check_targets
 from .._utils.checks import check_texts, check_threshold
+from .._utils.labelled import label, labels_of, relabel, written_of
 from .._utils.typing import Names, Self, Threshold
-from ._canvas import BLUE, DIAMOND, GREY, ORANGE, hand_back, import_matplotlib, make_axes, quote, row_height, wrap
+from ..align import generated_labels
+from ._canvas import (
+    BLUE,
+    DIAMOND,
+    GREY,
+    ORANGE,
+    documented_display,
+    hand_back,
+    import_matplotlib,
+    make_axes,
+    quote,
+    row_height,
+    widest,
+    wrap,
+)
 from ._inputs import (
     column_labels,
     extract_steps,
@@ -18,14 +33,17 @@ from ._inputs import (
     find_step_labels,
     find_threshold,
     predict_beside_steps,
-    step_order,
 )
 
 MOST_UPRIGHT = 6  # steps whose names are not turned
 
 
+@documented_display
 class StepsDisplay:
     """What a model could have said about one document at each step of its answer, and what it said.
+
+    Draw it for a document whose prediction surprises you: was the label probable at some step and never said, was the
+    model sure of another one? Probabilities of one step are not those of the label: they sum to 1 over the labels.
 
     Rows are labels and columns are steps; each column is a distribution. Orange frames are the answer, from left to
     right. A second panel, drawn where there is something to show, has the label probabilities read out of the steps and
@@ -50,10 +68,7 @@ class StepsDisplay:
 
     Attributes
     ----------
-    ax_ : Axes or ndarray of Axes
-        The panel, or both.
-    figure_ : Figure
-        The figure that holds them.
+    {attributes}
     legend_handles_ : dict of str to artist
         An artist for each of "said", "proba", "y_true" and "threshold" that was drawn, for a legend of your own.
 
@@ -63,7 +78,7 @@ class StepsDisplay:
 
     Notes
     -----
-    Step distributions: Ma et al., EMNLP 2025, section 3.
+    Step distributions: {paper}, section 3.
 
     Examples
     --------
@@ -107,33 +122,19 @@ class StepsDisplay:
             The document.
         y : array-like of shape (L,) or (1, L), default=None
             Share of the annotators who chose each label, or indicators.
-        labels : sequence of str, length L, default=None
-            Label names; None: those of the estimator.
-        ax : array-like of Axes, default=None
-            Where to draw: one panel, or two where there are probabilities or `y`.
-        sort : bool, default=True
-            See `plot`.
+        {labels}
+        {ax}
+        {sort}
 
-        Returns
-        -------
-        StepsDisplay
-            Drawn.
-
-        Raises
-        ------
-        TypeError, ValueError
-            The estimator gives no steps, or an argument does not fit.
-        ImportError
-            matplotlib is missing; nothing was decoded.
+        {drawn}
         """
         import_matplotlib(cls.__name__)
         check_is_fitted(estimator)
         texts = [X] if isinstance(X, str) else check_texts(X)
         if len(texts) != 1:
             raise ValueError(f"Got {len(texts)} documents but expected one: pass X[i].")
-        steps = extract_steps(estimator, texts)[0]
         return cls.from_predictions(
-            steps,
+            extract_steps(estimator, texts),
             labels=find_step_labels(estimator) if labels is None else labels,
             proba=predict_beside_steps(estimator, texts),
             y_true=y,
@@ -162,10 +163,10 @@ class StepsDisplay:
 
         Parameters
         ----------
-        steps : array-like of shape (R, L + 1)
-            Step distributions of one document, such as ``steps[i]`` of what `StepwiseExtractor` returns.
-        labels : sequence of str, length L, default=None
-            Label names; None: "label0", "label1", ...
+        steps : array-like of shape (R, L + 1) or (1, R, L + 1)
+            Step distributions of one document, such as ``steps[i]`` of what `StepwiseExtractor` returns, or its array
+            of one document, which knows the labels and what the model wrote.
+        {labels}
         proba, y_true : array-like of shape (L,) or (1, L), default=None
             Label probabilities, and share of the annotators who chose each label.
         text : str, default=None
@@ -174,36 +175,25 @@ class StepsDisplay:
             Probability from which a label is predicted; None: not drawn.
         none_label : str, default="none"
             Name of the last column.
-        ax : array-like of Axes, default=None
-            Where to draw: one panel, or two where there is `proba` or `y_true`.
-        sort : bool, default=True
-            See `plot`.
+        {ax}
+        {sort}
 
-        Returns
-        -------
-        StepsDisplay
-            Drawn.
-
-        Raises
-        ------
-        TypeError, ValueError
-            An argument does not fit.
-        ImportError
-            matplotlib is missing.
+        {drawn}
         """
         import_matplotlib(cls.__name__)
-        if np.ndim(steps) == 3:
+        if np.ndim(steps) == 3 and len(steps) != 1:
             raise ValueError(f"Got steps of shape {np.shape(steps)} but expected those of one document: pass steps[i].")
-        cube = check_steps(np.asarray(steps)[None])
-        names = column_labels(labels, cube.shape[2] - 1, "steps beside none")
+        cube = check_steps(steps if np.ndim(steps) == 3 else np.asarray(steps)[None])
+        names = labels_of(steps) if labels is None else labels
+        names = column_labels(names, cube.shape[2] - 1, "steps beside none")
+        said = generated_labels(relabel(cube, steps))[0]
         if proba is not None:
             proba = check_proba(_one_row(proba), labels=names, n_samples=1, name="proba")[0][0]
         if y_true is not None:
             y_true = check_targets(_one_row(y_true), labels=names, n_samples=1, name="y_true")[0][0]
         limit = None if threshold is None else check_threshold(threshold, names)
-        display = cls(
-            cube[0], labels=names, proba=proba, y_true=y_true, text=text, threshold=limit, none_label=none_label
-        )
+        one = label(cube[0], "steps", names, None, said)
+        display = cls(one, labels=names, proba=proba, y_true=y_true, text=text, threshold=limit, none_label=none_label)
         return display.plot(ax, sort=sort)
 
     def plot(self, ax: Any = None, *, sort: bool = True, n_steps: int | None = None) -> Self:
@@ -211,24 +201,15 @@ class StepsDisplay:
 
         Parameters
         ----------
-        ax : array-like of Axes, default=None
-            One panel, or two where there is `proba` or `y_true`. None: a new figure with title and legend.
+        {ax} Two panels where there is `proba` or `y_true`.
         sort : bool, default=True
             Rows in the order in which the model says the labels, then by their largest probability; False: as given.
         n_steps : int, default=None
             Columns to leave room for, so that several documents have cells of one width.
 
-        Returns
-        -------
-        StepsDisplay
-            Itself.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If `ax` does not have the panels.
+        {itself}
         """
-        said, order = step_order(self.steps)
+        said, order = _reading_order(self.steps)
         order = order if sort else list(range(len(self.labels)))
         panels = ["steps", "label probabilities"][: 1 + (self.proba is not None or self.y_true is not None)]
         n_columns = max(len(said), n_steps or 0)
@@ -247,19 +228,18 @@ class StepsDisplay:
     def _size(self, said, n_columns, panels):
         names = [*self.labels, self.none_label]
         upright = n_columns <= MOST_UPRIGHT
-        longest = max(len(line) for name in names for line in wrap(name).split("\n"))
-        heads = [self._head(k, label, n_columns) for k, label in enumerate(said)]
+        heads = [self._head(step, column, n_columns) for step, column in enumerate(said)]
         lines = max(head.count("\n") + 1 for head in heads)
         cell = 0.5 if not upright else 0.95 if max(len(self._name(k)) for k in said) <= 9 else 1.3
         widths = [max(2.0, cell * n_columns), 2.4][: len(panels)]
         header = 0.17 * lines if upright else 0.085 * max(map(len, heads))
         height = row_height(names, 0.36 if len(names) < 12 else 0.27) * len(names) + header + 1.7
-        return widths, (max(0.085 * longest + 0.5 + sum(widths), 6.2), height)
+        return widths, (max(0.085 * widest(names) + 0.5 + sum(widths), 6.2), height)
 
-    def _head(self, step, label, n_columns):
+    def _head(self, step, column, n_columns):
         if n_columns <= MOST_UPRIGHT:
-            return f"step {step + 1}\n{wrap(self._name(label), 15)}"
-        return f"{step + 1}  {wrap(self._name(label))}"
+            return f"step {step + 1}\n{wrap(self._name(column), 15)}"
+        return f"{step + 1}  {wrap(self._name(column))}"
 
     def _name(self, k):
         return [*self.labels, self.none_label][k]
@@ -274,13 +254,13 @@ class StepsDisplay:
             text = f"{100 * p:.0f}" if p >= 0.005 else "·"
             weight, color = "bold" if said[step] == rows[row] else "normal", "white" if p > 0.55 else "black"
             ax.text(step, row, text, ha="center", va="center", size=size, weight=weight, color=color)
-        for step, label in enumerate(said):
-            corner = (step - 0.5, rows.index(label) - 0.5)
+        for step, column in enumerate(said):
+            corner = (step - 0.5, rows.index(column) - 0.5)
             frame = Rectangle(corner, 1, 1, fill=False, lw=2.2, ec=ORANGE, clip_on=False, zorder=3)
             self.legend_handles_["said"] = ax.add_patch(frame)
         if len(said) < n_columns:
             ax.text(len(said) - 0.4, (len(rows) - 1) / 2, "end of\nthe answer", va="center", color=GREY)
-        heads = [self._head(step, label, n_columns) for step, label in enumerate(said)]
+        heads = [self._head(step, column, n_columns) for step, column in enumerate(said)]
         ax.set_xticks(range(len(said)), heads, rotation=0 if n_columns <= MOST_UPRIGHT else 90)
         ax.set_yticks(range(len(rows)), [wrap(self._name(k)) for k in rows])
         ax.set_xlim(-0.5, n_columns - 0.5)
@@ -326,6 +306,20 @@ class StepsDisplay:
         shown = [key for key in meaning if key in self.legend_handles_]
         handles, texts = [self.legend_handles_[key] for key in shown], [meaning[key] for key in shown]
         self.figure_.legend(handles, texts, loc="outside lower left", ncols=2 if width > 9 else 1, frameon=False)
+
+
+def _reading_order(steps):
+    """Return the columns said at each of an answer's steps, and an order of the labels to read from top to bottom.
+
+    Those said in the order of saying, then the others, the largest probability at any step first.
+    """
+    written = written_of(steps)
+    said = generated_labels(steps[None])[0] if written is None else written
+    said = said[said >= 0]
+    none = steps.shape[1] - 1
+    peak = np.asarray(steps)[: len(said), :none].max(axis=0)
+    rest = [int(k) for k in np.argsort(-peak, kind="stable") if k not in said]
+    return said, [int(k) for k in said if k != none] + rest
 
 
 def _one_row(values):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -30,6 +30,7 @@ from skmlmc import (
     UnaryExtractor,
     clear_models,
 )
+from skmlmc._utils.labelled import label
 from skmlmc.analysis import step_values
 from skmlmc.metrics import l1_distance, nll
 from skmlmc.plots import (
@@ -39,8 +40,9 @@ from skmlmc.plots import (
     SpikinessDisplay,
     StepsDisplay,
 )
-from skmlmc.plots._inputs import check_both, column_labels, extract_steps, reliability, step_order
-from skmlmc.plots._method_table import read_table, row_names, score_table, table_metrics, value_and_bounds
+from skmlmc.plots._comparison import read_table, row_names, score_table, table_metrics, value_and_bounds
+from skmlmc.plots._inputs import check_both, column_labels, extract_steps
+from skmlmc.plots._reliability import reliability
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
@@ -137,7 +139,6 @@ percent = st.integers(0, 100).map(lambda k: k / 100)
 
 
 @given(st.lists(st.tuples(percent, st.booleans()), min_size=2, max_size=40), bins)
-@settings(deadline=None)
 def test_reliability_of_hard_targets_is_that_of_sklearn(pairs, how):
     proba, target = np.array([p for p, _ in pairs]), np.array([float(y) for _, y in pairs])
     target[:2] = 0, 1  # calibration_curve wants both
@@ -149,7 +150,6 @@ def test_reliability_of_hard_targets_is_that_of_sklearn(pairs, how):
 
 
 @given(st.lists(st.tuples(percent, st.integers(0, 3)), min_size=2, max_size=30), st.integers(1, 12))
-@settings(deadline=None)
 def test_a_soft_target_is_so_many_votes(pairs, n_bins):
     proba, votes = np.array([p for p, _ in pairs]), np.array([v for _, v in pairs])
     votes[:2] = 1, 2  # calibration_curve wants both classes
@@ -164,18 +164,6 @@ def test_a_soft_target_is_so_many_votes(pairs, n_bins):
 def test_reliability_refuses(how, message):
     with pytest.raises(ValueError, match=message):
         reliability(H[:, 0], P[:, 0], **how)
-
-
-def test_step_order():
-    said, order = step_order(STEPS[0])
-    assert said.tolist() == [1, 0]
-    assert order == [1, 0, 2]
-    said, order = step_order(STEPS[1])
-    assert said.tolist() == [3]
-    assert order == [0, 1, 2]
-    # A label's largest probability counts, at whichever step it is.
-    _, order = step_order(np.array([[0.1, 0.2, 0.6, 0.1], [0.7, 0.1, 0.1, 0.1]])[:1])
-    assert order == [2, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -251,6 +239,10 @@ def test_labels_follow_a_data_frame():
     assert names == LABELS
     assert check_both(H, shuffled, None)[2] == ["sadness", "anger", "joy"]
     assert check_both(H, P, None)[2] == ["label0", "label1", "label2"]
+    aligned = label(P, "unary", LABELS, None)
+    target, _, names = check_both(target[["joy", "sadness", "anger"]], aligned, None)
+    np.testing.assert_array_equal(target, H)
+    assert names == LABELS
 
 
 def test_steps_show_the_answer():
@@ -263,6 +255,34 @@ def test_steps_show_the_answer():
     assert frames == [(-0.5, -0.5), (0.5, 0.5)]
     assert "What the model says" in drawn(display)
     assert list(display.legend_handles_) == ["said"]
+
+
+def test_rows_follow_the_answer_and_then_the_largest_probability_at_any_step():
+    def rows(steps):
+        return tick_names(StepsDisplay.from_predictions(steps, labels=LABELS).ax_.yaxis)[:-1]
+
+    assert rows(STEPS[1]) == LABELS
+    assert rows([[0.1, 0.2, 0.6, 0.1]]) == ["sadness", "joy", "anger"]
+    assert rows([[0.6, 0.1, 0.2, 0.1], [0.1, 0.5, 0.2, 0.2], [0.0, 0.0, 0.1, 0.9]]) == LABELS
+
+
+def test_an_extractors_array_says_what_was_written():
+    steps = label(STEPS[:1], "steps", LABELS, None, np.array([[2, 1, -1]]))
+    display = StepsDisplay.from_predictions(steps)
+    assert tick_names(display.ax_.xaxis) == ["step 1\nsadness", "step 2\njoy"]
+    assert tick_names(display.ax_.yaxis) == ["sadness", "joy", "anger", "none"]
+    assert tick_names(display.plot().ax_.xaxis) == ["step 1\nsadness", "step 2\njoy"]
+    with pytest.raises(ValueError, match="Expected steps .*, but got unary"):
+        StepsDisplay.from_predictions(label(STEPS[:1], "unary", LABELS, None))
+
+
+def test_the_kind_tells_steps_from_pairs():
+    class Pairs(Answers):
+        def transform(self, X):
+            return label(np.full((len(X), 4, 4), 0.25), "pairs", LABELS, X)
+
+    with pytest.raises(TypeError, match="answers in steps"):
+        SpikinessDisplay.from_estimator(Pairs(), ["a"])
 
 
 def test_steps_that_did_not_happen_stay_empty():

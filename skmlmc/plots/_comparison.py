@@ -1,4 +1,4 @@
-"""Methods beside each other, with intervals."""
+"""Which method is best, and by how much: tables of methods, scores with intervals, and their Display."""
 
 from __future__ import annotations
 
@@ -7,11 +7,29 @@ from typing import Any
 
 import numpy as np
 
+from .._utils.arrays import check_proba, check_targets
+from .._utils.checks import check_positive
+from .._utils.docs import documented
 from .._utils.typing import Self
 from ..classifier import GGUFClassifier
 from ..comparison import BASE_RATE, compare_methods
-from ._canvas import BLUE, GREY, ORANGE, hand_back, import_matplotlib, make_axes, row_height, wrap
-from ._method_table import read_table, row_names, score_table, table_metrics, value_and_bounds
+from ..metrics import example_f1, l1_distance, nll
+from ._canvas import (
+    BLUE,
+    GREY,
+    ORANGE,
+    documented_display,
+    hand_back,
+    import_matplotlib,
+    make_axes,
+    row_height,
+    tidy,
+    widest,
+    wrap,
+)
+
+SCORES = {"nll": nll, "l1": l1_distance, "example_f1": example_f1}
+N_RESAMPLES = 2000
 
 _TITLES = {
     "nll": ("NLL", -1),
@@ -24,8 +42,18 @@ _TITLES = {
 _NAME_WIDTH = 60
 
 
+@documented(
+    baseline="""baseline : str, default="constant base rate"
+        Method that the others are compared with.""",
+    metrics="""metrics : sequence of str, default=None
+        See `plot`.""",
+)
+@documented_display
 class MethodComparisonDisplay:
     """Methods beside each other: a row a method, a panel a metric, dots with their intervals.
+
+    Draw what `compare_methods` returns, to choose a method. A difference within the intervals may be chance, and a
+    method that is not better than the constant base rate has learned nothing about single documents.
 
     The best value of a metric is bold, and the baseline has a colour of its own, with a line through all rows. An axis
     is logarithmic where values differ more than fivefold.
@@ -41,10 +69,7 @@ class MethodComparisonDisplay:
 
     Attributes
     ----------
-    ax_ : Axes or ndarray of Axes
-        A panel a metric.
-    figure_ : Figure
-        The figure that holds them.
+    {attributes}
     methods_ : list of str
         The rows' names, from top to bottom.
 
@@ -94,24 +119,11 @@ class MethodComparisonDisplay:
             As in `compare_methods`; None: its default.
         cv : int, splitter or None, default=None
             As in `compare_methods`.
-        metrics : sequence of str, default=None
-            See `plot`.
-        ax : Axes or array-like of Axes, default=None
-            One a metric.
-        sort : bool, default=True
-            See `plot`.
+        {metrics}
+        {ax}
+        {sort}
 
-        Returns
-        -------
-        MethodComparisonDisplay
-            Drawn.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As in `compare_methods`, or an argument does not fit.
-        ImportError
-            matplotlib is missing; nothing was decoded.
+        {drawn}
         """
         import_matplotlib(cls.__name__)
         given: dict[str, Any] = {} if methods is None else {"methods": methods}
@@ -134,32 +146,17 @@ class MethodComparisonDisplay:
 
         Parameters
         ----------
-        y_true : array-like or DataFrame of shape (n, L)
-            Indicators or soft targets.
+        {y_true}
         predictions : mapping of str to array-like of shape (n, L)
             Name of a method -> its label probabilities.
-        baseline : str, default="constant base rate"
-            Method that the others are compared with.
+        {baseline}
         confidence_level : float, default=0.95
             Share of the resamplings that an interval holds.
-        metrics : sequence of {"nll", "l1", "example_f1"}, default=None
-            See `plot`.
-        ax : Axes or array-like of Axes, default=None
-            One a metric.
-        sort : bool, default=True
-            See `plot`.
+        {metrics}
+        {ax}
+        {sort}
 
-        Returns
-        -------
-        MethodComparisonDisplay
-            Drawn.
-
-        Raises
-        ------
-        TypeError, ValueError
-            An argument does not fit.
-        ImportError
-            matplotlib is missing.
+        {drawn}
         """
         import_matplotlib(cls.__name__)
         rows = score_table(y_true, predictions, confidence_level)
@@ -181,26 +178,12 @@ class MethodComparisonDisplay:
         ----------
         table : mapping of str to sequence, DataFrame, sequence of mappings, or mapping with "rows"
             What `compare_methods` returns, or rows as a JSON file of results has them.
-        baseline : str, default="constant base rate"
-            Method that the others are compared with.
-        metrics : sequence of str, default=None
-            See `plot`.
-        ax : Axes or array-like of Axes, default=None
-            One a metric.
-        sort : bool, default=True
-            See `plot`.
+        {baseline}
+        {metrics}
+        {ax}
+        {sort}
 
-        Returns
-        -------
-        MethodComparisonDisplay
-            Drawn.
-
-        Raises
-        ------
-        TypeError, ValueError
-            An argument does not fit.
-        ImportError
-            matplotlib is missing.
+        {drawn}
         """
         import_matplotlib(cls.__name__)
         return cls(read_table(table), baseline=baseline).plot(ax, metrics=metrics, sort=sort)
@@ -210,22 +193,13 @@ class MethodComparisonDisplay:
 
         Parameters
         ----------
-        ax : Axes or array-like of Axes, default=None
-            One a metric. None: a new figure.
+        {ax}
         metrics : sequence of str, default=None
             Columns to draw; None: "nll", "l1", "example_f1" and others that have an interval or a deviation.
         sort : bool, default=True
             Rows by the first metric, the best on top; False: as given.
 
-        Returns
-        -------
-        MethodComparisonDisplay
-            Itself.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If `ax` does not have a panel a metric, or a metric is no column.
+        {itself}
         """
         metrics = table_metrics(self.rows, metrics)
         order = list(range(len(self.rows)))
@@ -234,8 +208,7 @@ class MethodComparisonDisplay:
         names = row_names(self.rows, metrics)
         rows, self.methods_ = [self.rows[i] for i in order], [names[i] for i in order]
         height = row_height(self.methods_, 0.3, _NAME_WIDTH) * len(rows) + 1.5
-        longest = max(len(line) for name in self.methods_ for line in wrap(name, _NAME_WIDTH).split("\n"))
-        size = (max(0.085 * longest + 0.5 + 3.1 * len(metrics), 5.5), height)
+        size = (max(0.085 * widest(self.methods_, _NAME_WIDTH) + 0.5 + 3.1 * len(metrics), 5.5), height)
         self.figure_, axes = make_axes(ax, metrics, len(metrics), size)
         for at, (panel, metric) in enumerate(zip(axes, metrics, strict=True)):
             self._draw(panel, rows, metric, named=ax is not None or at == 0)
@@ -281,10 +254,7 @@ class MethodComparisonDisplay:
         ax.set_yticks(range(len(rows)), [wrap(name, _NAME_WIDTH) for name in self.methods_] if named else [])
         for tick, row in zip(ax.get_yticklabels(), rows, strict=False):
             tick.set_color(ORANGE if row["method"] == self.baseline else "black")
-        ax.grid(axis="x", color="#E5E5E5", lw=0.8)
-        ax.set_axisbelow(True)
-        ax.tick_params(length=0)
-        ax.spines[["top", "right", "left"]].set_visible(False)
+        tidy(ax, "x", "top", "right", "left")
         note = {1: "\nhigher is better →", -1: "\n← lower is better", 0: ""}[sign]
         ax.set_title(f"{_TITLES.get(metric, (metric, 0))[0]}{note}", size=10)
 
@@ -309,3 +279,112 @@ def _number(value):
     if 0 < abs(value) < 0.1:
         return f"{value:.2g}"
     return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def read_table(table: Any) -> list[dict[str, Any]]:
+    """Return a table of methods as rows: what ``compare_methods`` returns, or rows as a JSON file has them."""
+    rows = _rows(table)
+    if rows is None:
+        raise TypeError(
+            f"Expected a table of methods, as compare_methods returns (mapping of columns, or DataFrame) or a sequence "
+            f"of rows, but got {type(table).__name__}."
+        )
+    if not rows:
+        raise ValueError("Expected a table with at least one method, but it has no rows.")
+    for i, row in enumerate(rows):
+        if "method" not in row:
+            raise ValueError(f"Expected a column 'method' in the table, but row {i} has {sorted(map(str, row))}.")
+    return rows
+
+
+def _rows(table):
+    if hasattr(table, "to_dicts"):  # polars
+        return table.to_dicts()
+    if hasattr(table, "columns") and hasattr(table, "to_dict"):
+        return table.to_dict("records")
+    if isinstance(table, Mapping) and "rows" in table:
+        return _rows(table["rows"])
+    if isinstance(table, Mapping):
+        lengths = {name: len(column) for name, column in table.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"Expected columns of one length, but got {lengths}.")
+        return [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
+    if isinstance(table, Sequence) and not isinstance(table, str) and all(isinstance(r, Mapping) for r in table):
+        return [dict(row) for row in table]
+    return None
+
+
+def table_metrics(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str] | None = None) -> list[str]:
+    """Return the columns to draw: those asked for, or the known metrics and what has an interval or a deviation."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    if metrics is None:
+        spread = {c.rpartition("_")[0] for c in columns if c.endswith(("_interval", "_std"))}
+        metrics = [c for c in columns if c in SCORES or c in spread]
+        if not metrics:
+            raise ValueError(f"Expected columns of metrics, such as {list(SCORES)}, but got {columns}: name metrics=.")
+    elif isinstance(metrics, str) or not metrics or (unknown := [m for m in metrics if m not in columns]):
+        got = metrics if isinstance(metrics, str) or not metrics else unknown
+        raise ValueError(f"Got metrics={got!r} but expected a list of columns of the table: {columns}.")
+    return list(metrics)
+
+
+def value_and_bounds(row: Mapping[str, Any], metric: str) -> tuple[float, float, float]:
+    """Return a row's value of a metric with its lower and upper bound, NaN where there is none.
+
+    Bounds are in ``..._interval`` (lower, upper), or ``..._std`` around the value.
+    """
+    value = np.nan if row.get(metric) is None else float(row[metric])
+    bounds, std = row.get(f"{metric}_interval"), row.get(f"{metric}_std")
+    if bounds is not None and np.ndim(bounds) == 1:
+        return value, float(bounds[0]), float(bounds[1])
+    return (value, np.nan, np.nan) if std is None else (value, value - float(std), value + float(std))
+
+
+def row_names(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[str]:
+    """Return a name for each row: its method, and where several rows have one, what tells them apart.
+
+    "method", "method (column value)", or "method (2)" where no column but the `metrics` differs.
+    """
+    names = [str(row["method"]) for row in rows]
+    columns = [c for c in dict.fromkeys(c for row in rows for c in row) if c not in ("method", *metrics)]
+    for name in {name for name in names if names.count(name) > 1}:
+        alike = [i for i, other in enumerate(names) if other == name]
+        # Floats are rather results than settings.
+        settings = [c for c in columns if all(isinstance(rows[i].get(c), int | str) for i in alike)]
+        column = next((c for c in settings if len({rows[i][c] for i in alike}) == len(alike)), None)
+        for number, i in enumerate(alike):
+            more = number + 1 if column is None else f"{column} {rows[i][column]}"
+            names[i] = name if column is None and number == 0 else f"{name} ({more})"
+    return names
+
+
+def score_table(y_true: Any, predictions: Mapping[str, Any], confidence_level: float = 0.95) -> list[dict[str, Any]]:
+    """Score several methods' probabilities on the same documents, with bootstrap intervals over documents.
+
+    A row a method, as `read_table` gives them; intervals are NaN for a single document.
+    """
+    if not isinstance(predictions, Mapping) or not predictions:
+        raise TypeError(
+            f"Expected predictions to be a mapping from method to probabilities, but got {type(predictions).__name__}."
+        )
+    check_positive(confidence_level, "confidence_level", upper=1)
+    H, names = check_targets(y_true, name="y_true")
+    rows: list[dict[str, Any]] = []
+    for method, values in predictions.items():
+        P, _ = check_proba(values, labels=names, n_samples=len(H), name=f"predictions[{method!r}]")
+        row: dict[str, Any] = {"method": method}
+        for metric, score in SCORES.items():
+            each = np.array([score(H[[i]], P[[i]]) for i in range(len(H))])
+            row[metric], row[f"{metric}_interval"] = float(each.mean()), _interval(each, confidence_level)
+        rows.append(row)
+    return rows
+
+
+def _interval(values, confidence_level):
+    if np.ptp(values) == 0:  # resamplings of equal values are equal
+        return (np.nan, np.nan) if len(values) == 1 else (float(values[0]), float(values[0]))
+    rng = np.random.default_rng(0)
+    # Not scipy.stats.bootstrap, whose argument for the random numbers has changed its name.
+    means = [rng.choice(values, len(values)).mean() for _ in range(N_RESAMPLES)]
+    low, high = np.quantile(means, [(1 - confidence_level) / 2, (1 + confidence_level) / 2])
+    return float(low), float(high)
