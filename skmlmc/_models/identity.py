@@ -187,12 +187,6 @@ def _describe(path, adapters):
     return ModelFiles(path, adapters, fingerprints(path, adapters), states)
 
 
-def find_model(model: Any, lora: Any, expected: Fingerprints | None = None) -> tuple[Path, Fingerprints]:
-    """Path and content of what `find_files` finds."""
-    files = find_files(model, lora, expected)
-    return files.path, files.content
-
-
 def _way_out(name):
     return WAY_OUT.format(name=name, or_else=LOCATE if name == "model" else "")
 
@@ -240,7 +234,7 @@ def check_models(estimator: Any) -> None:
     """Raise what the next use would, where a fitted estimator or a part of it has lost its model file."""
     for part in nested_estimators(estimator):
         if asks_a_model(part) and fitted_with(part) is not None:
-            find_model(part.model, part.lora, fitted_with(part))
+            find_files(part.model, part.lora, fitted_with(part))
 
 
 def locate_model(estimator: Any, model: str | os.PathLike | None = None) -> Any:

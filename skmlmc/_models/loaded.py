@@ -32,17 +32,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def load_model(path: Path) -> Model:
-    """Return the process's model of that file: loaded once, at most `MAX_MODELS` kept, noticed when replaced.
+    """Return the process's model of a GGUF file: loaded once, at most `MAX_MODELS` kept, loaded anew when replaced.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        A GGUF file.
-
-    Returns
-    -------
-    skmlmc._engine.model.Model
-        Loaded, perhaps in use by another thread.
+    Another thread may be using it.
     """
     from .._engine.model import Model
 
@@ -50,17 +42,9 @@ def load_model(path: Path) -> Model:
 
 
 def load_vocabulary(path: Path) -> Vocabulary:
-    """Return a model's vocabulary and metadata, without loading its weights where they are not loaded yet.
+    """Return a model's vocabulary and metadata: enough to tokenise, for a process that leaves decoding to others.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        A GGUF file.
-
-    Returns
-    -------
-    skmlmc._engine.vocabulary.Vocabulary
-        Enough to tokenise; for a process that leaves decoding to others.
+    Where the model is loaded already, it is that; else its weights stay in the file.
     """
     from .._engine import model as _engine
 

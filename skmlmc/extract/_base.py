@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from .._inference.run import Options, check_options, prompt_text, run
-from .._models.identity import find_model, fitted_with
+from .._models.identity import find_files, fitted_with
 from .._utils.arrays import check_targets, column_names, majority
 from .._utils.checks import check_choice, check_encodes, check_labels, check_texts
 from .._utils.docs import PAPER, documented
@@ -232,7 +232,7 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
     def _fit_prompt(self, X, y, distribution):
         """Set ``labels_``, ``wordings_``, ``demonstrations_``, ``demonstration_indices_`` and the fingerprints."""
         options = self._options()
-        _, found = find_model(options.model, options.lora)
+        found = find_files(options.model, options.lora).content
         self.model_fingerprint_, self.lora_fingerprints_ = found.model, list(found.lora)
         texts = None if X is None else check_texts(X)
         given = y if distribution is None else distribution
