@@ -28,6 +28,8 @@ from .extract._questions import PairwiseExtractor, UnaryExtractor
 from .extract._steps import HiddenStateExtractor, StepwiseExtractor
 from .prompts._templates import PromptTemplate
 
+__all__ = ["GGUFClassifier"]
+
 METHODS: dict[str, tuple[Any, Any]] = {
     "max_over_generations": (StepwiseExtractor, MaxOverGenerations),
     "compare_to_none": (StepwiseExtractor, CompareToNone),

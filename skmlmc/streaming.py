@@ -16,6 +16,8 @@ from ._models.identity import asks_a_model, check_models, nested_estimators
 from ._utils.checks import check_texts
 from .extract._base import WORKING_PARAMETERS
 
+__all__ = ["predict_chunks", "read_chunks"]
+
 # What a call leaves behind on extractors.
 _LEFT_BEHIND = ("label_mass_", "mass_", "n_features_out_")
 
@@ -28,6 +30,9 @@ def predict_chunks(
     method: str = "predict_proba",
 ) -> Iterator[np.ndarray]:
     """Apply a fitted estimator to one chunk of documents after the other.
+
+    For corpora that do not fit into memory, or take days: a call that was stopped goes on where it was. Nothing
+    happens before the first result is asked for; go through the iterator to its end.
 
     Parameters
     ----------

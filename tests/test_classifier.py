@@ -109,19 +109,11 @@ def same(a, b):
 
 # -- scikit-learn's own checks
 
+
 # Most checks feed numbers, so scikit-learn skips them for estimators of texts and of three-dimensional arrays; the
-# contract tests below stand for them. Checks that fail for the others, with the reason:
-ONE_COLUMN_A_LABEL = "the target has one column a label; a flat list of classes is refused with a message"
-EXPECTED_FAILURES = {}
-
-
-def _expected_failures(estimator):
-    return EXPECTED_FAILURES.get(type(estimator).__name__, {})
-
-
+# contract tests below stand for them.
 @parametrize_with_applicable_checks(
-    [estimator for estimator in public_estimators() if not get_tags(estimator).input_tags.two_d_array],
-    expected_failed_checks=_expected_failures,
+    [estimator for estimator in public_estimators() if not get_tags(estimator).input_tags.two_d_array]
 )
 def test_scikit_learn_checks(estimator, check):
     check(estimator)

@@ -9,13 +9,14 @@ from tiny_gguf import write_tiny_gguf
 from skmlmc import (
     ContextualCalibration,
     GGUFClassifier,
-    HiddenStateExtractor,
+    HardPredictions,
     MaxOverGenerations,
     PairwiseExtractor,
     StepwiseExtractor,
     UnaryExtractor,
     clear_models,
 )
+from skmlmc.align import generated_labels
 from skmlmc.extract._contextual import divide_by_prior
 
 LABELS = ["joy", "anger", "sadness"]
@@ -78,6 +79,17 @@ def test_in_the_classifier(model):
         GGUFClassifier(model, content_free="N/A", **params).fit()
 
 
+def test_hard_predictions_are_what_the_model_wrote(model):
+    """The divided steps have other largest columns; the answer stays the answer."""
+    steps = StepwiseExtractor(model, labels=LABELS).fit().transform(TEXTS)
+    calibrated = ContextualCalibration(StepwiseExtractor(model, labels=LABELS), CONTENT_FREE).fit().transform(TEXTS)
+    assert not np.array_equal(generated_labels(np.asarray(calibrated)), generated_labels(steps))
+    expected = HardPredictions().fit_transform(steps)
+    np.testing.assert_array_equal(HardPredictions().fit_transform(calibrated), expected)
+    clf = GGUFClassifier(model, labels=LABELS, method="hard_predictions", content_free=CONTENT_FREE).fit()
+    np.testing.assert_array_equal(clf.predict_proba(TEXTS), expected)
+
+
 def test_half_fitted_is_not_fitted(model):
     calibration = ContextualCalibration(StepwiseExtractor(model, labels=LABELS, n_ctx=256), ["word " * 300])
     with pytest.raises(ValueError, match="too long"):
@@ -113,12 +125,6 @@ def test_orders_cost_as_many_prefixes_and_answers(model):
 def test_no_more_orders_than_there_are(model):
     clf = GGUFClassifier(model, labels=["joy", "anger"], n_label_orders=5).fit()
     assert len(clf.extractors_) == 2
-
-
-def test_hidden_states_have_no_prior_to_divide_by(model):
-    clf = HiddenStateExtractor(model, labels=LABELS, label_order=["anger", "joy", "sadness"]).fit()
-    other = HiddenStateExtractor(model, labels=LABELS).fit()
-    assert not np.array_equal(clf.transform(TEXTS), other.transform(TEXTS))
 
 
 def test_demonstrations_follow_the_label_order(model):
