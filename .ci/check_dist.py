@@ -38,6 +38,8 @@ def check_wheel(path):
     for name, expected in (("Name", "skmlmc"), ("License-Expression", "BSD-3-Clause"), ("Requires-Python", ">=3.10")):
         if metadata[name] != expected:
             wrong.append(f"{name} is {metadata[name]!r}, expected {expected!r}")
+    links = {link.partition(",")[0] for link in metadata.get_all("Project-URL", [])}
+    wrong += difference("the metadata", links, {"Homepage", "Documentation", "Source", "Changelog", "Issues"})
     if not metadata.get_payload().startswith("# skmlmc"):
         wrong.append("the description is not the README")
     if kind["Tag"] != "py3-none-any":
