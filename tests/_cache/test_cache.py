@@ -25,9 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from skmlmc._cache import database as _sqlite_file
-from skmlmc._cache import records as _records
-from skmlmc._cache import results as _cache
+from skmlmc._cache import database, records, results
 from skmlmc._cache.results import FILE_NAME, DamagedEntryError, ResultCache, open_cache, result_key
 
 
@@ -179,7 +177,7 @@ class TestEntry:
     @at_most(100)
     def test_round_trip(self, arrays):
         key = result_key("x")
-        decoded = _records.decode_entry(key, _records.encode_entry(key, arrays))
+        decoded = records.decode_entry(key, records.encode_entry(key, arrays))
         assert list(decoded) == list(arrays)
         for name, array in arrays.items():
             assert decoded[name].dtype == array.dtype
@@ -189,7 +187,7 @@ class TestEntry:
 
     def test_byte_order_and_layout_do_not_matter(self):
         array = np.asfortranarray(np.arange(6, dtype=">f4").reshape(2, 3))
-        (decoded,) = _records.decode_entry(b"k", _records.encode_entry(b"k", {"a": array})).values()
+        (decoded,) = records.decode_entry(b"k", records.encode_entry(b"k", {"a": array})).values()
         assert decoded.dtype == np.float32 and decoded.dtype.isnative
         np.testing.assert_array_equal(decoded, array)
 
@@ -203,43 +201,43 @@ class TestEntry:
     @given(st.binary(max_size=200))
     @at_most(300)
     def test_arbitrary_bytes(self, data):
-        for value in (data, _records._MAGIC + data):
-            with pytest.raises(_records.DamagedEntryError):
-                _records.decode_entry(b"k", value)
-        with contextlib.suppress(_records.DamagedEntryError):  # past the checksum: any error but this one fails
-            assert all(array.nbytes <= len(data) for array in _records._decode_arrays(data).values())
+        for value in (data, records._MAGIC + data):
+            with pytest.raises(records.DamagedEntryError):
+                records.decode_entry(b"k", value)
+        with contextlib.suppress(records.DamagedEntryError):  # past the checksum: any error but this one fails
+            assert all(array.nbytes <= len(data) for array in records._decode_arrays(data).values())
 
     @given(ANY_ARRAYS, st.data())
     @at_most(100)
     def test_damaged_bodies(self, arrays, data):
-        body = bytearray(_records._encode_arrays(arrays))
+        body = bytearray(records._encode_arrays(arrays))
         for _ in range(data.draw(st.integers(1, 4))):
             body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
-        with contextlib.suppress(_records.DamagedEntryError):
-            decoded = _records._decode_arrays(bytes(body))
+        with contextlib.suppress(records.DamagedEntryError):
+            decoded = records._decode_arrays(bytes(body))
             assert sum(array.nbytes for array in decoded.values()) <= len(body)
 
     @pytest.mark.parametrize(
         "shape", [(2**62,), (2**63,), (2**64 - 1,), (2**32, 2**32), (0, 2**64 - 1), (2**40, 2**40, 0), (1,) * 70]
     )
     def test_huge_shapes_allocate_nothing(self, shape):
-        body = struct.pack("<H", 1) + _records._ARRAY_HEADER.pack(1, b"<f8", len(shape)) + b"a"
+        body = struct.pack("<H", 1) + records._ARRAY_HEADER.pack(1, b"<f8", len(shape)) + b"a"
         body += struct.pack(f"<{len(shape)}Q", *shape) + bytes(8)
-        with pytest.raises(_records.DamagedEntryError):
-            _records._decode_arrays(body)
+        with pytest.raises(records.DamagedEntryError):
+            records._decode_arrays(body)
 
     def test_every_truncation_and_flip_is_noticed(self):
-        value = _records.encode_entry(b"k", {"a": np.arange(3, dtype="i2"), "b": np.float32(1)})
+        value = records.encode_entry(b"k", {"a": np.arange(3, dtype="i2"), "b": np.float32(1)})
         broken = [value[:size] for size in range(len(value))] + [value + b"\0"]
         for position, bit in itertools.product(range(len(value)), range(8)):
             flipped = bytearray(value)
             flipped[position] ^= 1 << bit
             broken.append(bytes(flipped))
         for other in broken + [None, 3, "text"]:
-            with pytest.raises(_records.DamagedEntryError):
-                _records.decode_entry(b"k", other)
-        with pytest.raises(_records.DamagedEntryError):
-            _records.decode_entry(b"another key", value)
+            with pytest.raises(records.DamagedEntryError):
+                records.decode_entry(b"k", other)
+        with pytest.raises(records.DamagedEntryError):
+            records.decode_entry(b"another key", value)
 
 
 # -- opening
@@ -374,7 +372,7 @@ class TestUse:
 
         with open_cache(tmp_path) as cache:
             with pytest.raises(InterruptError):
-                _sqlite_file.write_rows(cache._connection, rows())
+                database.write_rows(cache._connection, rows())
             assert len(cache) == 0
             cache.put_many(entries(1))
             assert len(cache) == 1
@@ -401,7 +399,7 @@ class TestUse:
             assert_same(cache.get_many([b"large"], largest=8100), large)
 
     def test_too_large(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(_cache, "_LARGEST_ENTRY", 1000)
+        monkeypatch.setattr(results, "_LARGEST_ENTRY", 1000)
         small = entries(1)
         with open_cache(tmp_path) as cache:
             with pytest.warns(UserWarning, match="at most 1000 bytes for .* Got 1 larger ones"):
@@ -553,7 +551,7 @@ class TestDamagedFile:
         for suffix in ("-wal", "-shm", "-journal"):
             (tmp_path / (FILE_NAME + suffix)).write_text(suffix)
         # By hand, for SQLite deletes side files that make no sense to it when it opens the file.
-        target = _sqlite_file.set_aside(str(tmp_path / FILE_NAME))
+        target = database.set_aside(str(tmp_path / FILE_NAME))
         assert target == str(tmp_path / f"{FILE_NAME}.damaged-1")
         assert names(tmp_path) == sorted(
             f"{FILE_NAME}.damaged-1{suffix}" for suffix in ("", "-wal", "-shm", "-journal")
@@ -592,14 +590,14 @@ class TestDamagedFile:
 
     def test_what_was_read_before_the_damage_is_kept(self, tmp_path, monkeypatch):
         _, items = fill(tmp_path, 700)
-        real = _cache.read_rows
+        real = results.read_rows
 
         def once_malformed(connection, keys, found, largest):
-            monkeypatch.setattr(_cache, "read_rows", real)
+            monkeypatch.setattr(results, "read_rows", real)
             real(connection, keys[:500], found, largest)
             raise sqlite3.DatabaseError("database disk image is malformed")
 
-        monkeypatch.setattr(_cache, "read_rows", once_malformed)
+        monkeypatch.setattr(results, "read_rows", once_malformed)
         with open_cache(tmp_path) as cache, tells_replaced(tmp_path):
             assert len(cache.get_many(items)) == 500
 
@@ -673,7 +671,7 @@ class TestDamagedFile:
     def test_closing_a_moved_file_leaves_the_fresh_log_alone(self, tmp_path):
         old = open_cache(tmp_path)
         old.put_many(entries(5))
-        _sqlite_file.set_aside(old.path)
+        database.set_aside(old.path)
         with open_cache(tmp_path) as fresh:
             fresh.put_many(entries(3))
             old.close()
@@ -736,7 +734,7 @@ class TestDamagedEntries:
     def test_flipped_bit(self, tmp_path):
         path, items = fill(tmp_path, 1)
         data = bytearray(path.read_bytes())
-        data[data.rindex(_records._MAGIC) + 60] ^= 4
+        data[data.rindex(records._MAGIC) + 60] ^= 4
         path.write_bytes(data)
         with open_cache(tmp_path) as cache, pytest.warns(UserWarning, match="1 of 1 entries"):
             assert cache.get_many(items) == {}
@@ -810,8 +808,8 @@ class TestNoWriting:
 
         with open_cache(tmp_path) as cache:
             with monkeypatch.context() as patch, tells_degraded(tmp_path, what):
-                patch.setattr(_cache, "read_rows", fail)
-                patch.setattr(_cache, "write_rows", fail)
+                patch.setattr(results, "read_rows", fail)
+                patch.setattr(results, "write_rows", fail)
                 if use == "get_many":
                     assert cache.get_many(items) == {}
                 elif use == "put_many":
@@ -828,7 +826,7 @@ class TestNoWriting:
         def fail(connection):
             raise sqlite3.OperationalError("database or disk is full")
 
-        monkeypatch.setattr(_sqlite_file, "_create", fail)
+        monkeypatch.setattr(database, "_create", fail)
         with tells_degraded(tmp_path, "read and written"), open_cache(tmp_path) as cache:
             cache.put_many(entries(1))
             assert cache.get_many(entries(1)) == {}
@@ -836,7 +834,7 @@ class TestNoWriting:
 
     def test_read_only_folder_simulated(self, tmp_path, monkeypatch):
         _, items = fill(tmp_path)
-        monkeypatch.setattr(_cache, "connect", read_only_connect(_cache.connect))
+        monkeypatch.setattr(results, "connect", read_only_connect(results.connect))
         with tells_degraded(tmp_path, "written"), open_cache(tmp_path) as cache:
             assert_same(cache.get_many(items), items)
             cache.put_many(entries(5, 900))
@@ -886,7 +884,7 @@ class TestNoWriting:
         else:
             overwrite_pages(path)
         before = path.read_bytes()
-        monkeypatch.setattr(_cache, "set_aside", fail)
+        monkeypatch.setattr(results, "set_aside", fail)
         with tells_degraded(tmp_path, "read and written"), open_cache(tmp_path) as cache:
             assert cache.get_many(items) == {}
             cache.put_many(items)
@@ -898,7 +896,7 @@ class TestNoWriting:
             raise sqlite3.DatabaseError("database disk image is malformed")
 
         _, items = fill(tmp_path)
-        monkeypatch.setattr(_cache, "read_rows", fail)
+        monkeypatch.setattr(results, "read_rows", fail)
         with open_cache(tmp_path) as cache:
             with pytest.warns(UserWarning) as told:
                 assert cache.get_many(items) == {}
@@ -924,7 +922,7 @@ class TestNoWriting:
 
     def test_locked_file(self, tmp_path, monkeypatch):
         _, items = fill(tmp_path)
-        monkeypatch.setattr(_sqlite_file, "_TIMEOUT", 0.1)
+        monkeypatch.setattr(database, "_TIMEOUT", 0.1)
         with open_cache(tmp_path) as cache, open_cache(tmp_path) as other:
             other._connection.execute("BEGIN IMMEDIATE")
             with tells_degraded(tmp_path, "written"):
@@ -947,19 +945,19 @@ class TestNoWriting:
 
         with open_cache(tmp_path) as cache:
             with monkeypatch.context() as patch:
-                patch.setattr(_cache, "write_rows", interrupt)
+                patch.setattr(results, "write_rows", interrupt)
                 with pytest.raises(KeyboardInterrupt):
                     cache.put_many(entries(1))
             cache.put_many(entries(1))
             assert len(cache) == 1
 
     def test_folder_lock_never_given_up(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(_sqlite_file, "_TIMEOUT", 0.05)
-        with _sqlite_file.folder_lock(tmp_path):
+        monkeypatch.setattr(database, "_TIMEOUT", 0.05)
+        with database.folder_lock(tmp_path):
             assert_works(tmp_path, entries(3))
 
     def test_without_flock(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(_sqlite_file, "fcntl", None)
+        monkeypatch.setattr(database, "fcntl", None)
         foreign_text(tmp_path / FILE_NAME)
         with tells_replaced(tmp_path), open_cache(tmp_path) as cache:
             cache.put_many(entries(1))
@@ -1049,24 +1047,24 @@ class TestProcesses:
     def test_hooks_around_a_fork(self, tmp_path):
         with open_cache(tmp_path) as cache:
             cache.put_many(entries(3))
-            _cache._before_fork()
+            results._before_fork()
             assert cache._connection is None
             reader = threading.Thread(target=cache.get_many, args=(entries(3),))
             reader.start()
             reader.join(0.05)
             assert reader.is_alive()  # no thread opens the file again before the fork is over
-            _cache._after_fork()
+            results._after_fork()
             reader.join()
             assert_same(cache.get_many(entries(3)), entries(3))
 
     def test_connection_of_another_process_is_not_used(self, tmp_path, monkeypatch):
         # A fork that Python does not see, from C, does not run the hooks.
-        monkeypatch.setattr(_cache, "_ABANDONED", [])
+        monkeypatch.setattr(results, "_ABANDONED", [])
         with open_cache(tmp_path) as cache:
             cache.put_many(entries(3))
             old = cache._connection
             cache._pid += 1
             assert_same(cache.get_many(entries(3)), entries(3))
             assert cache._connection is not old
-            assert _cache._ABANDONED == [old]
+            assert results._ABANDONED == [old]
         old.close()

@@ -18,10 +18,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.utils import Bunch
 
-from skmlmc.datasets import _abuse as _corpora_abuse
-from skmlmc.datasets import _posts as _corpora_posts
-from skmlmc.datasets import _reddit as _corpora_reddit
 from skmlmc.datasets import (
+    _abuse,
+    _posts,
+    _reddit,
     annotator_distribution,
     fetch_convabuse,
     fetch_goemotions,
@@ -164,7 +164,7 @@ def test_pandas_is_needed_for_frames_alone(tmp_path):
 
 # --- GoEmotions ---
 
-EMOTIONS = _corpora_reddit.EMOTIONS
+EMOTIONS = _reddit.EMOTIONS
 RATER_HEADER = [
     *"text id author subreddit link_id parent_id created_utc rater_id example_very_unclear".split(),
     *EMOTIONS,
@@ -200,7 +200,7 @@ def goemotions(home, monkeypatch):
         home.put("goemotions", f"goemotions_{k}.csv", table(RATER_HEADER, rows))
     for part, text in TSV.items():
         home.put("goemotions", f"{part}.tsv", text)
-        monkeypatch.setitem(_corpora_reddit.CHECKSUMS, part, sha256(text))
+        monkeypatch.setitem(_reddit.CHECKSUMS, part, sha256(text))
     return home
 
 
@@ -223,7 +223,7 @@ def test_goemotions_in_groups(goemotions):
 
 
 def test_the_groups_hold_every_emotion_once():
-    assert sorted(e for emotions in _corpora_reddit.GROUPS.values() for e in emotions) == EMOTIONS
+    assert sorted(e for emotions in _reddit.GROUPS.values() for e in emotions) == EMOTIONS
     assert len(EMOTIONS) == 27
 
 
@@ -246,7 +246,7 @@ def test_goemotions_aggregated(goemotions):
 def test_malformed_goemotions_are_named(goemotions, monkeypatch):
     text = "A plain table.\t28\tid1\n"
     goemotions.put("goemotions", "dev.tsv", text)
-    monkeypatch.setitem(_corpora_reddit.CHECKSUMS, "dev", sha256(text))
+    monkeypatch.setitem(_reddit.CHECKSUMS, "dev", sha256(text))
     with pytest.raises(ValueError, match=r"dev.tsv, line 1: expected text, tab, numbers of emotions \(0 to 27\)"):
         fetch_goemotions(aggregated=True, subset="dev", **goemotions.offline)
     row = rating("x", "id1", 1)
@@ -323,7 +323,7 @@ def stackoverflow(home, monkeypatch):
                 pd.DataFrame(rows).to_excel(writer, sheet_name=name, header=False, index=False)
         content = book.getvalue()[:length]
         home.put("stackoverflow_emotions", "Emotions_GoldSandard_andAnnotation.xlsx", content)
-        monkeypatch.setattr(_corpora_posts, "STACKOVERFLOW_SHA256", sha256(content))
+        monkeypatch.setattr(_posts, "STACKOVERFLOW_SHA256", sha256(content))
 
     put(stackoverflow_sheets(POSTS))
     return Bunch(put=put, offline=home.offline)
@@ -423,7 +423,7 @@ def hatexplain(home, monkeypatch):
     posts = {name: {"post_id": name, **value} for name, value in POSTS_BY_ID.items()}
     home.put("hatexplain", "dataset.json", json.dumps(posts))
     home.put("hatexplain", "post_id_divisions.json", divisions)
-    monkeypatch.setattr(_corpora_abuse, "HATEXPLAIN_SETS_SHA256", sha256(divisions))
+    monkeypatch.setattr(_abuse, "HATEXPLAIN_SETS_SHA256", sha256(divisions))
     return home
 
 
@@ -662,7 +662,7 @@ def test_the_real_hatexplain_posts(home, subset):
         for row in csv.DictReader(file):
             found = ast.literal_eval(row["annotators"])
             columns = zip(found["annotator_id"], found["label"], found["target"], strict=True)
-            answers = [(who, _corpora_abuse.HATEXPLAIN_CLASSES[label], targets) for who, label, targets in columns]
+            answers = [(who, _abuse.HATEXPLAIN_CLASSES[label], targets) for who, label, targets in columns]
             posts[row["id"]] = post(ast.literal_eval(row["post_tokens"]), *answers)
     home.put("hatexplain", "dataset.json", json.dumps(posts))
     for task, field in (("targets", "annotations"), ("class", "class")):
