@@ -12,6 +12,7 @@ from sklearn.model_selection import check_cv
 from sklearn.utils.validation import check_array, check_consistent_length
 
 from .._utils.arrays import majority, to_frame
+from ..align._arithmetic import label_sets
 from ..calibrate import LinearProbe
 from ._tables import columns_of, documented_table, mean_of, read_answers
 
@@ -84,12 +85,11 @@ def probe_own_labels(
     X = check_array(hidden, dtype=np.float64, input_name="hidden")
     check_consistent_length(X, answers.steps)
     H = answers.targets(y, labels)
-    each = np.arange(answers.n_labels)
-    own, gold = (answers.said[:, :, None] == each).any(axis=1).astype(int), majority(H)
+    own, gold = label_sets(answers.said, answers.n_labels), majority(H)
     folds = list(check_cv(cv).split(X, gold))
     probe = LinearProbe() if probe is None else probe
     first = answers.said[:, :1]
-    later = answers.is_label[:, :1] & (each != first)
+    later = answers.is_label[:, :1] & (np.arange(answers.n_labels) != first)
     rows = []
     for target, truth, groups in (("gold", H, {"gold": None}), ("pred", own, {"pred": None, "pred 2+": later})):
         proba, tested = _out_of_fold(probe, X, truth, folds)

@@ -9,8 +9,8 @@ import numpy as np
 
 from .._utils.arrays import check_steps, check_targets
 from .._utils.docs import documented
-from .._utils.labelled import labels_of, relabel
-from ..align import generated_labels
+from .._utils.labelled import labels_of, written_of
+from ..align._arithmetic import generated_labels
 
 documented_table = documented(
     steps="""steps : array-like of shape (n, R, L + 1)
@@ -67,8 +67,8 @@ class Answers(NamedTuple):
 
 def read_answers(steps: Any) -> Answers:
     """Check step distributions, and see what they say."""
-    cube = check_steps(steps)
-    return Answers(cube, generated_labels(relabel(cube, steps)), labels_of(steps))
+    cube, written = check_steps(steps), written_of(steps)
+    return Answers(cube, generated_labels(cube) if written is None else written, labels_of(steps))
 
 
 def by_steps(step: np.ndarray, by_step: bool = True) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:

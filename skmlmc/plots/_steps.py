@@ -9,9 +9,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils.arrays import check_proba, check_steps, check_targets
 from .._utils.checks import check_texts, check_threshold
-from .._utils.labelled import label, labels_of, relabel, written_of
+from .._utils.labelled import label, labels_of, written_of
 from .._utils.typing import Names, Self, Threshold
-from ..align import generated_labels
+from ..align._arithmetic import generated_labels
 from ._canvas import (
     BLUE,
     DIAMOND,
@@ -186,13 +186,13 @@ class StepsDisplay:
         cube = check_steps(steps if np.ndim(steps) == 3 else np.asarray(steps)[None])
         names = labels_of(steps) if labels is None else labels
         names = column_labels(names, cube.shape[2] - 1, "steps beside none")
-        said = generated_labels(relabel(cube, steps))[0]
         if proba is not None:
             proba = check_proba(_one_row(proba), labels=names, n_samples=1, name="proba")[0][0]
         if y_true is not None:
             y_true = check_targets(_one_row(y_true), labels=names, n_samples=1, name="y_true")[0][0]
         limit = None if threshold is None else check_threshold(threshold, names)
-        one = label(cube[0], "steps", names, None, said)
+        written = written_of(steps)
+        one = label(cube[0], "steps", names, None, None if written is None else written[0])
         display = cls(one, labels=names, proba=proba, y_true=y_true, text=text, threshold=limit, none_label=none_label)
         return display.plot(ax, sort=sort)
 
@@ -314,7 +314,7 @@ def _reading_order(steps):
     Those said in the order of saying, then the others, the largest probability at any step first.
     """
     written = written_of(steps)
-    said = generated_labels(steps[None])[0] if written is None else written
+    said = generated_labels(np.asarray(steps)[None])[0] if written is None else written
     said = said[said >= 0]
     none = steps.shape[1] - 1
     peak = np.asarray(steps)[: len(said), :none].max(axis=0)
