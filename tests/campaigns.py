@@ -1,5 +1,6 @@
-"""How much a property test tries: a sample by default, all where campaigns are asked for (see pyproject.toml)."""
+"""How much is tried: a sample by default, all where campaigns are asked for (see pyproject.toml)."""
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("sample", max_examples=25, deadline=None)
@@ -14,3 +15,14 @@ def load_profile(markers):
 def at_most(n):
     """Return settings for `n` examples in a campaign, and for a quarter of them in the sample."""
     return settings(max_examples=n * settings.default.max_examples // 100)
+
+
+def sampled(cases, every=4):
+    """Return cases to parametrize by, of which a default run tries the first of each `every`."""
+    return [case if i % every == 0 else in_campaigns(case) for i, case in enumerate(cases)]
+
+
+def in_campaigns(case):
+    """Return a case that only campaigns try."""
+    values = getattr(case, "values", case if isinstance(case, tuple) else (case,))
+    return pytest.param(*values, marks=[*getattr(case, "marks", ()), pytest.mark.campaign])

@@ -200,6 +200,7 @@ def test_sentence_encoder():
     assert embedded[0] @ embedded[1] > embedded[0] @ embedded[2] + 0.2
 
 
+@pytest.mark.campaign
 def test_paper_table_from_end_to_end(tiny_model, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(_baselines, "find_encoder", lambda: None)

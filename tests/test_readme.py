@@ -1,10 +1,11 @@
-"""The README's Python code runs as written, in order, on the embedded model."""
+"""The README's Python code runs as written, in order, on the embedded model or, by default, a tiny one."""
 
 import re
 import textwrap
 from pathlib import Path
 
 import pytest
+from campaigns import in_campaigns
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -24,10 +25,16 @@ def test_block_is_python(code):
     assert compile(code, "README.md", "exec")
 
 
-@pytest.mark.model
-def test_blocks_run(embedded_model, monkeypatch):
+MODELS = [
+    pytest.param("tiny_chat_model", marks=pytest.mark.filterwarnings("ignore:The label tokens hold only")),
+    in_campaigns(pytest.param("embedded_model", marks=pytest.mark.model)),
+]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_blocks_run(model, request, monkeypatch):
     monkeypatch.chdir(ROOT)
-    monkeypatch.delenv("SKMLMC_MODEL", raising=False)
+    monkeypatch.setenv("SKMLMC_MODEL", request.getfixturevalue(model))
     names = {}
     for code in RUNNABLE:
         exec(compile(code, "README.md", "exec"), names)

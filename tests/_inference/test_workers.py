@@ -12,7 +12,9 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
-from inside import kept, loaded
+from adapters import write_adapter
+from campaigns import in_campaigns
+from inside import fingerprint, kept, loaded
 from scripts import run_script
 from sklearn.model_selection import cross_validate
 from text_estimators import answer, text_estimators
@@ -35,12 +37,12 @@ def build(cls, path, **params):
     return cls(model=str(path), labels=LABELS, **params)
 
 
+@pytest.mark.parametrize("n_jobs", [2, in_campaigns(3)])
 @pytest.mark.parametrize("cls", text_estimators())
-def test_processes_change_no_bit(cls, tiny_model):
+def test_processes_change_no_bit(cls, n_jobs, tiny_model):
     expected = answer(build(cls, tiny_model, n_threads=1).fit(TEXTS), TEXTS)
-    for n_jobs in (2, 3):
-        got = answer(build(cls, tiny_model, n_jobs=n_jobs).fit(TEXTS), TEXTS)
-        assert np.array_equal(got, expected, equal_nan=True)
+    got = answer(build(cls, tiny_model, n_jobs=n_jobs).fit(TEXTS), TEXTS)
+    assert np.array_equal(got, expected, equal_nan=True)
 
 
 def test_the_caller_needs_no_weights(tiny_model):
@@ -97,6 +99,13 @@ def test_another_model_at_the_workers(tiny_model, tiny_chat_model):
     options = _run.Options(model=str(tiny_chat_model))
     worker = _run._Worker(None, options, Fingerprints("the fingerprint of another file"))
     with pytest.raises(ValueError, match="of a worker differs"):
+        worker(({}, []))
+
+
+def test_other_adapters_at_the_workers(tiny_model, tmp_path):
+    adapter = write_adapter(tmp_path / "adapter.gguf")
+    worker = _run._Worker(None, _run.Options(model=tiny_model, lora=adapter), Fingerprints(fingerprint(tiny_model)))
+    with pytest.raises(ValueError, match=f"model adapters of a worker .*{fingerprint(adapter)}"):
         worker(({}, []))
 
 
@@ -207,6 +216,7 @@ def test_backends_without_a_generator_work_in_rounds(monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.campaign
 def test_interrupt_with_processes_keeps_the_cache(tiny_model, tmp_path):
     code = """
     import signal, threading, time
@@ -247,6 +257,7 @@ def cluster():
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this platform")
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.campaign
 def test_dask_with_a_worker_killed_in_mid_run(cluster, tiny_model, tmp_path):
     texts = [f"{k} {text} " + "and so on " * 100 for k, text in enumerate(TEXTS * 4)]
     expected = build(StepwiseExtractor, tiny_model, max_labels=1, n_threads=1).fit().transform(texts)
