@@ -13,15 +13,17 @@ from .._models.identity import fitted_with
 from .._utils.arrays import to_frame
 from .._utils.checks import check_texts
 from ..extract._steps import HiddenStateExtractor, StepwiseExtractor, check_layer
-from ._tables import columns_of, mean_of
+from ._tables import columns_of, documented_table, mean_of
 
 
+@documented_table
 def attention_to_labels(
     extractor: StepwiseExtractor, X: Any, *, layer: Any = None, by_label: bool = True, as_frame: bool = False
 ) -> Any:
     """Measure the attention from the later labels of each answer to the input and to its earlier labels.
 
-    Table 6 of the paper: an earlier label's token gets an order of magnitude more than an average token of the input.
+    An earlier label's token gets an order of magnitude more than an average token of the input: later labels depend
+    on how the answer began. Compare ``per_token``, since the targets differ in length. {paper}, Table 6.
 
     Parameters
     ----------
@@ -35,8 +37,7 @@ def attention_to_labels(
     by_label : bool, default=True
         A row a later label and target; False: a row a target, averaged over all later labels, as in the paper's
         table.
-    as_frame : bool, default=False
-        Return a pandas DataFrame.
+    {as_frame}
 
     Returns
     -------
@@ -67,9 +68,10 @@ def attention_to_labels(
     --------
     >>> from skmlmc import StepwiseExtractor
     >>> from skmlmc.analysis import attention_to_labels
-    >>> extractor = StepwiseExtractor(labels=["anger", "joy"], shots=10).fit(texts, Y)  # doctest: +SKIP
-    >>> table = attention_to_labels(extractor, texts, by_label=False)  # doctest: +SKIP
-    >>> dict(zip(table["target"], table["per_token"]))  # doctest: +SKIP
+    >>> extractor = StepwiseExtractor(labels=["anger", "joy", "sadness"]).fit()
+    >>> table = attention_to_labels(extractor, ["We won!!!"], by_label=False)
+    >>> table["target"]
+    ['prompt', 'input', 'earlier labels', 'other']
     """
     if not isinstance(extractor, (StepwiseExtractor, HiddenStateExtractor)):
         raise TypeError(f"Got extractor={extractor!r:.60} but expected a fitted StepwiseExtractor.")

@@ -1,7 +1,6 @@
 """Tables of how a model answers: on arrays made by hand with known answers, and against slow twins."""
 
 import math
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from sklearn.model_selection import KFold
 from tiny_gguf import write_tiny_gguf
 
 from skmlmc import StepwiseExtractor, clear_models
+from skmlmc._utils.docs import PAPER
 from skmlmc._utils.labelled import label as make_labelled
 from skmlmc.align import generated_labels
 from skmlmc.analysis import (
@@ -355,7 +355,7 @@ def test_every_name_is_there():
 
     assert __all__ == sorted(__all__)
     for name in __all__:
-        assert re.search("Ma et al|paper", getattr(module, name).__doc__), f"{name} names its source"
+        assert PAPER in getattr(module, name).__doc__, f"{name} names its source"
         assert ">>>" in getattr(module, name).__doc__
         assert name in module.__doc__
 
