@@ -13,8 +13,22 @@ from sklearn.utils.validation import check_is_fitted
 from . import _version
 from ._utils.arrays import check_targets, default_names, majority
 from ._utils.checks import check_threshold
+from ._utils.docs import documented
 from ._utils.labelled import restore_names
 from .metrics import example_f1
+
+documented_aligner = documented(
+    threshold="""threshold : float, array-like of shape (L,) or mapping of label to float, default=0.5
+        Probability from which ``predict`` gives a label.""",
+    multi_label="""multi_label : bool, default=True
+        False for single-label tasks: probabilities of a document sum to 1 and ``predict`` gives the largest.""",
+    labels="""labels_ : list of str, length L
+        Label names: those of the array from an extractor, else the columns of a DataFrame `y`, else "label0", ...
+    n_labels_ : int
+        Number of labels.""",
+    classes="""classes_ : ndarray of shape (L, 2)
+        ``[0, 1]`` for each label.""",
+)
 
 
 class VersionedMixin:
@@ -74,7 +88,7 @@ class LabelProbabilityMixin(ClassifierMixin):
     def classes_(self) -> np.ndarray:
         """Classes of each label, ``[0, 1]``: ndarray of shape (L, 2)."""
         check_is_fitted(self)
-        # The rows are what scikit-learn's multi-label estimators have in a list, but cross_val_predict reads .shape.
+        # scikit-learn's own multi-label estimators have a list of these rows; cross_val_predict asks for a shape.
         return np.tile([0, 1], (len(self.labels_), 1))
 
     def predict(self, X: Any) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Metrics of alignment between label probabilities and annotator distributions, and their scorers.
 
-Paper section 5, "Task: distribution alignment". When most labels are 0 a constant distribution scores well on the
-negative log-likelihood and on L1 (appendix A.6), so look at example-F1 beside them.
+Ma et al., "Large Language Models Do Multi-Label Classification Differently", EMNLP 2025, section 5, "Task: distribution
+alignment". When most labels are 0 a constant distribution scores well on the negative log-likelihood and on L1
+(appendix A.6 there), so look at example-F1 beside them.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ import numpy as np
 from scipy.special import entr
 from scipy.stats import spearmanr
 from sklearn.exceptions import UndefinedMetricWarning
+
+# What make_scorer makes. Only of scorers of this private class does cross_validate ask the model once for all metrics.
 from sklearn.metrics._scorer import _Scorer
 
 from ._utils.arrays import check_proba, check_sample_weight, check_targets, column_names, majority
 from ._utils.checks import check_positive
+from ._utils.docs import documented
 
 __all__ = [
     "entropy_correlation",
@@ -30,25 +34,36 @@ __all__ = [
     "scorers",
 ]
 
+documented_metric = documented(
+    y_true="""y_true : array-like of shape (n, L)
+        Annotator distributions (share of the annotators who chose each label) or indicators, in [0, 1].""",
+    y_pred="""y_pred : array-like of shape (n, L)
+        Label probabilities in [0, 1].""",
+    sample_weight="""sample_weight : array-like of shape (n,), default=None
+        Weights of the documents.""",
+    raises="""TypeError, ValueError
+        If an input does not hold numbers in [0, 1], or shapes or column names differ.""",
+)
 
+
+@documented_metric
 def nll(y_true: Any, y_pred: Any, *, eps: float = 1e-8, multi_label: bool = True, sample_weight: Any = None) -> float:
     """Negative log-likelihood of an annotator's answer, averaged over annotators, then documents.
 
     For one document with annotator distribution ``H`` and probabilities ``P``: ``sum(-H ln P - (1 - H) ln(1 - P))``
-    over the labels, or ``sum(-H ln P)`` when exactly one label is right. Paper section 5.
+    over the labels, or ``sum(-H ln P)`` when exactly one label is right: {paper},
+    section 5. It asks for probabilities as sure as annotators are. One that is sure and wrong costs up to ``-ln(eps)``,
+    18 nats, so hard predictions score badly and a few labels can decide; report `eps` with it.
 
     Parameters
     ----------
-    y_true : array-like of shape (n, L)
-        Annotator distributions (share of the annotators who chose each label) or indicators, in [0, 1].
-    y_pred : array-like of shape (n, L)
-        Label probabilities in [0, 1].
+    {y_true}
+    {y_pred}
     eps : float, default=1e-8
         Probabilities are clipped to ``[eps, 1 - eps]``.
     multi_label : bool, default=True
         Whether every label is a question of its own; False for single-label tasks.
-    sample_weight : array-like of shape (n,), default=None
-        Weights of the documents.
+    {sample_weight}
 
     Returns
     -------
@@ -57,8 +72,7 @@ def nll(y_true: Any, y_pred: Any, *, eps: float = 1e-8, multi_label: bool = True
 
     Raises
     ------
-    TypeError, ValueError
-        If an input does not hold numbers in [0, 1], or shapes or column names differ.
+    {raises}
 
     Examples
     --------
@@ -74,19 +88,19 @@ def nll(y_true: Any, y_pred: Any, *, eps: float = 1e-8, multi_label: bool = True
     return float(np.average(losses.sum(axis=1), weights=weights))
 
 
+@documented_metric
 def l1_distance(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float:
     """L1 distance between label probabilities and annotator distributions.
 
-    ``sum(|P - H|)`` over the labels of a document, averaged over documents. Paper section 5.
+    ``sum(|P - H|)`` over the labels of a document, averaged over documents: {paper},
+    section 5. Easier to read than `nll` and not ruled by single labels, but it grows with L, and probabilities of 0 do
+    well where most labels are rare.
 
     Parameters
     ----------
-    y_true : array-like of shape (n, L)
-        Annotator distributions or indicators, in [0, 1].
-    y_pred : array-like of shape (n, L)
-        Label probabilities in [0, 1].
-    sample_weight : array-like of shape (n,), default=None
-        Weights of the documents.
+    {y_true}
+    {y_pred}
+    {sample_weight}
 
     Returns
     -------
@@ -95,8 +109,7 @@ def l1_distance(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float
 
     Raises
     ------
-    TypeError, ValueError
-        If an input does not hold numbers in [0, 1], or shapes or column names differ.
+    {raises}
 
     Examples
     --------
@@ -108,21 +121,20 @@ def l1_distance(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float
     return float(np.average(np.abs(proba - target).sum(axis=1), weights=weights))
 
 
+@documented_metric
 def example_f1(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float:
     """F1 between the predicted and the right label set of a document, averaged over documents.
 
     Soft values count through their majority: a label is in the set where its value is above 0.5. Two empty sets
-    agree, which gives 1 (``sklearn.metrics.f1_score(average="samples", zero_division=1)`` for indicators). Paper
-    section 5.
+    agree, which gives 1 (``sklearn.metrics.f1_score(average="samples", zero_division=1)`` for indicators): {paper},
+    section 5. It sees label sets only, so it depends on the threshold, and not on how sure anything is.
 
     Parameters
     ----------
-    y_true : array-like of shape (n, L)
-        Annotator distributions or indicators, in [0, 1].
+    {y_true}
     y_pred : array-like of shape (n, L)
         Predicted indicators, or probabilities in [0, 1].
-    sample_weight : array-like of shape (n,), default=None
-        Weights of the documents.
+    {sample_weight}
 
     Returns
     -------
@@ -131,8 +143,7 @@ def example_f1(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float:
 
     Raises
     ------
-    TypeError, ValueError
-        If an input does not hold numbers in [0, 1], or shapes or column names differ.
+    {raises}
 
     Examples
     --------
@@ -148,21 +159,21 @@ def example_f1(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float:
     return float(np.average(f1, weights=weights))
 
 
+@documented_metric
 def entropy_correlation(
     y_true: Any, y_pred: Any, *, multi_label: bool = True, replace_undefined_by: float = np.nan
 ) -> float:
     """Rank correlation of predicted and human entropy: whether the model knows which documents people disagree on.
 
     Spearman's correlation, over documents, of the entropy of the label probabilities with that of the annotator
-    distribution. Uma et al. (2021), "Learning from Disagreement: A Survey", compare entropies so; ranks are used here
-    because probabilities that are too sharp or too flat everywhere keep them.
+    distribution. Uma et al., "Learning from Disagreement: A Survey", Journal of Artificial Intelligence Research 72,
+    2021, compare entropies so; ranks are used here because probabilities that are too sharp or too flat everywhere keep
+    them. It says nothing about which labels are probable: look at `nll` too.
 
     Parameters
     ----------
-    y_true : array-like of shape (n, L)
-        Annotator distributions (share of the annotators who chose each label), in [0, 1].
-    y_pred : array-like of shape (n, L)
-        Label probabilities in [0, 1].
+    {y_true}
+    {y_pred}
     multi_label : bool, default=True
         True: the sum over labels of the entropy of chosen or not. False, for single-label tasks: the entropy of the
         distribution over the labels, after division by its sum.
@@ -244,7 +255,7 @@ def _in_order_of(estimator, y):
 
 
 def output_labels(estimator: Any) -> list[str] | None:
-    """Labels of the columns of ``predict_proba``, of pipelines and searches too; None where nobody says."""
+    """Labels of the columns of ``predict_proba``, of a pipeline or search too; None where the estimator has none."""
     while not hasattr(estimator, "labels_"):
         steps = getattr(estimator, "steps", None)
         estimator = steps[-1][1] if steps else getattr(estimator, "best_estimator_", None)

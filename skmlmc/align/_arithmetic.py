@@ -1,11 +1,14 @@
-"""Arithmetic of the fitted aligners: soft-target likelihoods, scaling functions, logistic heads. Arrays in, arrays out.
+"""Arithmetic of alignment, without checks: arrays in, arrays out.
 
-Conventions: `P` (n, L) are label probabilities, `H` (n, L) soft targets, `w` (n,) positive weights in documents, `Z`
-(n, L) log-odds (multi-label) or unnormalised log-probabilities (single-label). Losses are sums over documents.
+First the zero-shot methods, on steps or pairs that were checked; then the fitted ones: soft-target likelihoods, scaling
+functions, logistic heads. There `P` (n, L) are label probabilities, `H` (n, L) soft targets, `w` (n,) positive weights
+in documents, `Z` (n, L) log-odds (multi-label) or unnormalised log-probabilities (single-label). Losses are sums over
+documents.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -13,9 +16,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logit, logsumexp, softmax
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import check_cv
+
+from .._utils.arrays import lay_out
+
+CHUNK = 2**19
+"""Pairs that are fitted at once: 4 MB of float64, so that the work stays in the processor's cache."""
+
+MAX_ITERATIONS = 1000
+"""Newton steps at most: a total order with a tiny l2 needs about 100, ordinary pairs fewer than 10."""
 
 EPS = 1e-8
 """Probabilities are kept this far from 0 and 1, as the NLL metric does."""
@@ -31,6 +43,93 @@ PARAMETERS = {"temperature": ("temperature",), "platt": ("slope", "offset"), "be
 
 LOWEST: dict[str, list[float | None]] = {"temperature": [1e-6], "platt": [None, None], "beta": [0.0, 0.0, None]}
 """Lower bounds of the weights in the fit: what must rise with the probability does."""
+
+
+def generated_labels(steps: np.ndarray) -> np.ndarray:
+    """Return the column written at each step, for steps that do not know it: the largest that is still open."""
+    n, n_steps, n_columns = steps.shape
+    left = np.where(np.isnan(steps), -np.inf, steps)
+    answers = np.full((n, n_steps), -1)
+    going = np.ones(n, dtype=bool)
+    for r in range(n_steps):
+        going &= ~np.isnan(steps[:, r, 0])
+        best = left[:, r].argmax(axis=1)
+        answers[going, r] = best[going]
+        left[np.arange(n), r + 1 :, best] = -np.inf
+        going &= best != n_columns - 1
+    return answers
+
+
+def label_sets(answers: np.ndarray, n_labels: int) -> np.ndarray:
+    """Return indicators (n, L) of the labels in `answers` (n, R)."""
+    return (answers[:, :, None] == np.arange(n_labels)).any(axis=1).astype(int)
+
+
+def compare_to_none(steps: np.ndarray, multi_label: bool) -> np.ndarray:
+    """Return ``p(l) / (p(l) + p(none))`` of the first step, or its distribution over the labels."""
+    labels, none = steps[:, 0, :-1], steps[:, 0, -1:]
+    total = labels + none if multi_label else np.broadcast_to(labels.sum(axis=1, keepdims=True), labels.shape)
+    undecided = np.full(labels.shape, 0.5 if multi_label else 1 / labels.shape[1])
+    return np.divide(labels, total, out=undecided, where=total > 0)
+
+
+def hard_predictions(steps: np.ndarray, eps: float, multi_label: bool, written: np.ndarray | None) -> np.ndarray:
+    """Return ``1 - eps`` for the labels generated (`written`, where it is known), ``eps`` for the others."""
+    n_labels = steps.shape[2] - 1
+    if multi_label:
+        chosen = label_sets(generated_labels(steps) if written is None else written, n_labels) == 1
+    else:
+        # The first label generated is the most probable label of the first step, whether none is above it or not.
+        chosen = np.eye(n_labels, dtype=bool)[steps[:, 0, :-1].argmax(axis=1)]
+    return np.where(chosen, 1 - eps, eps)
+
+
+def max_over_generations(steps: np.ndarray) -> np.ndarray:
+    """Return each label's largest probability over the steps."""
+    return np.fmax.reduce(steps[:, :, :-1], axis=1)
+
+
+def round_pairs(pairs: np.ndarray) -> np.ndarray:
+    """Return pairwise probabilities rounded to won (1), lost (0) and drawn (0.5)."""
+    # Of the difference, so that both directions of a pair agree.
+    return 0.5 + np.sign(pairs - pairs.transpose(0, 2, 1)) / 2
+
+
+def bradley_terry_scores(pairs: np.ndarray, l2: float) -> np.ndarray:
+    """Return the Bradley-Terry scores (n, K) of every document's pairs."""
+    size = max(1, CHUNK // pairs.shape[1] ** 2)
+    return np.concatenate([_newton(pairs[start : start + size], l2) for start in range(0, len(pairs), size)])
+
+
+def _newton(pairs: np.ndarray, l2: float) -> np.ndarray:
+    """Minimise the penalised cross-entropy of every document, leaving out those that have converged."""
+    # p[a, b] and p[b, a] may be off by the tolerance of check_pairs; the gradient needs them exact.
+    target = 0.5 + (pairs - pairs.transpose(0, 2, 1)) / 2
+    scores, active = np.zeros(pairs.shape[:2]), np.arange(len(pairs))
+    players = np.arange(pairs.shape[1])
+    for _ in range(MAX_ITERATIONS):
+        current = scores[active]
+        model = expit(current[:, :, None] - current[:, None, :])
+        gradient = (model - target).sum(axis=2) + 2 * l2 * current
+        going = np.linalg.norm(gradient, axis=1) > 1e-10
+        if not going.any():
+            return scores
+        active, current, model, gradient, target = (part[going] for part in (active, current, model, gradient, target))
+        hessian = model * (model - 1)
+        hessian[:, players, players] += 2 * l2 - hessian.sum(axis=2)
+        step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
+        # A whole Newton step may overshoot where scores are far apart. How fast the logistic loss can bend along a step
+        # depends on the step's span (the largest move minus the smallest) alone, and ln(1 + span) / span of the step
+        # always descends: Bach, "Self-concordant analysis for logistic regression", 2010. Near the minimum it is 1.
+        span = np.ptp(step, axis=1)[:, None]
+        scores[active] = current - step * (np.log1p(span) / span)
+    warnings.warn(
+        f"Bradley-Terry scores of {len(active)} documents did not converge in {MAX_ITERATIONS} steps. Increase l2, "
+        f"now {l2:g}.",
+        ConvergenceWarning,
+        stacklevel=4,
+    )
+    return scores
 
 
 class LogisticFit(NamedTuple):
@@ -257,6 +356,8 @@ def split_features(
     """Yield the folds of `choose_strength`."""
     if len(X) < 2:
         raise ValueError(f"Got n_samples={len(X)} but expected at least 2 documents to choose C. Give C a number.")
-    for train, test in check_cv(min(cv, len(X)) if isinstance(cv, Integral) else cv).split(X, H):
-        features = fit_features(X[train], w[train])
-        yield features.transform(X[train]), H[train], w[train], features.transform(X[test]), H[test], w[test]
+    for split in check_cv(min(cv, len(X)) if isinstance(cv, Integral) else cv).split(X, H):
+        # A splitter may give slices instead of indices: views of the same rows in another layout.
+        train, test = ([lay_out(part[rows]) for part in (X, H, w)] for rows in split)
+        features = fit_features(train[0], train[2])
+        yield features.transform(train[0]), *train[1:], features.transform(test[0]), *test[1:]

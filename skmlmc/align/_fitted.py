@@ -10,27 +10,139 @@ import numbers
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.decomposition import TruncatedSVD
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
+from threadpoolctl import threadpool_limits
 
-from .._utils.arrays import check_proba
-from .._utils.checks import check_choice, check_positive, check_positive_int
-from .._utils.typing import RandomState, Threshold
-from ._arithmetic import apply_isotonic, apply_scaling, fit_isotonic, fit_scaling, to_logits, to_proba
-from ._base import FittedAligner
-from ._zero_shot import max_over_generations
+from .._utils.arrays import (
+    check_kind,
+    check_label_names,
+    check_proba,
+    check_sample_weight,
+    check_targets,
+    default_names,
+    lay_out,
+)
+from .._utils.checks import check_choice, check_positive, check_positive_int, check_threshold
+from .._utils.docs import documented
+from .._utils.labelled import labels_of
+from .._utils.typing import RandomState, Self, Threshold
+from ..base import AlignerMixin, documented_aligner
+from ._arithmetic import apply_isotonic, apply_scaling, fit_isotonic, fit_logistic, fit_scaling, to_logits, to_proba
+from ._functions import max_over_generations
 
 KINDS = ("platt", "temperature", "beta", "isotonic", "matrix")
 
+documented_fit = documented(
+    cv="""cv : int, splitter or iterable of splits, default=5
+        How to choose `C`. An int cuts the documents, in their order, into so many parts: pass
+        ``KFold(5, shuffle=True, random_state=0)`` where they are sorted.""",
+    input_attributes="""cv_results_ : dict of str to ndarray, or None
+        With ``C=None``: the values of "C" that were tried, and their "nll", the mean of a held-out document.
+    n_features_in_ : int
+        Number of columns of `X`.
+    feature_names_in_ : ndarray of shape (n_features_in_,), object
+        Column names of `X`, where it has them.""",
+    returns="""ndarray of shape (n, L)
+        Probability of each label, strictly between 0 and 1.""",
+)
 
+
+def check_fit_targets(
+    y: Any, distribution: Any, n_samples: int, multi_label: bool
+) -> tuple[np.ndarray, list[str] | None]:
+    """Return the soft targets and the label names, None where neither `distribution` nor `y` names them."""
+    name = "y" if distribution is None else "distribution"
+    H, names = check_targets(y if distribution is None else distribution, n_samples=n_samples, name=name)
+    if distribution is not None and names is None and hasattr(y, "columns"):
+        names = check_label_names(y, H.shape[1], n_samples)
+    if multi_label:
+        return H, names
+    total = H.sum(axis=1, keepdims=True)
+    wrong = np.flatnonzero(abs(total[:, 0] - 1) > 1e-6)
+    if H.shape[1] < 2 or len(wrong):
+        got = f"row {wrong[0]} sums to {total[wrong[0], 0]:g}" if len(wrong) else "there is one column"
+        raise ValueError(
+            f"With multi_label=False expected {name} to have two columns or more, and rows that sum to 1, but {got}. "
+            "Divide by the number of annotators, give 'none of them' a column of its own, or use multi_label=True."
+        )
+    return H / total, names
+
+
+class FittedAligner(AlignerMixin, BaseEstimator):
+    """The part that fitted aligners share: targets, weights and label names; a subclass fits ``_fit(X, H, w)``."""
+
+    __metadata_request__fit = {"distribution": True}  # unless refused, as splitters request groups
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, distribution: Any = None) -> Self:
+        """Fit to annotator proportions.
+
+        Parameters
+        ----------
+        X : array-like
+            What ``predict_proba`` takes.
+        y : array-like of shape (n, L)
+            Indicators or soft targets in [0, 1]: the share of the annotators who chose each label. With
+            ``multi_label=False`` every row sums to 1. The column names of a DataFrame name the labels.
+        sample_weight : array-like of shape (n,), default=None
+            Weights, in documents: a weight of 2 counts as the document twice, and the number of annotators as one
+            document an annotator.
+        distribution : array-like of shape (n, L), default=None
+            Soft targets that take the place of the numbers in `y`, for tools that only pass indicators on as `y`.
+            scikit-learn's metadata routing hands it through; ``set_fit_request(distribution=False)`` refuses it.
+
+        Returns
+        -------
+        self : object
+            The fitted aligner.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an input or a parameter is not as expected.
+        """
+        if y is None and distribution is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None. Give indicators or soft "
+                "targets of shape (n, L)."
+            )
+        known = labels_of(X)
+        X = self._check_input(X, reset=True)
+        H, names = check_fit_targets(y, distribution, len(X), self.multi_label)
+        H, self.labels_ = self._match_labels(H, names, known)
+        check_threshold(self.threshold, self.labels_)
+        w = check_sample_weight(sample_weight, len(X))
+        used = w > 0
+        # The products are too small to share: waiting for a second thread costs far more than it saves.
+        with threadpool_limits(limits=1, user_api="blas"):
+            self._fit(X[used], H[used], w[used])
+        return self
+
+    def _match_labels(self, H, names, known):
+        """Return targets and label names in the order of the columns of X, where these are labels that it knows."""
+        return H, names or default_names(H.shape[1])
+
+    def _set_logistic(self, X, H, w, fit_features):
+        """Fit logistic regressions on features and keep what is public of them; return the features."""
+        C = self.C if self.C is None else check_positive(self.C, "C")
+        found = fit_logistic(X, H, w, fit_features, C, self.cv, self.multi_label)
+        self.coef_, self.intercept_ = found.coef.T, found.intercept
+        self.C_, self.cv_results_ = found.C, found.cv_results
+        return found.features
+
+
+@documented_fit
+@documented_aligner
 class ScalingAligner(FittedAligner):
     """Align label probabilities with annotators by a function fitted on soft targets.
 
     The read-outs of a language model rank documents better than they state how sure annotators would be. A few hundred
-    documents with annotators teach a function from the model's probabilities to theirs, by maximum likelihood. Paper
-    section 5 fits the first of these to the compare-to-none baseline:
+    documents with annotators teach a function from the model's probabilities to theirs, by maximum likelihood. The
+    first of these is what {paper},
+    section 5, fits to the compare-to-none baseline:
 
     ============= ==================================================================================================
     kind          probability of label l, with ``d = logit(p)``
@@ -43,7 +155,8 @@ class ScalingAligner(FittedAligner):
     ============= ==================================================================================================
 
     Start with "platt" and try "matrix": it also learns which labels the model confuses, and takes any number of
-    columns, such as several read-outs side by side.
+    columns, such as several read-outs side by side. With few documents a label, "isotonic" and "matrix" fit the noise;
+    ``shared=True`` needs the fewest.
 
     Parameters
     ----------
@@ -55,11 +168,8 @@ class ScalingAligner(FittedAligner):
     C : float, default=None
         Inverse regularisation strength of "matrix", as in ``LogisticRegression``, on standardised logits. None chooses
         it by cross-validated negative log-likelihood; the other kinds do not use it.
-    cv : int, splitter or iterable of splits, default=5
-        How to choose `C`. An int cuts the documents, in their order, into so many parts: pass
-        ``KFold(5, shuffle=True, random_state=0)`` where they are sorted.
-    threshold : float, array-like of shape (L,) or mapping of label to float, default=0.5
-        ``predict`` gives a label from this probability on.
+    {cv}
+    {threshold}
     multi_label : bool, default=True
         False for single-label tasks: targets and results are distributions over the labels. Logits are then ``ln p``
         and sigmoid is softmax; "isotonic" divides by the sum.
@@ -79,12 +189,7 @@ class ScalingAligner(FittedAligner):
         Offsets of "matrix".
     C_ : float
         The `C` that "matrix" used.
-    cv_results_ : dict of str to ndarray, or None
-        With ``C=None``: the values of "C" that were tried, and their "nll", the mean of a held-out document.
-    n_features_in_ : int
-        Number of columns of `X`.
-    feature_names_in_ : ndarray of shape (n_features_in_,), object
-        Column names of `X`, where it has them.
+    {input_attributes}
 
     See Also
     --------
@@ -102,8 +207,11 @@ class ScalingAligner(FittedAligner):
 
     References
     ----------
-    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017 (temperature and matrix scaling); Kull et al.,
-    "Beta calibration", AISTATS 2017.
+    Platt, "Probabilistic Outputs for Support Vector Machines and Comparisons to Regularized Likelihood Methods", in
+    Advances in Large Margin Classifiers, 1999; Guo et al., "On Calibration of Modern Neural Networks", ICML 2017
+    (temperature and matrix scaling); Kull et al., "Beta calibration: a well-founded and easily implemented improvement
+    on logistic calibration for binary classifiers", AISTATS 2017; Zadrozny and Elkan, "Transforming Classifier Scores
+    into Accurate Multiclass Probability Estimates", KDD 2002 (isotonic).
 
     Examples
     --------
@@ -153,13 +261,12 @@ class ScalingAligner(FittedAligner):
         ----------
         X : array-like of shape (n, L) or (n, R, L + 1)
             Label probabilities in [0, 1], one column a label ("matrix": any columns). Three-dimensional input is step
-            distributions, of which ``max_over_generations`` is taken. Pairs have the same number of dimensions: put
-            ``BradleyTerry`` before this aligner in a pipeline.
+            distributions, of which ``max_over_generations`` is taken. For pairs put ``BradleyTerry`` before this
+            aligner in a pipeline.
 
         Returns
         -------
-        ndarray of shape (n, L)
-            Probability of each label, strictly between 0 and 1.
+        {returns}
 
         Raises
         ------
@@ -177,9 +284,10 @@ class ScalingAligner(FittedAligner):
         return to_proba(apply_scaling(X, self.params_, self.kind, self.multi_label), self.multi_label)
 
     def _check_input(self, X, reset):
-        if len(_shape(X)) == 3:
+        kind, shape = check_kind(X, "unary", "steps"), _shape(X)
+        if kind == "steps" or len(shape) == 3:  # an ordinary array does not know what it holds
             X = max_over_generations(X)
-        shape = _shape(X)
+            shape = X.shape
         if not reset and len(shape) == 2 and shape[1] != self.n_features_in_:
             raise ValueError(
                 f"X has {shape[1]} features, but {type(self).__name__} is expecting {self.n_features_in_} features as "
@@ -202,7 +310,7 @@ class ScalingAligner(FittedAligner):
             return super()._match_labels(H, names or columns, known)
         if set(columns) != set(names):
             raise ValueError(f"Expected X and y to have the same labels as columns, but got {columns} and {names}.")
-        return H[:, [names.index(column) for column in columns]], columns
+        return lay_out(H[:, [names.index(column) for column in columns]]), columns
 
     def _fit(self, X, H, w):
         if self.kind == "matrix":
@@ -225,10 +333,17 @@ def _fit_scaler(X, w):
     return StandardScaler().fit(X, sample_weight=w)
 
 
+@documented_fit
+@documented_aligner
 class LinearProbe(FittedAligner):
     """Read label probabilities off hidden states: scale, truncated SVD, one logistic regression a label.
 
-    The supervised "linear probe" of paper section 5, fitted on soft targets.
+    For where some hundreds of documents have annotators: it learns from all that the model holds of a text, not only
+    from its answer, and needs no step behind the first. It holds for one model, layer and prompt, and documents of
+    another kind than those of ``fit`` may be far off: compare it with a `ScalingAligner` on held-out documents.
+    The supervised "linear probe" of {paper},
+    section 5, fitted on soft targets; Alain and Bengio, "Understanding intermediate layers using linear classifier
+    probes", ICLR workshop 2017.
 
     Parameters
     ----------
@@ -238,14 +353,11 @@ class LinearProbe(FittedAligner):
     C : float, default=None
         Inverse regularisation strength, as in ``LogisticRegression``, the same for all labels. None chooses it by
         cross-validated negative log-likelihood; wide hidden states want a small one, about 0.01.
-    cv : int, splitter or iterable of splits, default=5
-        How to choose `C`. An int cuts the documents, in their order, into so many parts: pass
-        ``KFold(5, shuffle=True, random_state=0)`` where they are sorted. Scaling and decomposition are fitted anew in
-        every part.
+    {cv}
+        Scaling and decomposition are fitted anew in every part.
     scale : bool, default=True
         Standardise the columns of `X` first.
-    threshold : float, array-like of shape (L,) or mapping of label to float, default=0.5
-        ``predict`` gives a label from this probability on.
+    {threshold}
     multi_label : bool, default=True
         False for single-label tasks: one multinomial logistic regression, rows of probabilities sum to 1.
     random_state : int, RandomState instance or None, default=None
@@ -265,12 +377,7 @@ class LinearProbe(FittedAligner):
         Width after the decomposition.
     C_ : float
         The `C` that was used.
-    cv_results_ : dict of str to ndarray, or None
-        With ``C=None``: the values of "C" that were tried, and their "nll", the mean of a held-out document.
-    n_features_in_ : int
-        Width of `X`.
-    feature_names_in_ : ndarray of shape (n_features_in_,), object
-        Column names of `X`, where it has them.
+    {input_attributes}
 
     See Also
     --------
@@ -323,8 +430,7 @@ class LinearProbe(FittedAligner):
 
         Returns
         -------
-        ndarray of shape (n, L)
-            Probability of each label, strictly between 0 and 1.
+        {returns}
 
         Raises
         ------
@@ -338,7 +444,8 @@ class LinearProbe(FittedAligner):
         return to_proba(self.features_.transform(X) @ self.coef_.T + self.intercept_, self.multi_label)
 
     def _check_input(self, X, reset):
-        return validate_data(self, X, reset=reset, dtype=np.float64)
+        check_kind(X, "hidden", "unary")
+        return lay_out(validate_data(self, X, reset=reset, dtype=np.float64))
 
     def _fit(self, X, H, w):
         self._width(X)
@@ -367,6 +474,6 @@ class LinearProbe(FittedAligner):
         svd = TruncatedSVD(width, algorithm="arpack", random_state=self.random_state)
         with np.errstate(divide="ignore", invalid="ignore"):  # its share of explained variance, where there is none
             svd.fit(Z)
-        # Some versions leave a reversed view, which a pickle straightens: other strides, other last bits.
-        svd.components_ = np.ascontiguousarray(svd.components_)
+        # Some versions leave a reversed view, which a pickle would lay out anew.
+        svd.components_ = lay_out(svd.components_)
         return make_pipeline(scaler, svd).set_output(transform="default")

@@ -9,32 +9,25 @@ from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from .._utils.arrays import check_label_names, check_pairs, check_proba, check_steps
-from .._utils.checks import check_choice, check_threshold
-from .._utils.labelled import labels_of
+from .._utils.arrays import check_kind, check_label_names, check_pairs, check_proba, check_steps
+from .._utils.checks import check_choice, check_positive, check_threshold
+from .._utils.labelled import labels_of, relabel, written_of
 from .._utils.typing import Self, Threshold
-from ..base import AlignerMixin
-from ._functions import (
-    bradley_terry_scores,
-    compare_to_none,
-    hard_predictions,
-    max_over_generations,
-    round_pairs,
-)
+from ..base import AlignerMixin, documented_aligner
+from . import _arithmetic as arithmetic
 
 
+@documented_aligner
 class ZeroShotAligner(AlignerMixin, BaseEstimator):
     """Base class of the aligners that need no training, for read-outs of your own.
 
     A subclass has ``__init__`` with `threshold` (and `multi_label`, where it has a single-label form), and computes
     ``_align(X)``: checked probabilities in, an array of shape (n, L) out. It is then a transformer and a classifier.
+    `X` may be the caller's own array: compute new arrays instead of writing into it.
 
     Attributes
     ----------
-    labels_ : list of str, length L
-        Label names: those of the array from an extractor, else the columns of a DataFrame `y`, else "label0", ...
-    n_labels_ : int
-        Number of labels.
+    {labels}
 
     Examples
     --------
@@ -51,7 +44,7 @@ class ZeroShotAligner(AlignerMixin, BaseEstimator):
     array([[0.4, 0.3]])
     """
 
-    # What X holds: "steps", "pairs" or "unary probabilities".
+    # What X holds: "steps", "pairs" or "unary".
     _kind = "steps"
 
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -76,7 +69,7 @@ class ZeroShotAligner(AlignerMixin, BaseEstimator):
         """
         known = labels_of(X)
         X = self._check(X)
-        labels = check_label_names(y, n_labels=self._count_labels(X), n_samples=len(X), known=known)
+        labels = check_label_names(y, n_labels=self._n_labels(X), n_samples=len(X), known=known)
         check_threshold(self.threshold, labels)
         self._align(X[:1])  # checks the other parameters
         self.labels_ = labels
@@ -105,20 +98,24 @@ class ZeroShotAligner(AlignerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = self._check(X)
-        if self._count_labels(X) != self.n_labels_:
+        if self._n_labels(X) != self.n_labels_:
             raise ValueError(
-                f"Expected {self._kind} for the {self.n_labels_} labels of fit, but got them for "
-                f"{self._count_labels(X)}. Use the same labels, in the same order."
+                f"Expected probabilities for the {self.n_labels_} labels of fit, but got them for {self._n_labels(X)}. "
+                "Use the same labels, in the same order."
             )
         return self._align(X)
 
     def _check(self, X):
-        if self._kind == "unary probabilities":
+        if self._kind == "unary":
+            check_kind(X, "unary")
             return check_proba(X, name="X")[0]
-        return check_pairs(X) if self._kind == "pairs" else check_steps(X)
+        return check_pairs(X) if self._kind == "pairs" else relabel(check_steps(X), X)
 
-    def _count_labels(self, X):
-        return X.shape[-1] - (X.ndim == 3)  # the last one of steps and pairs is none
+    def _n_labels(self, X):
+        return X.shape[-1] - (self._kind != "unary")  # the last column of steps and pairs is none
+
+    def _is_multi_label(self):
+        return check_choice(self.multi_label, "multi_label", (True, False))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -128,26 +125,24 @@ class ZeroShotAligner(AlignerMixin, BaseEstimator):
         return tags
 
 
+@documented_aligner
 class CompareToNone(ZeroShotAligner):
     """Compare each label's probability at the first step with that of none.
 
-    Paper section 5, baseline "compare-to-none"; the arithmetic is ``compare_to_none``.
+    Reads the first step only, so it is cheap (``max_labels=1``), and a good start for `ScalingAligner`. Most of a first
+    step's mass lies on one label: those that would be said second come out low.
+    {paper},
+    section 5, baseline "compare-to-none"; the arithmetic is ``compare_to_none``.
 
     Parameters
     ----------
-    threshold : float, array-like of shape (L,) or mapping of label to float, default=0.5
-        Probability from which ``predict`` gives a label.
-    multi_label : bool, default=True
-        False for single-label tasks: probabilities of a document sum to 1 and ``predict`` gives the largest.
+    {threshold}
+    {multi_label}
 
     Attributes
     ----------
-    labels_ : list of str, length L
-        Label names: those of the array from an extractor, else the columns of a DataFrame `y`, else "label0", ...
-    n_labels_ : int
-        Number of labels.
-    classes_ : ndarray of shape (L, 2)
-        ``[0, 1]`` for each label.
+    {labels}
+    {classes}
 
     Examples
     --------
@@ -167,31 +162,30 @@ class CompareToNone(ZeroShotAligner):
         self.multi_label = multi_label
 
     def _align(self, X):
-        return compare_to_none(X, multi_label=check_choice(self.multi_label, "multi_label", (True, False)))
+        return arithmetic.compare_to_none(X, self._is_multi_label())
 
 
+@documented_aligner
 class HardPredictions(ZeroShotAligner):
     """Take the model's answer at its word: 1 - eps for the labels it generated, eps for the others.
 
-    Paper section 5, baseline "hard predictions"; the arithmetic is ``hard_predictions``.
+    For label sets as the model would write them. As probabilities they are the worst there are: every label on which
+    annotators differ costs about ``-ln(eps)`` in `skmlmc.metrics.nll`.
+    {paper},
+    section 5, baseline "hard predictions"; the arithmetic is ``hard_predictions``.
 
     Parameters
     ----------
     eps : float, default=1e-8
         Probability of the labels that were not generated, in (0, 0.5).
-    threshold : float, array-like of shape (L,) or mapping of label to float, default=0.5
-        Probability from which ``predict`` gives a label.
+    {threshold}
     multi_label : bool, default=True
         False for single-label tasks: the first label generated counts, or the most probable one if that is none.
 
     Attributes
     ----------
-    labels_ : list of str, length L
-        Label names: those of the array from an extractor, else the columns of a DataFrame `y`, else "label0", ...
-    n_labels_ : int
-        Number of labels.
-    classes_ : ndarray of shape (L, 2)
-        ``[0, 1]`` for each label.
+    {labels}
+    {classes}
 
     Examples
     --------
@@ -207,27 +201,27 @@ class HardPredictions(ZeroShotAligner):
         self.multi_label = multi_label
 
     def _align(self, X):
-        return hard_predictions(X, self.eps, check_choice(self.multi_label, "multi_label", (True, False)))
+        eps = check_positive(self.eps, "eps", upper=0.5)
+        return arithmetic.hard_predictions(X, eps, self._is_multi_label(), written_of(X))
 
 
+@documented_aligner
 class MaxOverGenerations(ZeroShotAligner):
     """Take each label's largest probability over the steps of the answer.
 
-    Paper section 5, "max-over-generations"; the arithmetic is ``max_over_generations``. For multi-label tasks only.
+    The usual read-out of answers written label by label, for multi-label tasks only. Probabilities are near 0 or 1, as
+    the model is sure of each step: fit a `ScalingAligner` behind it where annotators' shares are wanted.
+    {paper},
+    section 5, "max-over-generations"; the arithmetic is ``max_over_generations``.
 
     Parameters
     ----------
-    threshold : float, array-like of shape (L,) or mapping of label to float, default=0.5
-        Probability from which ``predict`` gives a label.
+    {threshold}
 
     Attributes
     ----------
-    labels_ : list of str, length L
-        Label names: those of the array from an extractor, else the columns of a DataFrame `y`, else "label0", ...
-    n_labels_ : int
-        Number of labels.
-    classes_ : ndarray of shape (L, 2)
-        ``[0, 1]`` for each label.
+    {labels}
+    {classes}
 
     Examples
     --------
@@ -244,13 +238,17 @@ class MaxOverGenerations(ZeroShotAligner):
         self.threshold = threshold
 
     def _align(self, X):
-        return max_over_generations(X)
+        return arithmetic.max_over_generations(X)
 
 
+@documented_aligner
 class BradleyTerry(ZeroShotAligner):
     """Fit a Bradley-Terry model to each document's pairwise probabilities and compare each label with none.
 
-    ``sigmoid(s(l) - s(none))`` of the scores, or in single-label tasks the softmax of the labels' scores. Paper
+    ``sigmoid(s(l) - s(none))`` of the scores, or in single-label tasks the softmax of the labels' scores. For the
+    questions of `PairwiseExtractor`, whose number grows with the square of the labels. Ask them in both orders, as is
+    the default there: a model's preference for the first of two cancels out.
+    Bradley and Terry, "Rank Analysis of Incomplete Block Designs", Biometrika 39, 1952; {paper},
     section 5, "binary breakdown"; the arithmetic is ``bradley_terry_scores``.
 
     Parameters
@@ -259,19 +257,13 @@ class BradleyTerry(ZeroShotAligner):
         Use the pairwise probabilities, or round them to won and lost; 0.5 stays a draw.
     l2 : float, default=0.01
         Strength of the penalty ``l2 * sum(s**2)``, above 0; without it a player who always wins has no finite score.
-    threshold : float, array-like of shape (L,) or mapping of label to float, default=0.5
-        Probability from which ``predict`` gives a label.
-    multi_label : bool, default=True
-        False for single-label tasks: probabilities of a document sum to 1 and ``predict`` gives the largest.
+    {threshold}
+    {multi_label}
 
     Attributes
     ----------
-    labels_ : list of str, length L
-        Label names: those of the array from an extractor, else the columns of a DataFrame `y`, else "label0", ...
-    n_labels_ : int
-        Number of labels.
-    classes_ : ndarray of shape (L, 2)
-        ``[0, 1]`` for each label.
+    {labels}
+    {classes}
 
     Examples
     --------
@@ -292,34 +284,31 @@ class BradleyTerry(ZeroShotAligner):
         self.multi_label = multi_label
 
     def _align(self, X):
-        multi_label = check_choice(self.multi_label, "multi_label", (True, False))
+        multi_label, l2 = self._is_multi_label(), check_positive(self.l2, "l2")
         if check_choice(self.outcome, "outcome", ("soft", "hard")) == "hard":
-            X = round_pairs(X)
-        scores = bradley_terry_scores(X, self.l2)
+            X = arithmetic.round_pairs(X)
+        scores = arithmetic.bradley_terry_scores(X, l2)
         return expit(scores[:, :-1] - scores[:, -1:]) if multi_label else softmax(scores[:, :-1], axis=1)
 
 
+@documented_aligner
 class UnaryBreakdown(ZeroShotAligner):
     """Take the model's word on each label as it is, or compare the labels in single-label tasks.
 
     The probabilities of `UnaryExtractor`, or with ``multi_label=False`` the softmax over the labels of their log-odds.
-    Paper section 5, "unary breakdown".
+    Small models tend to say yes, or no, to everything: see `ContextualCalibration` and `ScalingAligner`.
+    {paper},
+    section 5, "unary breakdown".
 
     Parameters
     ----------
-    threshold : float, array-like of shape (L,) or mapping of label to float, default=0.5
-        Probability from which ``predict`` gives a label.
-    multi_label : bool, default=True
-        False for single-label tasks: probabilities of a document sum to 1 and ``predict`` gives the largest.
+    {threshold}
+    {multi_label}
 
     Attributes
     ----------
-    labels_ : list of str, length L
-        Label names: those of the array from an extractor, else the columns of a DataFrame `y`, else "label0", ...
-    n_labels_ : int
-        Number of labels.
-    classes_ : ndarray of shape (L, 2)
-        ``[0, 1]`` for each label.
+    {labels}
+    {classes}
 
     Examples
     --------
@@ -328,14 +317,14 @@ class UnaryBreakdown(ZeroShotAligner):
     array([[0.8, 0.2]])
     """
 
-    _kind = "unary probabilities"
+    _kind = "unary"
 
     def __init__(self, threshold: Threshold = 0.5, multi_label: bool = True) -> None:
         self.threshold = threshold
         self.multi_label = multi_label
 
     def _align(self, X):
-        if check_choice(self.multi_label, "multi_label", (True, False)):
+        if self._is_multi_label():
             return X
         tiny = np.finfo(float).tiny
         return softmax(np.log(np.maximum(X, tiny)) - np.log(np.maximum(1 - X, tiny)), axis=1)

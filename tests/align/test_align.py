@@ -36,7 +36,7 @@ from skmlmc.align import (
     label_sets,
     max_over_generations,
 )
-from skmlmc.align import _functions as _alignment
+from skmlmc.align import _arithmetic as arithmetic
 from skmlmc.metrics import example_f1, nll, scorers
 
 NAN = [np.nan] * 4
@@ -225,7 +225,7 @@ def test_documents_do_not_depend_on_each_other(monkeypatch):
     together = bradley_terry_scores(pairs)
     alone = np.concatenate([bradley_terry_scores(pairs[i : i + 1]) for i in range(len(pairs))])
     assert_array_equal(together, alone)  # bit for bit
-    monkeypatch.setattr(_alignment, "_CHUNK", 150)  # 6 documents at once
+    monkeypatch.setattr(arithmetic, "CHUNK", 150)  # 6 documents at once
     assert_array_equal(together, bradley_terry_scores(pairs))
 
 
@@ -244,7 +244,7 @@ def test_many_documents_take_a_moment():
 
 
 def test_no_convergence_warns(monkeypatch):
-    monkeypatch.setattr(_alignment, "_MAX_ITERATIONS", 2)
+    monkeypatch.setattr(arithmetic, "MAX_ITERATIONS", 2)
     with pytest.warns(ConvergenceWarning, match="scores of 1 documents did not converge in 2 steps. Increase l2"):
         scores = bradley_terry_scores(np.concatenate([total_order(5), np.full((1, 5, 5), 0.5)]))
     assert np.isfinite(scores).all()
