@@ -1,4 +1,4 @@
-"""Documents, targets and estimators that the tests with other libraries share."""
+"""Documents, targets and estimators that tests share."""
 
 import numpy as np
 from sklearn.pipeline import make_pipeline
@@ -17,7 +17,7 @@ def classifier(model, **params):
     return GGUFClassifier(**{"model": model, "labels": LABELS, "n_threads": 1, **params})
 
 
-def extractor(model, cls=StepwiseExtractor, **params):
+def extractor(model, cls=StepwiseExtractor, /, **params):
     """An extractor on one thread."""
     return cls(**{"model": model, "labels": LABELS, "n_threads": 1, **params})
 
@@ -28,5 +28,5 @@ def label_pipeline(model, aligner=None, **params):
 
 
 def same(a, b):
-    """Equal bit for bit, NaN included."""
+    """Equal bit for bit, NaN included: the same documents, in the same order, go through the same products of BLAS."""
     return np.array_equal(a, b, equal_nan=True)

@@ -116,8 +116,8 @@ def hard_predictions(steps: Any, eps: float = 1e-8, multi_label: bool = True) ->
     """Take the model's answer at its word.
 
     ``1 - eps`` for a label that was generated, ``eps`` for the others; in single-label tasks for the first label
-    generated, or the most probable one where the answer is none. The answer is what the probabilities say: after
-    `ContextualCalibration` the answer that they would lead to. {paper},
+    generated, or the most probable one where the answer is none. What was generated is what ``generated_labels`` says,
+    so `ContextualCalibration` changes it in single-label tasks only. {paper},
     section 5, baseline "hard predictions".
 
     Parameters

@@ -24,11 +24,13 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted, validate_data
 from sklearn_checks import parametrize_with_applicable_checks
 
+from skmlmc._utils.labelled import label  # as extractors, which need a model, make their arrays
 from skmlmc.align import (
     BradleyTerry,
     CompareToNone,
     HardPredictions,
     MaxOverGenerations,
+    UnaryBreakdown,
     bradley_terry_scores,
     compare_to_none,
     generated_labels,
@@ -37,6 +39,7 @@ from skmlmc.align import (
     max_over_generations,
 )
 from skmlmc.align import _arithmetic as arithmetic
+from skmlmc.calibrate import LinearProbe, ScalingAligner
 from skmlmc.metrics import example_f1, nll, scorers
 
 NAN = [np.nan] * 4
@@ -224,7 +227,8 @@ def test_documents_do_not_depend_on_each_other(monkeypatch):
     pairs = np.concatenate([random_pairs(20), total_order(5), random_pairs(3, scale=30)])
     together = bradley_terry_scores(pairs)
     alone = np.concatenate([bradley_terry_scores(pairs[i : i + 1]) for i in range(len(pairs))])
-    assert_array_equal(together, alone)  # bit for bit
+    # Bit for bit: LAPACK solves each document's equations by themselves, however many are handed over at once.
+    assert_array_equal(together, alone)
     monkeypatch.setattr(arithmetic, "CHUNK", 150)  # 6 documents at once
     assert_array_equal(together, bradley_terry_scores(pairs))
 
@@ -542,6 +546,41 @@ class Untouched(TransformerMixin, BaseEstimator):
 
     def __sklearn_is_fitted__(self):
         return True
+
+
+# --- arrays that know what they hold ---
+
+
+@pytest.mark.parametrize(
+    ("aligner", "kind", "message"),
+    [
+        (MaxOverGenerations(), "pairs", r"Expected steps \(of StepwiseExtractor\), but got pairs .*Use BradleyTerry"),
+        (CompareToNone(), "unary", "but got unary .*UnaryBreakdown or ScalingAligner"),
+        (HardPredictions(), "hidden", "but got hidden .*LinearProbe"),
+        (BradleyTerry(), "steps", r"Expected pairs \(of PairwiseExtractor\), but got steps"),
+        (UnaryBreakdown(), "hidden", "Expected unary .* but got hidden"),
+        (ScalingAligner(), "pairs", "Expected unary .* or steps .*, but got pairs .*Use BradleyTerry"),
+        (LinearProbe(C=1.0), "steps", "Expected hidden .* or unary .*, but got steps .*MaxOverGenerations"),
+    ],
+)
+def test_another_kind_is_refused_with_what_takes_it(aligner, kind, message):
+    X = {"steps": random_steps(12), "pairs": random_pairs(12)}.get(kind, np.full((12, 4), 0.5))
+    known, y = label(X, kind, None, None), targets().to_numpy()
+    with pytest.raises(ValueError, match=message):
+        clone(aligner).fit(known, y)
+    takes = {BradleyTerry: random_pairs(12), UnaryBreakdown: np.full((12, 4), 0.5)}.get(type(aligner), random_steps(12))
+    takes = np.full((12, 4), 0.5) if isinstance(aligner, (LinearProbe, ScalingAligner)) else takes
+    with pytest.raises(ValueError, match=message):
+        clone(aligner).fit(takes, y).predict_proba(known)
+
+
+def test_what_the_model_wrote_is_read_where_it_is_known():
+    written = np.array([[2, 3, -1], [3, -1, -1], [0, 1, 2], [1, 3, -1]])  # not what the probabilities say
+    known = label(STEPS, "steps", NAMES[:3], None, written)
+    assert_array_equal(generated_labels(known), written)
+    assert_array_equal(label_sets(known), [[0, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0]])
+    assert_array_equal(hard_predictions(known, eps=0.1), np.where(label_sets(known) == 1, 0.9, 0.1))
+    assert_array_equal(HardPredictions(eps=0.1).fit_transform(known), hard_predictions(known, eps=0.1))
 
 
 # --- scikit-learn's own checks ---

@@ -1,8 +1,11 @@
 """The same numbers in another memory layout, container or type give the same results, bit for bit.
 
 Nothing but this promise holds that: sums, BLAS and vectorised functions go another way through another layout and end
-in other last bits. Users meet it with a saved and loaded array, a slice or another library's frame.
+in other last bits. Users meet it with a saved and loaded array, a slice or another library's frame. The calls that are
+compared give BLAS the same numbers in the same shapes, one thread each, so that only the layout could tell them apart.
 """
+
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -74,39 +77,42 @@ HIDDEN, PROBA, H = numbers(N, 12), distributions(N, L), distributions(N, L, seed
 WEIGHTS = np.arange(N) % 5 / 2
 
 FITTED = [
-    *(ScalingAligner(kind, multi_label=m, cv=3) for kind in KINDS for m in (True, False)),
-    *(ScalingAligner(kind, shared=True) for kind in KINDS[:-1]),
-    *(LinearProbe(0.5, multi_label=m, cv=3, random_state=0) for m in (True, False)),
+    *(ScalingAligner(kind, C=1.0) for kind in KINDS),
+    *(ScalingAligner(kind, C=1.0, multi_label=False) for kind in ("platt", "isotonic", "matrix")),
+    *(ScalingAligner(kind, shared=True) for kind in ("beta", "isotonic")),
+    LinearProbe(0.5, cv=2, random_state=0),
+    LinearProbe(0.5, C=0.1, multi_label=False, random_state=0),
     LinearProbe(None, C=0.1, scale=False),
     LinearProbe(3, C=0.1, scale=False, random_state=0),
 ]
 
 
+@cache
+def in_the_usual_layout(estimator):
+    X = HIDDEN if isinstance(estimator, LinearProbe) else PROBA
+    fitted = clone(estimator).fit(X, H, sample_weight=WEIGHTS)
+    return X, fitted, fitted.score(X, H, sample_weight=WEIGHTS)
+
+
 @every_layout
 @pytest.mark.parametrize("estimator", FITTED, ids=repr)
 def test_fitted_estimators(estimator, layout, tmp_path):
-    X = HIDDEN if isinstance(estimator, LinearProbe) else PROBA
-    expected = clone(estimator).fit(X, H, sample_weight=WEIGHTS)
-    given = [layout(part, tmp_path) for part in (X, H, WEIGHTS)]
-    fitted = clone(estimator).fit(given[0], given[1], sample_weight=given[2])
-    distributed = clone(estimator).fit(given[0], None, distribution=given[1], sample_weight=given[2])
-    for other in (fitted, distributed):
-        assert_array_equal(other.predict_proba(given[0]), expected.predict_proba(X))
-    if not hasattr(fitted, "feature_names_in_"):  # else other containers are warned of
-        assert_array_equal(fitted.predict_proba(X), expected.predict_proba(X))
-    one = layout(X[:1], tmp_path)
-    assert_array_equal(fitted.predict_proba(one), expected.predict_proba(X[:1]))
-    assert fitted.score(given[0], given[1], sample_weight=given[2]) == expected.score(X, H, sample_weight=WEIGHTS)
+    X, expected, score = in_the_usual_layout(estimator)
+    given, y, weights = (layout(part, tmp_path) for part in (X, H, WEIGHTS))
+    fitted = clone(estimator).fit(given, y, sample_weight=weights)
+    assert_array_equal(fitted.predict_proba(given), expected.predict_proba(X))
+    assert_array_equal(fitted.predict_proba(layout(X[:1], tmp_path)), expected.predict_proba(X[:1]))
+    assert fitted.score(given, y, sample_weight=weights) == score
     if hasattr(expected, "coef_"):
         assert_array_equal(fitted.coef_, expected.coef_)
 
 
-@pytest.mark.parametrize("estimator", [FITTED[0], FITTED[8], *FITTED[-4:]], ids=repr)
+@pytest.mark.parametrize("estimator", [FITTED[0], FITTED[4], *FITTED[-4:]], ids=repr)
 def test_documents_and_columns_taken_from_larger_arrays(estimator):
     X = HIDDEN if isinstance(estimator, LinearProbe) else PROBA
-    expected = clone(estimator).fit(X, H).predict_proba(X)
+    expected = clone(estimator).fit(X, None, distribution=H).predict_proba(X)
     large = np.asfortranarray(np.hstack([X, X]).repeat(2, axis=0))
-    fitted = clone(estimator).fit(large[::2, : X.shape[1]], H)
+    fitted = clone(estimator).fit(large[::2, : X.shape[1]], None, distribution=np.asfortranarray(H))
     assert_array_equal(fitted.predict_proba(large[::2, : X.shape[1]]), expected)
     assert_array_equal(fitted.predict_proba(X[0][None]), fitted.predict_proba(X[:1]))  # a row of stride 0
 
