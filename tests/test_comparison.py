@@ -7,7 +7,6 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import KFold, ShuffleSplit
 from sklearn.pipeline import make_pipeline
-from tiny_gguf import write_tiny_gguf
 
 from skmlmc import GGUFClassifier, LinearProbe, clear_models, compare_methods, comparison
 from skmlmc.metrics import example_f1, nll
@@ -19,14 +18,8 @@ H = np.random.default_rng(0).integers(0, 4, (24, 3)) / 3
 pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    yield str(write_tiny_gguf(tmp_path_factory.mktemp("models") / "w.gguf"))
-    clear_models()
-
-
-def test_rows_and_columns(model, tmp_path):
-    base = GGUFClassifier(model, labels=LABELS, memory=tmp_path)
+def test_rows_and_columns(tiny_model, tmp_path):
+    base = GGUFClassifier(tiny_model, labels=LABELS, memory=tmp_path)
     methods = ["compare_to_none", "max_over_generations", "max_over_generations+platt", "linear_probe"]
     table = compare_methods(TEXTS, H, methods, estimator=base, cv=KFold(3))
     assert table["method"] == ["constant base rate", *methods]
@@ -38,20 +31,20 @@ def test_rows_and_columns(model, tmp_path):
     assert min(table["documents_per_second"][1:]) > 0
 
 
-def test_numbers_are_those_of_cross_validation(model):
-    base = GGUFClassifier(model, labels=LABELS)
+def test_numbers_are_those_of_cross_validation(tiny_model):
+    base = GGUFClassifier(tiny_model, labels=LABELS)
     table = compare_methods(TEXTS, H, ["unary_breakdown"], estimator=base, cv=KFold(3))
     by_hand, constant = [], []
     for train, test in KFold(3).split(TEXTS):
-        fitted = GGUFClassifier(model, labels=LABELS, method="unary_breakdown").fit()
+        fitted = GGUFClassifier(tiny_model, labels=LABELS, method="unary_breakdown").fit()
         by_hand.append(nll(H[test], fitted.predict_proba([TEXTS[i] for i in test])))
         constant.append(nll(H[test], np.tile(H[train].mean(axis=0), (len(test), 1))))
     assert table["nll"] == pytest.approx([np.mean(constant), np.mean(by_hand)])
     assert table["nll_std"] == pytest.approx([np.std(constant), np.std(by_hand)])
 
 
-def test_held_out_probabilities(model):
-    base = GGUFClassifier(model, labels=LABELS)
+def test_held_out_probabilities(tiny_model):
+    base = GGUFClassifier(tiny_model, labels=LABELS)
     given = {"methods": ["unary_breakdown"], "estimator": base, "cv": KFold(3, shuffle=True, random_state=0)}
     table, proba = compare_methods(TEXTS, H, **given, return_proba=True)
     assert list(proba) == table["method"] == ["constant base rate", "unary_breakdown"]
@@ -61,12 +54,12 @@ def test_held_out_probabilities(model):
         np.testing.assert_array_equal(proba["constant base rate"][test], np.tile(H[train].mean(axis=0), (8, 1)))
 
 
-def test_each_document_is_answered_once_without_a_cache(model, monkeypatch):
+def test_each_document_is_answered_once_without_a_cache(tiny_model, monkeypatch):
     asked = []
     answer = GGUFClassifier.predict_proba
     monkeypatch.setattr(GGUFClassifier, "predict_proba", lambda self, X: asked.extend(X) or answer(self, X))
     monkeypatch.setattr(comparison, "_time", lambda *_: (np.nan, np.nan))
-    base = GGUFClassifier(model, labels=LABELS, threshold=0.1)
+    base = GGUFClassifier(tiny_model, labels=LABELS, threshold=0.1)
     table = compare_methods(TEXTS, H, ["compare_to_none"], estimator=base, cv=KFold(3))
     assert sorted(asked) == sorted(TEXTS)
     fitted = base.set_params(method="compare_to_none").fit()
@@ -74,25 +67,25 @@ def test_each_document_is_answered_once_without_a_cache(model, monkeypatch):
     assert table["example_f1"][1] == pytest.approx(np.mean(folds))
 
 
-def test_one_cache_decodes_each_document_once(model, tmp_path):
+def test_one_cache_decodes_each_document_once(tiny_model, tmp_path):
     clear_models()
-    engine = loaded(GGUFClassifier(model))
-    base = GGUFClassifier(model, labels=LABELS, memory=tmp_path)
+    engine = loaded(GGUFClassifier(tiny_model))
+    base = GGUFClassifier(tiny_model, labels=LABELS, memory=tmp_path)
     compare_methods(TEXTS, H, ["compare_to_none", "hard_predictions", "max_over_generations"], estimator=base, cv=4)
     # All documents once; and for each method a timing of six documents, with one more to warm up.
     calls = engine.calls
     clear_models()
-    engine = loaded(GGUFClassifier(model))
+    engine = loaded(GGUFClassifier(tiny_model))
     base.set_params(memory=None).fit().predict_proba(TEXTS)
     assert calls < 2.2 * engine.calls
 
 
-def test_other_classifiers_and_names(model):
+def test_other_classifiers_and_names(tiny_model):
     pandas = pytest.importorskip("pandas")
     tfidf = make_pipeline(TfidfVectorizer(), TruncatedSVD(2, random_state=0), LinearProbe())
     frame = pandas.DataFrame(H, columns=LABELS)
     methods = {"ours": "compare_to_none", "tf-idf": tfidf}
-    table = compare_methods(TEXTS, frame, methods, estimator=GGUFClassifier(model), cv=2, as_frame=True)
+    table = compare_methods(TEXTS, frame, methods, estimator=GGUFClassifier(tiny_model), cv=2, as_frame=True)
     assert list(table["method"]) == ["constant base rate", "ours", "tf-idf"]
     assert np.isnan(table["documents_per_second"][2])
 
@@ -109,7 +102,7 @@ def test_other_classifiers_and_names(model):
         ({"cv": ShuffleSplit(2, random_state=0), "return_proba": True}, "hold every document out once"),
     ],
 )
-def test_bad_input(arguments, message, model):
-    given = {"X": TEXTS, "y": H, "estimator": GGUFClassifier(model, labels=LABELS), **arguments}
+def test_bad_input(arguments, message, tiny_model):
+    given = {"X": TEXTS, "y": H, "estimator": GGUFClassifier(tiny_model, labels=LABELS), **arguments}
     with pytest.raises((ValueError, TypeError), match=message):
         compare_methods(**given)

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from adapters import write_adapter
+from ecosystem_data import same
 from kill_runs import CHUNK
 from kill_runs import TEXTS as MANY
 from scripts import ROOT, run_script
@@ -28,7 +29,6 @@ from skmlmc import (
     MarginalExtractor,
     StepwiseExtractor,
     UnaryExtractor,
-    clear_models,
 )
 from skmlmc._cache import results as _cache
 from skmlmc._cache.records import decode_entry, encode_entry
@@ -36,7 +36,6 @@ from skmlmc._cache.results import FILE_NAME, open_cache
 from skmlmc._engine import model as _engine
 from skmlmc._inference import run as _run
 from skmlmc._models.identity import fingerprints
-from skmlmc._models.loaded import load_model
 from skmlmc.analysis import attention_to_labels
 from skmlmc.streaming import predict_chunks
 
@@ -49,36 +48,12 @@ SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.campaign) for seed in (1, 2, 
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs the processes and signals of POSIX")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _forget():
-    yield
-    clear_models()
-
-
 @pytest.fixture
 def make(tiny_model):
     def make(cls=StepwiseExtractor, **params):
         return cls(**{"model": tiny_model, "labels": LABELS, "n_threads": 1, **params}).fit()
 
     return make
-
-
-@pytest.fixture
-def decoded(tiny_model):
-    """Count the tokens decoded since the last call."""
-    last = load_model(Path(tiny_model)).decoded
-
-    def count():
-        nonlocal last
-        now = load_model(Path(tiny_model)).decoded
-        new, last = now - last, now
-        return new
-
-    return count
-
-
-def same(a, b):
-    return np.array_equal(a, b, equal_nan=True)
 
 
 @contextlib.contextmanager

@@ -20,6 +20,8 @@ import pandas as pd
 import pytest
 import skops.io as sio
 from adapters import write_adapter
+from ecosystem_data import LABELS, TEXTS, H, Y, same
+from inside import fingerprint, fingerprints_made, note_decoding, note_lookups
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import VotingClassifier
@@ -33,7 +35,6 @@ from text_estimators import answer, public_estimators, text_estimators
 from tiny_gguf import write_tiny_gguf
 
 import skmlmc
-import skmlmc._engine.model as engine
 from skmlmc import (
     BradleyTerry,
     CompareToNone,
@@ -47,31 +48,17 @@ from skmlmc import (
     StepwiseExtractor,
     UnaryBreakdown,
     UnaryExtractor,
-    clear_models,
     locate_model,
 )
-from skmlmc._inference import run as _run
-from skmlmc._models import identity
-from skmlmc._models.identity import fingerprints, model_fingerprint
 from skmlmc.analysis import attention_to_labels
 from skmlmc.classifier import ALIGNERS, METHODS
 from skmlmc.streaming import predict_chunks
 
 ROOT = Path(__file__).parents[1]
-LABELS = ["joy", "anger", "sadness"]
-TEXTS = [f"{text} {i}" for i in range(5) for text in ("We won!!!", "I miss her", "it rained", "why me")]
 FEW, TWO = TEXTS[:4], TEXTS[:2]
 RNG = np.random.default_rng(0)
-H = RNG.integers(0, 6, (len(TEXTS), 3)) / 5
-Y = (H > 0.5).astype(int)
 
 pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _forget():
-    yield
-    clear_models()
 
 
 @pytest.fixture(scope="module")
@@ -91,33 +78,19 @@ def path(tiny_model, tmp_path):
     return Path(shutil.copy(tiny_model, tmp_path / "model.gguf"))
 
 
-@pytest.fixture(params=text_estimators(), ids=lambda cls: cls.__name__)
-def make(request, tiny_model):
-    """Make an estimator of each class that takes documents."""
-
-    def make(model=tiny_model, **params):
-        return request.param(model, **{"labels": LABELS, "n_threads": 1, **params})
-
-    return make
-
-
 @pytest.fixture
 def nothing_read(monkeypatch):
     """Fail where anything is decoded, or the result cache looked at, in spite of the error."""
     calls = []
-    monkeypatch.setattr(engine.C, "llama_decode", lambda *args: calls.append("decoded") or 0)
-    monkeypatch.setattr(_run, "open_cache", lambda *args: calls.append("cache opened"))
+    note_decoding(monkeypatch, calls.append)
+    note_lookups(monkeypatch, calls.append)
     yield
     assert not calls
 
 
-def same(a, b):
-    return np.array_equal(a, b, equal_nan=True)
-
-
 def expected(file):
     """Fingerprint as a regular expression finds it."""
-    return f"fingerprint {fingerprints(Path(file)).model}"
+    return f"fingerprint {fingerprint(file)}"
 
 
 def run_script(code, *args, cwd, **environment):
@@ -345,21 +318,21 @@ def test_relative_paths_stay_as_given(make, path, monkeypatch):
 
 def test_fit_records_the_content(make, tiny_model, path, other_model):
     recorded = make().fit().model_fingerprint_
-    assert recorded == model_fingerprint(Path(tiny_model)).hex()
-    assert make(path).fit().model_fingerprint_ == recorded
-    assert make(other_model).fit().model_fingerprint_ != recorded
+    assert recorded == fingerprint(tiny_model)
+    assert make(model=path).fit().model_fingerprint_ == recorded
+    assert make(model=other_model).fit().model_fingerprint_ != recorded
     assert not hasattr(clone(make().fit()), "model_fingerprint_")
 
 
 def test_fit_reads_the_file_once(make, path):
-    before = identity._fingerprint.cache_info().misses
+    before = fingerprints_made()
     for _ in range(3):
-        make(path).fit()
-    assert identity._fingerprint.cache_info().misses == before + 1
+        make(model=path).fit()
+    assert fingerprints_made() == before + 1
 
 
 def test_fit_records_adapters_with_scales(make, adapter):
-    digits = model_fingerprint(Path(adapter)).hex()
+    digits = fingerprint(adapter)
     assert make().fit().lora_fingerprints_ == []
     assert make(lora=[adapter, (adapter, 0.5), (adapter, 0)]).fit().lora_fingerprints_ == [(digits, 1.0), (digits, 0.5)]
 
@@ -368,7 +341,7 @@ def test_fit_records_adapters_with_scales(make, adapter):
 
 
 def test_the_same_file_elsewhere(make, path, tmp_path):
-    estimator = make(path, memory=tmp_path / "cache").fit()
+    estimator = make(model=path, memory=tmp_path / "cache").fit()
     before = answer(estimator, FEW)
     moved = path.rename(tmp_path / "moved.gguf")
     with pytest.raises(FileNotFoundError, match="There is no model file"):
@@ -379,7 +352,7 @@ def test_the_same_file_elsewhere(make, path, tmp_path):
 
 @pytest.mark.usefixtures("nothing_read")
 def test_a_missing_file(make, path, tmp_path):
-    estimator = make(path, memory=tmp_path / "cache").fit()
+    estimator = make(model=path, memory=tmp_path / "cache").fit()
     saved, digits = pickle.dumps(estimator), expected(path)
     path.unlink()
     with pytest.raises(FileNotFoundError, match=digits) as error:
@@ -390,18 +363,18 @@ def test_a_missing_file(make, path, tmp_path):
 
 @pytest.mark.usefixtures("nothing_read")
 def test_another_file(make, path, other_model, tmp_path):
-    estimator = make(path, memory=tmp_path / "cache").fit()
+    estimator = make(model=path, memory=tmp_path / "cache").fit()
     saved, digits = pickle.dumps(estimator), expected(path)
     os.replace(shutil.copy(other_model, tmp_path / "copy.gguf"), path)
     for again in (estimator, pickle.loads(saved)):
-        with pytest.raises(ValueError, match=f"{digits}, found {fingerprints(path).model}") as error:
+        with pytest.raises(ValueError, match=f"{digits}, found {fingerprint(path)}") as error:
             answer(again, FEW)
         for part in (str(path), "est.set_params(model=...)", "locate_model", "fit again"):
             assert part in str(error.value)
 
 
 def test_what_is_cached_is_not_served_for_another_file(make, path, other_model, tmp_path):
-    estimator = make(path, memory=tmp_path / "cache").fit()
+    estimator = make(model=path, memory=tmp_path / "cache").fit()
     before = answer(estimator, FEW)
     kept = path.rename(tmp_path / "kept.gguf")
     with pytest.raises(FileNotFoundError):
@@ -419,7 +392,7 @@ def test_what_is_cached_is_not_served_for_another_file(make, path, other_model, 
 @pytest.mark.usefixtures("nothing_read")
 @pytest.mark.parametrize("content", [b"", b"<html>Not found</html>", b"GGUF\x01\x00\x00\x00" + bytes(16)], ids=repr)
 def test_a_file_that_became_no_model(make, path, content):
-    estimator, digits = make(path).fit(), expected(path)
+    estimator, digits = make(model=path).fit(), expected(path)
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"GGUF .*{digits}"):
         answer(estimator, FEW)
@@ -427,7 +400,7 @@ def test_a_file_that_became_no_model(make, path, content):
 
 @pytest.mark.usefixtures("nothing_read")
 def test_a_file_that_became_a_folder(make, path):
-    estimator, digits = make(path).fit(), expected(path)
+    estimator, digits = make(model=path).fit(), expected(path)
     path.unlink()
     path.mkdir()
     with pytest.raises(ValueError, match=f"a folder, but expected .*{digits}"):
@@ -442,7 +415,7 @@ def test_another_model_without_fitting(make, other_model):
 
 @pytest.mark.usefixtures("nothing_read")
 def test_one_changed_byte_is_noticed(make, path):
-    estimator, raw = make(path).fit(), bytearray(path.read_bytes())
+    estimator, raw = make(model=path).fit(), bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 1
     path.write_bytes(raw)
     with pytest.raises(ValueError, match="is another one than in fit"):
@@ -500,12 +473,12 @@ def test_the_hub(make, tiny_model, other_model, monkeypatch):
 @pytest.mark.usefixtures("nothing_read")
 def test_adapters(make, adapter, tmp_path):
     mine = Path(shutil.copy(adapter, tmp_path / "adapter.gguf"))
-    estimator, digits = make(lora=[(mine, 0.5)]).fit(), model_fingerprint(mine).hex()
+    estimator, digits = make(lora=[(mine, 0.5)]).fit(), fingerprint(mine)
     for lora in (None, mine, [(mine, 0.4)], [(mine, 0.5), mine], [(mine, 0)]):
         with pytest.raises(ValueError, match=rf"adapters are others than in fit: .*{digits} \(scale 0.5\), found"):
             answer(clone_fitted(estimator).set_params(lora=lora), FEW)
     write_adapter(mine, seed=3)
-    with pytest.raises(ValueError, match=rf"{digits} \(scale 0.5\), found {model_fingerprint(mine).hex()}"):
+    with pytest.raises(ValueError, match=rf"{digits} \(scale 0.5\), found {fingerprint(mine)}"):
         answer(estimator, FEW)
     mine.unlink()
     with pytest.raises(FileNotFoundError, match=rf"adapter.gguf.*{digits} \(scale 0.5\).*set_params\(lora=...\)"):
@@ -533,7 +506,7 @@ def test_a_scale_of_0_needs_no_refit(make, adapter):
 
 def test_loading_needs_no_file(make, path, tiny_model):
     """So that a driver without the model can look at an estimator, send it on, and say where the model is."""
-    estimator = make(path).fit()
+    estimator = make(model=path).fit()
     before, raws = answer(estimator, FEW), [pickle.dumps(estimator), sio.dumps(estimator)]
     path.unlink()
     trusted = sio.get_untrusted_types(data=raws[1])
@@ -679,13 +652,6 @@ def test_processes(path, tiny_model, other_model, tmp_path):
         estimator.transform(FEW)
 
 
-def test_workers_check_adapters(tiny_model, adapter):
-    options = _run.Options(model=tiny_model, lora=adapter)
-    worker = _run._Worker(None, options, fingerprints(Path(tiny_model)))
-    with pytest.raises(ValueError, match=f"model adapters of a worker .*{model_fingerprint(Path(adapter)).hex()}"):
-        worker(({}, []))
-
-
 def test_attention(path, other_model):
     extractor = StepwiseExtractor(path, labels=LABELS, n_threads=1).fit()
     shutil.copy(other_model, path)
@@ -745,7 +711,7 @@ def test_another_version_of_scikit_learn_warns(saved, monkeypatch):
 
 def test_states_without_fingerprints_still_answer(make, path, other_model):
     """As before there were any: whatever lies at the path is believed."""
-    estimator = make(path).fit()
+    estimator = make(model=path).fit()
     before = answer(estimator, FEW)
     for part in [estimator, *getattr(estimator, "extractors_", [])]:
         del part.model_fingerprint_, part.lora_fingerprints_

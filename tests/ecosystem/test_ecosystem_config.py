@@ -36,7 +36,6 @@ from skmlmc import (
     ScalingAligner,
     StepwiseExtractor,
     UnaryExtractor,
-    clear_models,
 )
 from skmlmc.metrics import scorers
 
@@ -44,12 +43,6 @@ ROOT = Path(__file__).parents[2]
 PUBLIC = public_estimators()
 NAMES = [type(estimator).__name__ for estimator in PUBLIC]
 pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _forget():
-    yield
-    clear_models()
 
 
 # -- settings

@@ -31,7 +31,6 @@ from skmlmc import (
     StepwiseExtractor,
     UnaryBreakdown,
     UnaryExtractor,
-    clear_models,
 )
 from skmlmc.metrics import scorers
 
@@ -104,12 +103,6 @@ ROW_MISSING = {
     "polars": pl.DataFrame({name: [v if i != 4 else None for i, v in enumerate(FRAME[name])] for name in LABELS}),
     "pyarrow": pa.table({name: [v if i != 4 else None for i, v in enumerate(FRAME[name])] for name in LABELS}),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _forget():
-    yield
-    clear_models()
 
 
 @pytest.fixture(scope="module")

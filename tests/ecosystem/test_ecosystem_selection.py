@@ -39,7 +39,6 @@ from skmlmc import (
     ScalingAligner,
     StepwiseExtractor,
     UnaryExtractor,
-    clear_models,
     compare_methods,
 )
 from skmlmc.metrics import example_f1, l1_distance, nll, nll_scorer, scorers
@@ -47,12 +46,6 @@ from skmlmc.metrics import example_f1, l1_distance, nll, nll_scorer, scorers
 iterstrat = pytest.importorskip("iterstrat.ml_stratifiers", reason="comes with the extra 'ecosystem'")
 pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
 NAMES = list(scorers())
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _forget():
-    yield
-    clear_models()
 
 
 @pytest.fixture

@@ -37,7 +37,6 @@ from skmlmc import (
     ScalingAligner,
     UnaryBreakdown,
     UnaryExtractor,
-    clear_models,
     compare_methods,
 )
 from skmlmc.base import label_columns
@@ -46,13 +45,6 @@ from skmlmc.metrics import nll, nll_scorer, scorers
 plt.switch_backend("agg")
 risk_control = pytest.importorskip("mapie.risk_control", reason="comes with the extra 'ecosystem'")
 pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _forget():
-    yield
-    clear_models()
-    plt.close("all")
 
 
 @pytest.fixture

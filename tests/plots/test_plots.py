@@ -68,12 +68,6 @@ TABLE = {
 }
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
 class Answers(TransformerMixin, BaseEstimator):
     """A fitted extractor that gives the steps of known texts and remembers what it was asked."""
 
