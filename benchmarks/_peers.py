@@ -87,4 +87,6 @@ class NoSharing:
                     self._twin.logits([*ready.prefix, *context])
             else:
                 prompt = [*ready.prefix, *ready.document(text)]
-                slow_steps(self._twin.logits, prompt, ready.compiled.answers, ready.max_labels)
+                slow_steps(
+                    self._twin.logits, prompt, ready.compiled._answer, ready.compiled.answers.words, ready.max_labels
+                )

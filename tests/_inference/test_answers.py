@@ -8,11 +8,12 @@ from campaigns import at_most
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
 from scipy.special import log_softmax, logsumexp, softmax
+from slow_twin import slow_steps, spelled
 from toy import TOKENIZERS, Tokenizer, ToyEngine, toy_logits
 
 from skmlmc._inference.answers import ROOT, AnswerSpace, LabelTrie, common_prefix
 from skmlmc._inference.greedy import greedy_answer
-from skmlmc.prompts import ANSWER_FORMATS, render_answer
+from skmlmc.prompts import ANSWER_FORMATS
 
 PREFIX, DOCUMENT = (90, 91, 92), [80, 81]
 AFTER = "\n\nInput:"
@@ -22,7 +23,7 @@ quick = at_most(60)
 def answer_tokenizer(tokenizer, answer_format="json", lead="", after=AFTER):
     """`tokenize(words)` as the compiled prompt has it: the answer's text, then what follows it."""
     behind = tokenizer(after, special=True)
-    return lambda words: tokenizer(lead + render_answer(answer_format, words)) + behind
+    return lambda words: tokenizer(lead + spelled(answer_format, words)) + behind
 
 
 def answer(space, logits, max_labels, **engine):
@@ -35,83 +36,13 @@ def answer(space, logits, max_labels, **engine):
 # --- the oracle: no tries, no slots, only whole answers in tokens ---
 
 
-def others(word):
-    cases = {word, word.lower(), word[:1].upper() + word[1:]}
-    return (cases | {" " + case for case in cases}) - {word}
-
-
-def oracle_row(tokenize, words, said, logits):
-    """Label probabilities after the labels `said`, and where in the answer's tokens they were read."""
-    before = [words[k] for k in said]
-    spelled = []
-    for k, word in enumerate(words):
-        spelled.append((k, tokenize([*before, word])))
-        spelled += [(k, tokenize([*before, word, other])) for other in words if other != word]
-    at = common_prefix([tokens for _, tokens in spelled])
-    context = [*PREFIX, *DOCUMENT, *spelled[0][1][:at]]
-    scores = np.zeros(len(words))
-
-    def walk(members, depth):
-        if len({k for k, _ in members}) == 1:
-            return
-        groups = {}
-        for k, tokens in members:
-            groups.setdefault(tokens[depth], []).append((k, tokens))
-        # Ways that belong to one label alone are one choice: that label, another one to follow or not.
-        row = logits([*context, *members[0][1][at:depth]])
-        norm = logsumexp([row[token] for token in groups]) if depth > at else 0.0
-        total = {}
-        for token, group in groups.items():
-            for k in {k for k, _ in group}:
-                total.setdefault(k, []).append(row[token] - norm)
-        for k, values in total.items():
-            scores[k] += logsumexp(values)
-        for group in groups.values():
-            walk(group, depth + 1)
-
-    walk(spelled, at)
-    alone = [tokenize([*before, word]) for word in words]
-    first = {tokens[at] for _, tokens in spelled}
-    starts = []
-    for word, canonical in zip(words, alone, strict=True):
-        tokens = [tokenize([*before, other]) for other in others(word)]
-        starts.append({t[at] for t in tokens if t[:at] == canonical[:at] and at < len(t) <= len(canonical)} - first)
-    row, mass = logits(context), set(first)
-    for k, own in enumerate(starts):
-        for token in own:
-            if sum(token in start for start in starts) == 1:
-                scores[k] = max(scores[k], row[token])
-                mass.add(token)
-    return softmax(scores), context, float(np.exp(logsumexp(row[sorted(mass)]) - logsumexp(row)))
-
-
-def oracle_steps(tokenize, words, logits, max_labels):
-    """Write the answer with whole answers only."""
-    said, rows, first = [], [], None
-    while True:
-        row, context, mass = oracle_row(tokenize, words, said, logits)
-        first = first or (context, mass)
-        rows.append(row)
-        open_ = [k for k in range(len(words)) if k not in said]
-        said.append(max(open_, key=lambda k: row[k]))
-        if said[-1] == len(words) - 1 or len(said) == max_labels:
-            break
-        alone = tokenize([words[k] for k in said])
-        followed = tokenize([*(words[k] for k in said), words[-1]])
-        cut = common_prefix([alone, followed])
-        row = logits([*PREFIX, *DOCUMENT, *alone[:cut]])
-        if row[followed[cut]] <= row[alone[cut]]:
-            break
-    return np.array(rows), *first
-
-
 def same_as_oracle(tokenizer, words, answer_format="json", seed=0, max_labels=None, lead="", **engine):
     tokenize = answer_tokenizer(tokenizer, answer_format, lead)
     logits = toy_logits(tokenizer.n_vocab, seed=seed)
     max_labels = max_labels or len(words) - 1
     space = AnswerSpace(tokenize, words)
     got, ran = answer(space, logits, max_labels, n_seq=1 + space.sequences(max_labels), **engine)
-    rows, context, mass = oracle_steps(tokenize, words, logits, max_labels)
+    rows, context, mass = slow_steps(logits, [*PREFIX, *DOCUMENT], tokenize, words, max_labels)
     np.testing.assert_allclose(got.steps, rows, atol=1e-9)
     np.testing.assert_allclose(got.steps.sum(axis=1), 1)
     assert got.label_mass == pytest.approx(mass)

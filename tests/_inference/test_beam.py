@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from inside import loaded, prepared
 from scipy.special import expit
-from slow_twin import SlowTwin, slow_distribution, slow_steps
+from slow_twin import SlowTwin, slow_choice, slow_row, slow_steps
 from tiny_gguf import write_tiny_gguf
 
 from skmlmc import GGUFClassifier, MarginalExtractor, StepwiseExtractor, clear_models
@@ -28,32 +28,35 @@ def fitted(model, cls=MarginalExtractor, **params):
     return cls(str(model), **{**defaults, **params}).fit()
 
 
-def enumerate_answers(logits, prompt, answers):
+def enumerate_answers(look):
     """Probability of each label set, by trying every label sequence."""
     sets = {}
 
-    def follow(context, trie, said, p):
-        distribution = slow_distribution(logits, context, trie.paths, trie.ends, trie.variants)
+    def follow(said, p):
+        distribution = slow_row(*look, said)[0]
         distribution[list(said)] = 0
         distribution /= distribution.sum()
         for k, q in enumerate(p * distribution):
             if k in said:
                 continue
-            if k == answers.none:
+            if k == len(LABELS):
                 sets[frozenset(said)] = sets.get(frozenset(said), 0) + q
                 continue
             now = (*said, k)
-            if len(now) == answers.none:
-                sets[frozenset(now)] = sets.get(frozenset(now), 0) + q
-                continue
-            written = [*context, *trie.paths[k]]
-            another, end = logits(written)[list(trie.ends[k])]
-            goes_on = expit(another - end)
+            another, end = slow_choice(*look, now)
+            goes_on = expit(another - end) if len(now) < len(LABELS) else 0.0
             sets[frozenset(now)] = sets.get(frozenset(now), 0) + q * (1 - goes_on)
-            follow([*written, *answers.slot(k).lead], answers.slot(k).trie, now, q * goes_on)
+            if goes_on:
+                follow(now, q * goes_on)
 
-    follow([*prompt, *answers.slot().lead], answers.slot().trie, (), 1.0)
+    follow((), 1.0)
     return sets
+
+
+def looks(twin, ready, text):
+    """What the twin's functions ask for first: logits, prompt, spelling of answers, words."""
+    prompt = [*ready.prefix, *ready.document(text)]
+    return twin.logits, prompt, twin.speller("json", "\n\nInput:"), [*LABELS, "none"]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
@@ -64,8 +67,7 @@ def test_equals_enumeration(word_model, batch_size):
     ready = prepared(estimator)
     twin = SlowTwin(word_model)
     for text, row in zip(TEXTS, got, strict=True):
-        prompt = [*ready.prefix, *ready.document(text)]
-        sets = enumerate_answers(twin.logits, prompt, ready.compiled.answers)
+        sets = enumerate_answers(looks(twin, ready, text))
         assert sum(sets.values()) == pytest.approx(1)
         expected = [sum(p for labels, p in sets.items() if k in labels) for k in range(len(LABELS))]
         np.testing.assert_allclose(row, expected, atol=1e-5)
@@ -88,31 +90,24 @@ def test_never_below_the_greedy_path(word_model):
     bound = fitted(word_model, min_probability=0.9).transform(TEXTS)
     steps = fitted(word_model, StepwiseExtractor).transform(TEXTS)
     ready = fitted(word_model, StepwiseExtractor)._task().prepare(loaded(fitted(word_model)))
-    twin, answers = SlowTwin(word_model), ready.compiled.answers
+    twin = SlowTwin(word_model)
     longest = 0
     for text, row, distributions in zip(TEXTS, bound, steps, strict=True):
-        context, trie, said, p = (
-            [*ready.prefix, *ready.document(text), *answers.slot().lead],
-            answers.slot().trie,
-            [],
-            1,
-        )
-        rows, _ = slow_steps(twin.logits, [*ready.prefix, *ready.document(text)], answers, len(LABELS))
+        look, said, p = looks(twin, ready, text), [], 1
+        rows, *_ = slow_steps(*look, len(LABELS))
         np.testing.assert_allclose(rows, distributions[: len(rows)], atol=1e-5)
         for distribution in rows:
             left = distribution.copy()
             left[said] = 0
             label = int(left.argmax())
             p *= (left / left.sum())[label]
-            if label == answers.none:
+            if label == len(LABELS):
                 break
             assert row[label] >= p - 1e-6
             said.append(label)
             longest = max(longest, len(said))
-            context += trie.paths[label]
-            another, end = twin.logits(context)[list(trie.ends[label])]
+            another, end = slow_choice(*look, said)
             p *= expit(another - end)
-            context, trie = [*context, *answers.slot(label).lead], answers.slot(label).trie
     twin.close()
     assert longest > 1
 

@@ -38,18 +38,22 @@ def word_model(tmp_path_factory):
     return write_tiny_gguf(path, words=("joy", "ful", "ness", "sad", "prise", '",', '"]', "anger", " anger"), seed=9)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _forget():
-    yield
-    clear_models()
-
-
 pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
 
 PROMPTS = {
     "json": PromptTemplate(),
     "list": PromptTemplate(answer_format="list", demonstration="Text: {text}\nLabels: {answer}\n"),
 }
+# What stands behind an answer, and the space before it.
+PLAIN = {"json": ("\n\nInput:", ""), "list": ("\nText:", " ")}
+CHAT = {"json": ("<|im_end|>\n<|im_start|>user\nInput:", ""), "list": ("<|im_end|>\n<|im_start|>user\nText:", " ")}
+WORDS = [*LABELS, "none"]
+
+
+def slow(twin, ready, text, answer_format="json", words=WORDS, behind=PLAIN):
+    """Steps of the twin for a document, the tokens before the first of them, and its label mass."""
+    spell = twin.speller(answer_format, *behind[answer_format])
+    return slow_steps(twin.logits, [*ready.prefix, *ready.document(text)], spell, words, len(words) - 1)
 
 
 @pytest.mark.parametrize("answer_format", PROMPTS)
@@ -61,9 +65,8 @@ def test_agrees_with_the_slow_twin(which, answer_format, request):
     twin, ready = SlowTwin(path), prepared(fitted)
     several = 0
     for text, got, mass in zip(MORE_TEXTS, steps, fitted.label_mass_, strict=True):
-        rows, slow_mass = slow_steps(
-            twin.logits, [*ready.prefix, *ready.document(text)], ready.compiled.answers, len(LABELS)
-        )
+        behind = CHAT if which == "tiny_chat_model" else PLAIN
+        rows, _, slow_mass = slow(twin, ready, text, answer_format, behind=behind)
         happened = ~np.isnan(got[:, 0])
         assert happened.sum() == len(rows)
         several += len(rows) > 2
@@ -95,8 +98,7 @@ def test_slow_twin_on_the_embedded_model(embedded_model):
     twin, ready = SlowTwin(embedded_model, kv="float16"), prepared(fitted)
     compared = 0
     for text, got in zip(texts, steps, strict=True):
-        prompt = [*ready.prefix, *ready.document(text)]
-        rows, _ = slow_steps(twin.logits, prompt, ready.compiled.answers, len(labels))
+        rows, *_ = slow(twin, ready, text, words=[*labels, "none"], behind=CHAT)
         for ours, theirs in zip(got, rows, strict=False):
             np.testing.assert_allclose(ours, theirs, atol=0.1)
             compared += 1
@@ -186,8 +188,7 @@ def test_hidden_states_come_in_the_same_pass(word_model):
     assert_same(fitted.transform(TEXTS), plain)
     twin, ready = SlowTwin(word_model), prepared(fitted)
     for text, row in zip(TEXTS, hidden, strict=True):
-        prompt = [*ready.prefix, *ready.document(text), *ready.compiled.answers.slot().lead]
-        np.testing.assert_allclose(row, twin.hidden(prompt), atol=1e-5)
+        np.testing.assert_allclose(row, twin.hidden(slow(twin, ready, text)[1]), atol=1e-5)
     twin.close()
 
 
@@ -199,10 +200,10 @@ def test_inner_layers(word_model, pooling, batch_size):
     params = {"layer": 0.5, "pooling": pooling, "batch_size": batch_size, "kv_dtype": "float32", "max_labels": 1}
     fitted = HiddenStateExtractor(str(word_model), labels=LABELS, demonstrations=SHOTS[:1], **params).fit()
     got = fitted.transform(texts)
-    twin, ready = SlowTwin(word_model, block=0), prepared(fitted)
+    twin, ready = SlowTwin(word_model), prepared(fitted)
     for text, row in zip(texts, got, strict=True):
-        prompt = [*ready.prefix, *ready.document(text), *ready.compiled.answers.slot().lead]
-        states = twin.states(prompt)
+        prompt = slow(twin, ready, text)[1]
+        states = twin.states(prompt, block=0)
         expected = states[-1] if pooling == "last" else states[len(ready.prefix) :].mean(axis=0)
         np.testing.assert_allclose(row, expected, atol=1e-5)
     twin.close()
@@ -251,8 +252,7 @@ def test_recurrent_and_sliding_window_models_too(arch, tmp_path):
     steps = fitted.transform(TEXTS[:3])
     twin, ready = SlowTwin(path), prepared(fitted)
     for text, got in zip(TEXTS[:3], steps, strict=True):
-        prompt = [*ready.prefix, *ready.document(text)]
-        rows, _ = slow_steps(twin.logits, prompt, ready.compiled.answers, len(LABELS))
+        rows, *_ = slow(twin, ready, text)
         np.testing.assert_allclose(got[: len(rows)], rows, atol=1e-5)
     twin.close()
     assert_same(fitted.transform(TEXTS[:3][::-1]), steps[::-1])

@@ -6,7 +6,6 @@ from itertools import permutations
 import numpy as np
 import pandas as pd
 import pytest
-import slow_twin
 from gguf import GGUFReader
 from inside import loaded, prepared
 from numpy.testing import assert_allclose
@@ -15,10 +14,9 @@ from slow_twin import SlowTwin
 from tiny_gguf import write_tiny_gguf
 
 from skmlmc import HiddenStateExtractor, PromptTemplate, StepwiseExtractor, clear_models
-from skmlmc._engine.tap import AttentionTap
+from skmlmc._inference.attention import TARGETS, AttentionTask, count_attention, write_answer
 from skmlmc.align import generated_labels
 from skmlmc.analysis import attention_to_labels
-from skmlmc._inference.attention import TARGETS, AttentionTask, count_attention, write_answer
 
 LABELS = ["joy", "joyful", "anger", "sadness", "surprise", "sad"]
 SHOTS = [("ha ha", ["joy", "joyful"]), ("oh no", ["sadness", "anger"])]
@@ -111,17 +109,11 @@ def test_against_numpy(models):
 
 @pytest.mark.parametrize("layer", [None, 0, -1])
 @pytest.mark.parametrize("arch", ["llama", "gemma3"])
-def test_against_the_whole_prompt_in_one_decode(models, arch, layer, monkeypatch):
+def test_against_the_whole_prompt_in_one_decode(models, arch, layer):
     """Also documents longer than a batch, inner blocks, and sliding windows with global blocks among them."""
-    n_layer = {"llama": 2, "gemma3": 7}[arch]
-    block = -1 if layer is None else layer % n_layer
-
-    def tap(library, callback_type, n_embd, _):
-        return AttentionTap(library, callback_type, 2048, block, layer is None)
-
-    monkeypatch.setattr(slow_twin, "HiddenTap", tap)
-    fitted, twin = extractor(models[arch]), SlowTwin(models[arch], block=block)
-    expected = expected_table(fitted, TEXTS, twin.states)
+    block = None if layer is None else layer % {"llama": 2, "gemma3": 7}[arch]
+    fitted, twin = extractor(models[arch]), SlowTwin(models[arch])
+    expected = expected_table(fitted, TEXTS, lambda tokens: twin.attention(tokens, block))
     twin.close()
     assert len(prepared(fitted).document(TEXTS[2])) > 512
     assert 2 in set(expected["document"]), "the long document has several labels"

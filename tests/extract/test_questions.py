@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from inside import loaded, prepared
-from slow_twin import SlowTwin, slow_distribution
+from slow_twin import SlowTwin, slow_row
 from tiny_gguf import write_tiny_gguf
 
 from skmlmc import BradleyTerry, PairwiseExtractor, QuestionTemplate, UnaryExtractor, clear_models
@@ -17,12 +17,6 @@ EXTRACTORS = {
     "pairs": PairwiseExtractor,
     "one order": lambda *args, **params: PairwiseExtractor(*args, both_orders=False, **params),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _forget():
-    yield
-    clear_models()
 
 
 @pytest.fixture(scope="module")
@@ -43,21 +37,26 @@ def questions_alone(estimator):
         yield question, compiled.bridge + compiled.answers.slot().lead, compiled.answers.slot().trie
 
 
+def slow_answers(twin, estimator, ready, text, behind="\n\nInput:", every=1):
+    """The twin's probability of the first answer word, for each question."""
+    task, model, spell = estimator._task(), loaded(estimator), twin.speller("list", behind, " ")
+    for question in task.questions[::every]:
+        prompt = [*ready.prefix, *ready.document(text), *task.compile(model, question).bridge]
+        yield question, slow_row(twin.logits, prompt, spell, estimator.answer_words)[0][0]
+
+
 @pytest.mark.parametrize("model", ["word_model", "tiny_chat_model"])
 @pytest.mark.parametrize("which", EXTRACTORS)
 @pytest.mark.parametrize("words", [("reasonable", "unreasonable"), ("joy", "joyful")])
 def test_agrees_with_the_slow_twin(which, model, words, request):
     path = request.getfixturevalue(model)
+    behind = {"word_model": "\n\nInput:", "tiny_chat_model": "<|im_end|>\n<|im_start|>user\nInput:"}
     estimator = fitted(which, path, answer_words=words)
     got = estimator.transform(TEXTS)
     ready = prepared(estimator)
     twin = SlowTwin(path)
     for text, row in zip(TEXTS, got, strict=True):
-        answers = {}
-        for question, tokens, trie in questions_alone(estimator):
-            prompt = [*ready.prefix, *ready.document(text), *tokens]
-            p = slow_distribution(twin.logits, prompt, trie.paths, trie.ends, trie.variants)[0]
-            answers[question] = p
+        answers = dict(slow_answers(twin, estimator, ready, text, behind[model]))
         if which == "unary":
             expected = np.array([answers[k,] for k in range(len(LABELS))])
         else:
@@ -119,9 +118,7 @@ def test_more_questions_than_sequences(which, word_model):
     documents = sum(len(ready.document(text)) for text in TEXTS[:2])
     assert model.decoded == len(ready.prefix) + documents + 2 * trie_size
     twin = SlowTwin(word_model)
-    for question, tokens, trie in list(questions_alone(estimator))[::17]:
-        prompt = [*ready.prefix, *ready.document(TEXTS[1]), *tokens]
-        p = slow_distribution(twin.logits, prompt, trie.paths, trie.ends, trie.variants)[0]
+    for question, p in slow_answers(twin, estimator, ready, TEXTS[1], every=17):
         if which == "unary":
             assert got[1, question[0]] == pytest.approx(p, abs=1e-5)
         elif which == "one order":
