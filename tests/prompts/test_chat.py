@@ -13,6 +13,7 @@ from campaigns import at_most
 from chat_templates import CHATS, LABELS, NONE, SPECIAL_TEXTS, layout_of
 from hypothesis import given
 from hypothesis import strategies as st
+from inside import loaded
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from scripts import run_script
 from tiny_gguf import CHATML, write_tiny_gguf
@@ -115,11 +116,7 @@ def test_real_templates_spend_little(name, monkeypatch):
 
 @pytest.mark.model
 def test_the_template_of_a_real_file(embedded_model):
-    from pathlib import Path
-
-    from skmlmc._models.loaded import load_vocabulary
-
-    source = load_vocabulary(Path(embedded_model)).chat_template
+    source = loaded(embedded_model).chat_template
     assert chat_renderer(source, SPECIAL_TEXTS)(MESSAGES) == rendered_freely(source, MESSAGES)
 
 
