@@ -1,6 +1,4 @@
-"""Chat templates in the manner of the model families, and layouts made with them."""
-
-from skmlmc.prompts._layouts import make_layout
+"""Chat templates in the manner of the model families."""
 
 SPECIAL_TEXTS = {"bos_token": "<bos>", "eos_token": "<eos>"}
 LABELS, NONE = ["joy", "anger"], "none"
@@ -41,7 +39,3 @@ MISTRAL = (
     "{%- endfor %}"
 )
 CHATS = {"chatml": CHATML, "llama": LLAMA, "gemma": GEMMA, "mistral": MISTRAL}
-
-
-def layout_of(template, chat=None, labels=LABELS, none=NONE):
-    return make_layout(template, labels, none, chat, SPECIAL_TEXTS)

@@ -13,6 +13,7 @@ from skmlmc._inference import run as _run
 from skmlmc._inference import tasks as _tasks
 from skmlmc._models import identity as _identity
 from skmlmc._models.loaded import load_model
+from skmlmc._utils.labelled import label
 
 __all__ = [
     "FILE_NAME",
@@ -20,6 +21,7 @@ __all__ = [
     "fingerprint",
     "fingerprints_made",
     "kept",
+    "label",
     "loaded",
     "merge_letters",
     "note_decoding",

@@ -10,6 +10,7 @@ from campaigns import at_most
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from inside import label
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize
 from scipy.special import expit, logit, softmax
@@ -24,7 +25,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted, validate_data
 from sklearn_checks import parametrize_with_applicable_checks
 
-from skmlmc._utils.labelled import label  # as extractors, which need a model, make their arrays
 from skmlmc.align import (
     BradleyTerry,
     CompareToNone,

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from inside import label
 from scipy.stats import bootstrap
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import calibration_curve
@@ -30,7 +31,6 @@ from skmlmc import (
     UnaryExtractor,
     clear_models,
 )
-from skmlmc._utils.labelled import label
 from skmlmc.analysis import step_values
 from skmlmc.metrics import l1_distance, nll
 from skmlmc.plots import (

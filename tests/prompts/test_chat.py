@@ -10,11 +10,12 @@ import tracemalloc
 import numpy as np
 import pytest
 from campaigns import at_most
-from chat_templates import CHATS, LABELS, NONE, SPECIAL_TEXTS, layout_of
+from chat_templates import CHATS, LABELS, NONE, SPECIAL_TEXTS
 from hypothesis import given
 from hypothesis import strategies as st
 from inside import loaded
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from layouts import layout_of
 from scripts import run_script
 from tiny_gguf import CHATML, write_tiny_gguf
 

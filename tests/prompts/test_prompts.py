@@ -7,9 +7,10 @@ import re
 import numpy as np
 import pytest
 from campaigns import at_most
-from chat_templates import CHATML, CHATS, LABELS, LLAMA, NONE, SPECIAL_TEXTS, layout_of
+from chat_templates import CHATML, CHATS, LABELS, LLAMA, NONE, SPECIAL_TEXTS
 from hypothesis import example, given
 from hypothesis import strategies as st
+from layouts import layout_of
 from toy import Tokenizer
 
 from skmlmc._inference.compiled import CompiledPrompt
@@ -168,6 +169,29 @@ def test_a_label_that_a_list_would_cut(word):
     with pytest.raises(ValueError, match=r"The wording .* contains a comma or a line break.*answer_format='json'"):
         CompiledPrompt(TOKENIZER, layout, "list", ["joy", word, "none"])
     CompiledPrompt(TOKENIZER, layout, "json", ["joy", word, "none"]).answers.slot()
+
+
+braces = st.lists(
+    st.sampled_from(
+        ["{", "}", "{{", "}}", "{labels}", "{text}", "{answer}", "{none}", "{0}", "{}", "!r", ":>9", ".x", "\n", "a "]
+    ),
+    max_size=8,
+).map("".join)
+
+
+@at_most(400)
+@given(braces, braces)
+def test_templates_with_odd_braces_fail_at_once_or_mean_what_format_means(instruction, demonstration):
+    try:
+        template = PromptTemplate(instruction, demonstration, mode="plain")
+    except ValueError as error:
+        assert re.search("lacks|unknown|no template|formats|must contain|Nothing but spaces", str(error))
+        return
+    layout = layout_of(template)
+    head = instruction.format(labels=", ".join(LABELS), none="none") + "\n\n"
+    expected = head + demonstration.format(text="T", answer="\0").partition("\0")[0]
+    found = "".join(s.text for s in layout.head) + layout.text_lead + "T" + "".join(s.text for s in layout.bridge)
+    assert found == expected.rstrip(" ")
 
 
 # --- plain layout ---
