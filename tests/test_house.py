@@ -81,3 +81,31 @@ print(*sorted(new - sys.stdlib_module_names))
 def test_importing_the_package_does_not_load(library):
     code = f"import sys, skmlmc; sys.exit({library!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent).returncode == 0
+
+
+# Files that look into rooms other than their own folder's, by private names.
+LOOK_INSIDE = {
+    "inside.py": "what no user sees but is promised: tokens decoded, entries kept. The other tests ask here",
+    "toy.py": "stands in for the engine in tests of several rooms, with the engine's own forest",
+    "test_faults.py": "breaks the engine, the cache and model files in mid-call, and forges entries of the cache",
+    "_inference/test_workers.py": "counts what the caller loads, and hands a worker another fingerprint",
+    "analysis/test_attention.py": "checks what is counted at each token, which the tables only show in sum",
+    "prompts/test_prompts.py": "layouts are made to become tokens: only these show a seam",
+}
+
+
+def private_rooms(path):
+    """Rooms whose private modules or names a test imports, its own folder's left out."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        module = node.module if isinstance(node, ast.ImportFrom) else None
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        for parts in ([*(module or "").split("."), *name.split(".")] for name in names):
+            inside = [part for part in parts if part]
+            if inside[0] == "skmlmc" and inside[1:2] != [path.parent.name] and any(p[0] == "_" for p in inside[1:]):
+                yield inside[1]
+
+
+def test_few_tests_look_inside_other_rooms():
+    tests = Path(__file__).parent
+    found = {path.relative_to(tests).as_posix() for path in tests.rglob("*.py") if [*private_rooms(path)]}
+    assert found == set(LOOK_INSIDE) and len(found) < 8
