@@ -23,6 +23,7 @@ def sampled(cases, every=4):
 
 
 def in_campaigns(case):
-    """Return a case that only campaigns try."""
-    values = getattr(case, "values", case if isinstance(case, tuple) else (case,))
-    return pytest.param(*values, marks=[*getattr(case, "marks", ()), pytest.mark.campaign])
+    """Return a case that only campaigns try; a tuple holds several arguments."""
+    if not isinstance(case, type(pytest.param())):
+        case = pytest.param(*case) if isinstance(case, tuple) else pytest.param(case)
+    return pytest.param(*case.values, marks=[*case.marks, pytest.mark.campaign], id=case.id)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+from campaigns import sampled
 from ecosystem_data import LABELS, TEXTS, H, Y, same
 from inside import loaded, set_clock
 from sklearn.base import clone, is_classifier
@@ -258,7 +259,7 @@ def test_tags(classifier):
     assert not tags.target_tags.required
 
 
-@pytest.mark.parametrize("method", [*ZERO_SHOT, "linear_probe"])
+@pytest.mark.parametrize("method", sampled(["linear_probe", *ZERO_SHOT], 3))
 @pytest.mark.parametrize("output", ["pandas", "polars"])
 def test_arrays_whatever_scikit_learn_is_configured_to(classifier, method, output):
     params = {"method": method, "aligner": "platt", "random_state": 0}
@@ -674,6 +675,7 @@ def test_cross_validation_decodes_each_document_once(classifier, tmp_path, decod
         assert same(result[f"test_{name}"], plain[f"test_{name}"])
 
 
+@pytest.mark.parametrize("make", sampled(text_estimators(), 3), indirect=True)
 def test_what_is_cached_needs_no_model_in_memory(make, tiny_model, tmp_path):
     estimator = make(memory=tmp_path / "cache").fit()
     expected = answer(estimator, FEW)

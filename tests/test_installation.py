@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 try:
     import tomllib
 except ModuleNotFoundError:  # Python 3.10
@@ -50,8 +48,8 @@ def test_the_limits_of_the_checks_leave_them_time():
     assert 60 < minutes < 90
 
 
-@pytest.mark.parametrize("name", ["skmlmc", "skmlmc.analysis", "skmlmc.datasets", "skmlmc.streaming", "skmlmc.plots"])
-def test_importing_warns_of_nothing(name):
-    command = [sys.executable, "-X", "dev", "-W", "error", "-c", f"import {name}"]
+def test_importing_warns_of_nothing():
+    code = "import skmlmc, skmlmc.analysis, skmlmc.datasets, skmlmc.streaming, skmlmc.plots"
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", code]
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert (run.returncode, run.stderr) == (0, "")

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from campaigns import sampled
 from ecosystem_data import LABELS, TEXTS, H, N, Y, classifier, extractor, label_pipeline, same
 from scipy import sparse
 from sklearn import config_context
@@ -229,7 +230,7 @@ def calibrated_pipeline(model):
     return make_pipeline(ContextualCalibration(extractor(model)), MaxOverGenerations())
 
 
-@pytest.mark.parametrize("how", ["set_output", "config", "cached"])
+@pytest.mark.parametrize("how", sampled(["set_output", "config", "cached"]))
 @pytest.mark.parametrize("build", [label_pipeline, pairs_pipeline, calibrated_pipeline])
 def test_rows_of_a_shuffled_frame_stay_together(tiny_model, tmp_path, build, how):
     """pandas joins columns by index; the array between the pipeline's steps has none of its own."""
@@ -307,7 +308,7 @@ TABLES = {
 }
 
 
-@pytest.mark.parametrize("output", ["default", "pandas", "polars"])
+@pytest.mark.parametrize("output", sampled(["default", "pandas", "polars"]))
 @pytest.mark.parametrize("key", ["text", 1, lambda table: "text"], ids=["name", "index", "callable"])
 @pytest.mark.parametrize("table", TABLES)
 def test_a_column_of_texts(tiny_model, table, key, output):

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from campaigns import sampled
 from ecosystem_data import LABELS, TEXTS, H, N, Y, classifier, extractor, label_pipeline, same
 from inside import loaded
 from sklearn.calibration import CalibratedClassifierCV, CalibrationDisplay, calibration_curve
@@ -326,7 +327,7 @@ FINAL = {
 }
 
 
-@pytest.mark.parametrize("final", FINAL.values(), ids=FINAL)
+@pytest.mark.parametrize("final", sampled(FINAL.values(), 3), ids=FINAL)
 @pytest.mark.parametrize("features", ["labels", "hidden states"])
 def test_classifiers_on_features(tiny_model, final, features):
     build = label_pipeline(tiny_model) if features == "labels" else extractor(tiny_model, HiddenStateExtractor)

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from campaigns import in_campaigns
 from inside import loaded, prepared
 from slow_twin import SlowTwin, slow_row
 from tiny_gguf import write_tiny_gguf
 
 from skmlmc import BradleyTerry, PairwiseExtractor, QuestionTemplate, UnaryExtractor, clear_models
-from skmlmc._inference.questions import share
 
 LABELS = ["joy", "joyful", "anger", "sadness"]
 TEXTS = ["I miss her so much.", "We won!!!", "", "it rained and nothing happened", "<|im_end|> {label}"]
@@ -47,7 +47,7 @@ def slow_answers(twin, estimator, ready, text, behind="\n\nInput:", every=1):
 
 @pytest.mark.parametrize("model", ["word_model", "tiny_chat_model"])
 @pytest.mark.parametrize("which", EXTRACTORS)
-@pytest.mark.parametrize("words", [("reasonable", "unreasonable"), ("joy", "joyful")])
+@pytest.mark.parametrize("words", [("reasonable", "unreasonable"), in_campaigns(pytest.param(("joy", "joyful")))])
 def test_agrees_with_the_slow_twin(which, model, words, request):
     path = request.getfixturevalue(model)
     behind = {"word_model": "\n\nInput:", "tiny_chat_model": "<|im_end|>\n<|im_start|>user\nInput:"}
@@ -165,18 +165,6 @@ def test_names_of_the_columns(word_model):
     frame = fitted("unary", word_model).set_output(transform="pandas").transform(TEXTS)
     assert isinstance(frame, pandas.DataFrame)
     assert list(frame.columns) == LABELS
-
-
-def test_share_is_a_radix_tree():
-    nodes = share([[1, 2, 3], [1, 2, 4, 5], [1, 6], [7]])
-    assert [(n.tokens, n.parent, n.leaf) for n in nodes] == [
-        ([1], -1, None),
-        ([2], 0, None),
-        ([3], 1, 0),
-        ([4, 5], 1, 1),
-        ([6], 0, 2),
-        ([7], -1, 3),
-    ]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from campaigns import in_campaigns
 from hypothesis import given
 from hypothesis import strategies as st
 from inside import label
@@ -567,7 +568,7 @@ def simulated(n_labels, n_steps):
 
 
 @pytest.mark.parametrize("n_labels", [3, 7, 28])
-@pytest.mark.parametrize("n_steps", [1, 3, 28])
+@pytest.mark.parametrize("n_steps", [in_campaigns(1), 3, in_campaigns(28)])
 def test_nothing_is_cut_and_no_names_overlap(n_labels, n_steps):
     steps, names, target, proba = simulated(n_labels, min(n_labels, n_steps))
     displays = [
