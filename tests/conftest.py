@@ -17,10 +17,15 @@ import skmlmc
 
 
 def pytest_configure(config):
-    """Stage examples; pass on processors with AMX, where the engine rightly warns (that is tested elsewhere)."""
+    """Choose how much is tried, stage the docstrings' examples, and ignore warnings that have tests of their own."""
     campaigns.load_profile(config.option.markexpr)
     config.pluginmanager.register(doctests)
-    config.addinivalue_line("filterwarnings", "ignore:This build of llama-cpp-python uses Intel AMX:RuntimeWarning")
+    # Random models give the labels little probability, and processors with AMX slow the engine down.
+    for message in (
+        "The label tokens hold only:UserWarning",
+        "This build of llama-cpp-python uses Intel AMX:RuntimeWarning",
+    ):
+        config.addinivalue_line("filterwarnings", f"ignore:{message}")
 
 
 @pytest.fixture(autouse=True, scope="module")

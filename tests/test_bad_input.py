@@ -25,8 +25,6 @@ ROOT = Path(__file__).parents[1]
 TEXTS = ["We won!!!", "I miss her", "it rained", "why me", "oh no", "thanks"]
 Y = np.array([[1, 0, 0], [0, 0, 1], [0, 0, 0], [0, 1, 1], [0, 1, 1], [1, 0, 1]])
 
-pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
-
 
 @pytest.fixture
 def nothing_decoded(monkeypatch):

@@ -13,7 +13,6 @@ from skmlmc.metrics import entropy_correlation, example_f1, l1_distance, nll
 FOLDER = Path(_bench.__file__).parent
 LABELS = ["anger", "fear", "joy"]
 TINY = ["--test", "12", "--fit", "18", "--shots", "4", "--n-jobs", "1", "--name", "tiny"]
-pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
 
 
 def documents(n=12, labels=("a", "b", "c")):

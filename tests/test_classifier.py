@@ -54,8 +54,6 @@ ROOT = Path(__file__).parents[1]
 FEW = TEXTS[:5]
 ZERO_SHOT = [method for method in METHODS if method != "linear_probe"]
 
-pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
-
 
 @pytest.fixture
 def classifier(tiny_model):

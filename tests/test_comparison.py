@@ -15,8 +15,6 @@ LABELS = ["joy", "anger", "sadness"]
 TEXTS = [f"text {k} {'word ' * (k % 4)}" for k in range(24)]
 H = np.random.default_rng(0).integers(0, 4, (24, 3)) / 3
 
-pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
-
 
 def test_rows_and_columns(tiny_model, tmp_path):
     base = GGUFClassifier(tiny_model, labels=LABELS, memory=tmp_path)

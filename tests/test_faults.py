@@ -42,7 +42,6 @@ from skmlmc.streaming import predict_chunks
 LABELS = ["joy", "anger", "sadness"]
 TEXTS = [f"{text} {k}" for k in range(3) for text in ("We won!!!", "I miss her", "it rained", "why me")]
 
-pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
 # Of random damage: one by default, all in a campaign.
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.campaign) for seed in (1, 2, 3))]
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs the processes and signals of POSIX")

@@ -59,8 +59,6 @@ ROOT = Path(__file__).parents[1]
 FEW, TWO = TEXTS[:4], TEXTS[:2]
 RNG = np.random.default_rng(0)
 
-pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
-
 
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory):

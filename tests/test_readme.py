@@ -26,7 +26,7 @@ def test_block_is_python(code):
 
 
 MODELS = [
-    pytest.param("tiny_chat_model", marks=pytest.mark.filterwarnings("ignore:The label tokens hold only")),
+    "tiny_chat_model",
     in_campaigns(pytest.param("embedded_model", marks=pytest.mark.model)),
 ]
 

@@ -12,8 +12,6 @@ from skmlmc.streaming import predict_chunks, read_chunks
 TEXTS = ["we won", "we lost", "a dog ran", "nobody cared", "home again"]
 LABELS = ["joy", "anger", "sadness"]
 
-pytestmark = pytest.mark.filterwarnings("ignore:The label tokens")
-
 
 def chunks(size=2):
     return (TEXTS[at : at + size] for at in range(0, len(TEXTS), size))

@@ -22,8 +22,6 @@ LEFT_BEHIND = {
     "GGUFClassifier.score": "sets label_mass_ of its extractors",
 }
 
-pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
-
 
 def calls():
     for estimator in public_estimators():

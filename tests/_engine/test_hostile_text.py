@@ -39,8 +39,6 @@ from skmlmc._engine.vocabulary import LONG_PIECE, PIECE, pieces
 from skmlmc.prompts import render_answer
 from skmlmc.streaming import predict_chunks, read_chunks
 
-pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
-
 TOKENS = (*CONTROL_TOKENS, *FAMILY_TOKENS)
 LABELS = ["joy", "anger", "sadness"]
 LLAMA = (

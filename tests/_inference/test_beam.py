@@ -13,8 +13,6 @@ LABELS = ["joy", "joyful", "sad"]
 TEXTS = ["I miss her so much.", "We won!!!", "", "it rained"]
 SHOTS = [("ha ha", ["joy", "joyful"]), ("it rained", []), ("oh no", ["sad"])]
 
-pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
-
 
 @pytest.fixture(scope="module")
 def word_model(tmp_path_factory):

@@ -39,8 +39,6 @@ def word_model(tmp_path_factory):
     return write_tiny_gguf(path, words=("joy", "ful", "ness", "sad", "prise", '",', '"]', "anger", " anger"), seed=9)
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
-
 PROMPTS = {
     "json": PromptTemplate(),
     "list": PromptTemplate(answer_format="list", demonstration="Text: {text}\nLabels: {answer}\n"),

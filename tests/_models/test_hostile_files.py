@@ -28,8 +28,6 @@ from skmlmc._models.loaded import load_model, load_vocabulary
 LABELS, TEXTS = ["joy", "anger"], ["I miss her.", "We won!!!"]
 NAN, INF = float("nan"), float("inf")
 
-pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
-
 
 @pytest.fixture(autouse=True)
 def _forget():

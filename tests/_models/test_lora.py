@@ -10,8 +10,6 @@ from skmlmc import StepwiseExtractor, UnaryExtractor, clear_models
 LABELS = ["joy", "anger", "sadness"]
 TEXTS = ["I miss her so much.", "We won!!!", "it rained"]
 
-pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
-
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):

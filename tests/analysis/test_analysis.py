@@ -476,7 +476,6 @@ def test_multilabel_share_refuses(params, error, message):
     assert answered == []
 
 
-@pytest.mark.filterwarnings("ignore:The label tokens hold only")
 def test_multilabel_share_of_a_model(tmp_path):
     extractor = StepwiseExtractor(write_tiny_gguf(tmp_path / "tiny.gguf", seed=6), labels=["a", "b", "c"])
     call = {"shares": [0, 1], "shots": 2, "random_state": 0}

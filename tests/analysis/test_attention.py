@@ -23,8 +23,6 @@ SHOTS = [("ha ha", ["joy", "joyful"]), ("oh no", ["sadness", "anger"])]
 TEXTS = ["I miss her", "", "We won!!! " * 60, "it rained", "a surprise", "what an angry, joyful mess"]
 WORDS = ("joy", "ful", "ness", "sad", "prise", '",', '"]', "anger", " anger")
 
-pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
-
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):

@@ -42,8 +42,6 @@ from skmlmc.metrics import scorers
 ROOT = Path(__file__).parents[2]
 PUBLIC = public_estimators()
 NAMES = [type(estimator).__name__ for estimator in PUBLIC]
-pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
-
 
 # -- settings
 

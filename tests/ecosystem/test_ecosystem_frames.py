@@ -36,7 +36,6 @@ from skmlmc import (
 from skmlmc.metrics import scorers
 
 pa = pytest.importorskip("pyarrow", reason="comes with the extra 'ecosystem'")
-pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
 MISSING = [*TEXTS[:5], None, *TEXTS[6:]]
 StringDType = getattr(getattr(np, "dtypes", None), "StringDType", None)  # numpy 2
 

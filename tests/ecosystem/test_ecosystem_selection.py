@@ -44,7 +44,6 @@ from skmlmc import (
 from skmlmc.metrics import example_f1, l1_distance, nll, nll_scorer, scorers
 
 iterstrat = pytest.importorskip("iterstrat.ml_stratifiers", reason="comes with the extra 'ecosystem'")
-pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
 NAMES = list(scorers())
 
 

@@ -45,7 +45,6 @@ from skmlmc.metrics import nll, nll_scorer, scorers
 
 plt.switch_backend("agg")
 risk_control = pytest.importorskip("mapie.risk_control", reason="comes with the extra 'ecosystem'")
-pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
 
 
 @pytest.fixture

@@ -22,8 +22,6 @@ LABELS = ["joy", "anger", "sadness"]
 TEXTS = ["I miss her so much.", "We won!!!", "", "it rained"]
 CONTENT_FREE = ("N/A", "nothing")
 
-pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
-
 
 def test_steps_are_divided_by_the_first_step(tiny_model):
     extractor = StepwiseExtractor(tiny_model, labels=LABELS)

@@ -649,7 +649,6 @@ def test_column_labels():
         column_labels(["a", "a"], 2, "y")
 
 
-@pytest.mark.filterwarnings("ignore:The label tokens hold only")
 def test_from_fitted_estimators(tiny_model):
     texts = ["first text", "second, longer text", "third", "fourth"]
     clf = GGUFClassifier(tiny_model, labels=LABELS, threshold=[0.2, 0.3, 0.4], none_label="empty").fit()

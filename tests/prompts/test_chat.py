@@ -330,7 +330,6 @@ def test_modes(name):
         assert layout_of(template, source) == plain_layout(template, LABELS, NONE)
 
 
-@pytest.mark.filterwarnings("ignore:The label tokens hold only")
 @pytest.mark.parametrize("name", ["text times", "concatenate", "include"])
 def test_a_model_file_with_a_hostile_template(name, tmp_path):
     path = write_tiny_gguf(tmp_path / "m.gguf", chat_template=HOSTILE[name][0])
