@@ -53,9 +53,10 @@ class Branch(NamedTuple):
     Parameters
     ----------
     name : hashable
-        A new name makes a new branch that grows out of `parent`; a known one is extended in place. Once an ask.
+        A new name makes a new branch that grows out of `parent`; a known one is extended in place. Each name stands
+        in an ask at most once.
     tokens : sequence of int
-        The new tokens. None at all make a mere fork of the parent.
+        The new tokens. Without any, a new branch is a fork of its parent.
     parent : hashable, optional
         Branch to grow from: one that exists, or one that stands earlier in the same ask; None: the prompt's prefix.
     reads : tuple of Read

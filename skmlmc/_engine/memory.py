@@ -1,4 +1,4 @@
-"""How much memory there is for us."""
+"""How much memory is free."""
 
 from __future__ import annotations
 

@@ -33,7 +33,10 @@ def common_prefix(sequences: Sequence[list[int]]) -> int:
 
 @dataclass(frozen=True)
 class Choice:
-    """One way on at a branching node: the tokens that take it, and the node there or ``~label`` where a label ends."""
+    """What may come next at a branching node: the first tokens of it, and the node they lead to.
+
+    Where a label ends there is no further node; `child` is then ``~label``, a negative number.
+    """
 
     tokens: tuple[int, ...]
     child: int
@@ -118,7 +121,15 @@ class LabelTrie:
         return next(k for k, path in enumerate(self.paths) if path[: len(begun)] == begun)
 
     def _prepare_scores(self):
-        """Give each choice of each branching node a number, and list the choices along each label's path."""
+        """Give each choice of each branching node a number, and list the choices along each label's path.
+
+        Say that joy is token 5, joyful is 5 6 and none is 7, and that a label is followed by 1 (another one comes) or
+        by 2 (the answer ends). Two nodes branch. At the root: choice 0 is token 5, choice 1 is token 7. Behind 5:
+        choice 2 is token 6, choice 3 is the end of joy, tokens 1 and 2. So the columns of the second node are
+        ``[6, 1, 2]`` with slices that begin at 0 and 1, and the steps are ``[0, 3]`` for joy, ``[0, 2]`` for joyful
+        and ``[1]`` for none. `probabilities` makes a vector of one value a choice, and a label's score is the sum of
+        its steps: for joy the logit of 5, and the log-probability of 1 or 2 among 1, 2 and 6.
+        """
         at, number = 0, {}
         self._slices: list[tuple[np.ndarray, int]] = []  # first column of each choice, and the end of the last
         for n in self.branching:

@@ -155,7 +155,15 @@ class AnswerBeam:
             stale += [(*state.trunk, k) for k in chosen]
 
     def _write(self, state, labels, tally, following, stale):
-        """Write each of `labels` in a branch of its own; returns the answers that go on, behind the separator."""
+        """Write each of `labels` in a branch of its own; returns the answers that go on, behind the separator.
+
+        Say that joy has probability 0.5 at the first step, and sad 0.01. One ask writes both, in the branches
+        ``("answer", joy)`` and ``("answer", sad)``, and reads what follows: a separator or the end. After joy the
+        model goes on with probability 0.4: 0.3 are mass of the finished answer "joy", and "joy, ..." is followed with
+        0.2. After sad it goes on with 0.1: 0.001 is below a bound of 0.002, so nothing longer is followed, and that
+        0.001 is the mass which the result lacks. A label whose last token was read along with the slot, because
+        another label continues it, has its two logits already and adds no token.
+        """
         trie = state.slot.trie
         branches: list[Branch] = []
         ends: list[Any] = []

@@ -15,7 +15,7 @@ TEXT = "text"
 
 @dataclass
 class _Node:
-    """A run of tokens that one or more questions share."""
+    """A run of tokens that one or more questions share; `leaf` is the question that ends with it, if one does."""
 
     tokens: list[int]
     parent: int
@@ -40,6 +40,19 @@ def share(paths: Sequence[Sequence[int]]) -> list[_Node]:
     ------
     ValueError
         A path is a prefix of another one.
+
+    Examples
+    --------
+    "1 2" is decoded once for the first two questions, and its 1 for the third one too.
+
+    >>> for node in share([[1, 2, 3], [1, 2, 4, 5], [1, 6], [7]]):
+    ...     print(node.tokens, node.parent, node.questions, node.leaf)
+    [1] -1 [0, 1, 2] None
+    [2] 0 [0, 1] None
+    [3] 1 [0] 0
+    [4, 5] 1 [1] 1
+    [6] 0 [2] 2
+    [7] -1 [3] 3
     """
     nodes: list[_Node] = []
 

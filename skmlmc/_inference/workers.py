@@ -10,7 +10,7 @@ from contextlib import closing
 from typing import Any
 
 import joblib
-from joblib.parallel import get_active_backend
+from joblib.parallel import get_active_backend  # undocumented, but joblib tells no other way which backend is set
 
 # Where a backend gives results back only all together, this many pieces a process are handed out at one time.
 ROUND = 4

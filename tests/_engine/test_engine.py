@@ -4,32 +4,26 @@ import gc
 import os
 import sys
 import threading
-import warnings
 import weakref
 from ctypes import POINTER, c_void_p, cast
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from inside import loaded, set_clock
 from scripts import run_script
 from tiny_gguf import CONTROL_TOKENS, byte_letters, write_tiny_gguf
 
 import skmlmc._engine.model as engine
 from skmlmc import StepwiseExtractor, clear_models
-from skmlmc._engine import memory as _capacity
+from skmlmc._engine import memory
 from skmlmc._engine.model import C
-from skmlmc._inference import run as _run
-from skmlmc._inference import workers as _workers
-from skmlmc._models import loaded as models
-from skmlmc._models.loaded import load_model
 from skmlmc.prompts import PromptTemplate
 
 ROOT = Path(__file__).parents[2]
+KEPT = 2  # models that a process keeps loaded
 LABELS = ["joy", "joyful", "anger", "sadness"]
 TEXTS = [f"{text} {i}" for i in range(3) for text in ("I miss her", "We won!!!", "it rained and nothing happened", "a")]
-
-pytestmark = pytest.mark.filterwarnings("ignore:The label tokens hold only")
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +76,7 @@ def test_amx_guard(tiny_model, monkeypatch):
 def test_without_amx_nothing_is_given_up(tiny_model, monkeypatch):
     loads = count_calls(monkeypatch, "llama_model_load_from_file")
     monkeypatch.setattr(engine, "uses_amx", lambda: False)
-    load_model(Path(tiny_model))
+    loaded(tiny_model)
     assert [params.use_extra_bufts for _, params in loads] == [True]
 
 
@@ -101,35 +95,34 @@ def test_uses_amx_reads_the_system_info(monkeypatch):
 
 
 def test_models_are_loaded_once_and_a_bounded_number_is_kept(tmp_path, monkeypatch):
-    paths = [Path(write_tiny_gguf(tmp_path / f"{i}.gguf", seed=i)) for i in range(models.MAX_MODELS + 1)]
+    paths = [write_tiny_gguf(tmp_path / f"{i}.gguf", seed=i) for i in range(KEPT + 1)]
     freed = count_calls(monkeypatch, "llama_model_free")
-    first = weakref.ref(load_model(paths[0]))
+    first = weakref.ref(loaded(paths[0]))
     for path in paths[1:-1]:
-        load_model(path)
-    assert load_model(paths[0]) is first(), "loaded once, and now the one used last"
-    second = weakref.ref(load_model(paths[1]))
-    load_model(paths[0])
-    load_model(paths[-1])
+        loaded(path)
+    assert loaded(paths[0]) is first(), "loaded once, and now the one used last"
+    second = weakref.ref(loaded(paths[1]))
+    loaded(paths[0])
+    loaded(paths[-1])
     gc.collect()
     assert first() is not None
     assert second() is None, "the one that was used longest ago makes room"
     assert len(freed) == 1
-    assert len(models._models) == models.MAX_MODELS
 
 
 def test_a_model_that_makes_room_while_it_works_ends_its_work(tmp_path):
     """The cache forgets it; the call that uses it does not notice."""
-    paths = [write_tiny_gguf(tmp_path / f"{i}.gguf", seed=i) for i in range(models.MAX_MODELS + 1)]
+    paths = [write_tiny_gguf(tmp_path / f"{i}.gguf", seed=i) for i in range(KEPT + 1)]
     expected = extractor(paths[0]).transform(TEXTS)
     fitted = extractor(paths[0])
-    model = load_model(Path(paths[0]))
-    run, others = model.run, [Path(path) for path in paths[1:]]
+    model = loaded(paths[0])
+    run, others = model.run, paths[1:]
 
     def crowded(*args):
         for k, pair in enumerate(run(*args)):
             if k == 2:
                 for path in others:
-                    load_model(path)
+                    loaded(path)
             yield pair
 
     model.run = crowded
@@ -140,7 +133,7 @@ def test_clear_models_frees(tiny_model, monkeypatch):
     contexts, models = count_calls(monkeypatch, "llama_free"), count_calls(monkeypatch, "llama_model_free")
     fitted = extractor(tiny_model)
     before = fitted.transform(TEXTS)
-    model = weakref.ref(load_model(Path(tiny_model)))
+    model = weakref.ref(loaded(tiny_model))
     clear_models()
     gc.collect()
     assert model() is None
@@ -193,7 +186,7 @@ def test_the_size_of_the_context_does_not_change_a_bit(tiny_model):
     """The result cache relies on this: its keys do not name n_ctx."""
     long = "and so on " * 50
     steps = extractor(tiny_model).transform(TEXTS)
-    model = load_model(Path(tiny_model))
+    model = loaded(tiny_model)
     assert model._settings.n_ctx == 512
     assert_same(extractor(tiny_model).transform([*TEXTS, long])[: len(TEXTS), : steps.shape[1]], steps)
     assert model._settings.n_ctx == 1024
@@ -201,12 +194,12 @@ def test_the_size_of_the_context_does_not_change_a_bit(tiny_model):
     assert model._settings.n_ctx == 1024, "what is large enough is kept"
     clear_models()
     assert_same(extractor(tiny_model, n_ctx=400).transform(TEXTS), steps)
-    assert load_model(Path(tiny_model))._settings.n_ctx == 400
+    assert loaded(tiny_model)._settings.n_ctx == 400
 
 
 def test_no_more_context_than_the_model_was_trained_for(tiny_model):
     extractor(tiny_model, n_ctx=1_000_000).transform(["a " * 1500])
-    model = load_model(Path(tiny_model))
+    model = loaded(tiny_model)
     assert model._settings.n_ctx == model.n_ctx_train == 2048
     with pytest.raises(ValueError, match="n_ctx=2048"):
         extractor(tiny_model, n_ctx=1_000_000).transform(["a " * 3000])
@@ -215,7 +208,7 @@ def test_no_more_context_than_the_model_was_trained_for(tiny_model):
 def test_memory_is_looked_at_before_it_is_taken(tiny_model, monkeypatch):
     """llama.cpp fills what it allocates: a system without enough memory would kill the process."""
     fitted = extractor(tiny_model)
-    a_cell = load_model(Path(tiny_model)).cell_bytes(2)
+    a_cell = loaded(tiny_model).cell_bytes(2)
     assert a_cell == 2 * 2 * 32 * 2, "layers, keys and values, width, bytes"
     monkeypatch.setattr(engine, "available_memory", lambda: 1500 * a_cell)
     with pytest.raises(MemoryError, match="not enough memory .*n_ctx=2048 .*about n_ctx=1280 would fit"):
@@ -225,16 +218,16 @@ def test_memory_is_looked_at_before_it_is_taken(tiny_model, monkeypatch):
 
 def test_available_memory(monkeypatch, tmp_path):
     meminfo, limit, usage = tmp_path / "meminfo", tmp_path / "max", tmp_path / "current"
-    monkeypatch.setattr(_capacity, "MEMINFO", meminfo)
-    monkeypatch.setattr(_capacity, "CGROUPS", ((limit, usage),))
-    assert _capacity.available_memory() is None
+    monkeypatch.setattr(memory, "MEMINFO", meminfo)
+    monkeypatch.setattr(memory, "CGROUPS", ((limit, usage),))
+    assert memory.available_memory() is None
     meminfo.write_text("MemTotal: 9 kB\nMemAvailable:    1000 kB\n")
-    assert _capacity.available_memory() == 1000 * 1024
+    assert memory.available_memory() == 1000 * 1024
     limit.write_text("500000\n")
     usage.write_text("100000\n")
-    assert _capacity.available_memory() == 400_000
+    assert memory.available_memory() == 400_000
     limit.write_text("max\n")
-    assert _capacity.available_memory() == 1000 * 1024
+    assert memory.available_memory() == 1000 * 1024
 
 
 def test_no_memory_for_the_context(tiny_model, monkeypatch):
@@ -274,9 +267,9 @@ def test_an_interrupted_call_leaves_no_trace(tiny_model, monkeypatch, k, batch_s
         interrupt_at(patch, k, stop)
         with pytest.raises(KeyboardInterrupt):
             fitted.transform(TEXTS)
-    model = load_model(Path(tiny_model))
+    model = loaded(tiny_model)
     assert_same(fitted.transform(TEXTS), expected)
-    assert load_model(Path(tiny_model)) is model, "the model itself is kept"
+    assert loaded(tiny_model) is model, "the model itself is kept"
 
 
 @pytest.mark.parametrize("code, message", [(1, "choose a larger n_ctx or a smaller batch_size"), (-3, "with code -3")])
@@ -291,7 +284,7 @@ def test_a_failed_decode_is_an_error_and_leaves_no_trace(tiny_model, monkeypatch
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_an_interruption_between_decodes_lets_go_of_the_model(tiny_model, tmp_path, monkeypatch, batch_size):
+def test_an_interruption_between_decodes_lets_go_of_the_model(tiny_model, tmp_path, batch_size):
     """Whoever keeps the traceback, as notebooks do, keeps the frames; the model's lock must not hang on them."""
     fitted = extractor(tiny_model, batch_size=batch_size)
     expected = fitted.transform(TEXTS)
@@ -303,10 +296,10 @@ def test_an_interruption_between_decodes_lets_go_of_the_model(tiny_model, tmp_pa
             return value
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(_run, "time", SimpleNamespace(monotonic=tick))
-        with pytest.raises(KeyboardInterrupt) as traceback:
-            fitted.transform(TEXTS)
+    put_back = set_clock(tick)
+    with pytest.raises(KeyboardInterrupt) as traceback:
+        fitted.transform(TEXTS)
+    put_back()
     assert traceback.tb is not None
     fitted.set_params(memory=None)
     got = []
@@ -379,19 +372,6 @@ def test_a_forked_child_loads_its_own(tiny_model, parent, child):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
-def test_a_forked_child_says_that_it_uses_one_thread(tiny_model, monkeypatch):
-    monkeypatch.setattr(_workers, "_one_thread", True)
-    monkeypatch.setattr(_workers, "_fork_warned", False)
-    with pytest.warns(RuntimeWarning, match="forked.*one thread.*spawn"):
-        extractor(tiny_model, n_threads=2).transform(TEXTS[:1])
-    assert load_model(Path(tiny_model))._settings.n_threads == 1
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", "The label tokens")
-        extractor(tiny_model, n_threads=2).transform(TEXTS[:1])
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 def test_pool_of_forked_workers(tiny_model):
     code = """
     import multiprocessing
@@ -429,7 +409,7 @@ def test_threads_on_one_model_and_two_prompts(tiny_model):
 
 
 def test_control_tokens_are_tokens_in_templates_alone(tiny_chat_model):
-    model = load_model(Path(tiny_chat_model))
+    model = loaded(tiny_chat_model)
     control = {model.tokenize(text, special=True)[0] for text in CONTROL_TOKENS}
     assert len(control) == len(CONTROL_TOKENS)
     for text in CONTROL_TOKENS:
@@ -439,7 +419,7 @@ def test_control_tokens_are_tokens_in_templates_alone(tiny_chat_model):
 
 @pytest.mark.parametrize("mode", ["plain", "chat"])
 def test_documents_labels_and_demonstrations_never_become_control_tokens(tiny_chat_model, monkeypatch, mode):
-    model = load_model(Path(tiny_chat_model))
+    model = loaded(tiny_chat_model)
     control = [model.tokenize(text, special=True)[0] for text in CONTROL_TOKENS]
     plans = record_plans(monkeypatch)
 
@@ -477,7 +457,7 @@ def record_plans(monkeypatch):
 
 @pytest.mark.parametrize("text", ["", "a\0b", "\0", "\ud800", "a\udfffb", "ü€😀", "\n\r\t", "x" * 5000, "﻿"], ids=ascii)
 def test_any_text_has_tokens(tiny_model, text):
-    model = load_model(Path(tiny_model))
+    model = loaded(tiny_model)
     tokens = model.tokenize(text)
     raw = b"".join(C.llama_vocab_get_text(model._vocab, t) for t in tokens).decode()
     letters = {letter: byte for byte, letter in enumerate(byte_letters())}
@@ -501,7 +481,7 @@ def test_a_document_costs_the_same_after_many_demonstrations(tiny_model, monkeyp
     for shots in (0, 10, 50):
         demonstrations = [(f"so {i}", ["joy"] if i % 2 else ["anger"]) for i in range(shots)]
         fitted = extractor(tiny_model, demonstrations=demonstrations, max_labels=1)
-        model = load_model(Path(tiny_model))
+        model = loaded(tiny_model)
         plans.clear()
         fitted.transform(TEXTS[:1])
         prefixes.append(len(plans[0].tokens))

@@ -30,8 +30,6 @@ LABELS = ["joy", "anger", "sadness"]
 RNG = np.random.default_rng(0)
 TEXTS = [" ".join(RNG.choice(WORDS, RNG.integers(1, 20))) for _ in range(40)]
 
-pytestmark = pytest.mark.filterwarnings("ignore:The label tokens")
-
 
 def build(cls, path, **params):
     return cls(model=str(path), labels=LABELS, **params)
@@ -291,3 +289,16 @@ def test_cross_validation_on_dask(cluster, tiny_model):
     with joblib.parallel_config(backend="dask"):
         got = cross_validate(estimator, TEXTS, Y, cv=2, n_jobs=2)["test_score"]
     assert np.array_equal(got, expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+def test_a_forked_child_says_that_it_uses_one_thread(tiny_model, monkeypatch):
+    monkeypatch.setattr(_workers, "_one_thread", True)
+    monkeypatch.setattr(_workers, "_fork_warned", False)
+    with pytest.warns(RuntimeWarning, match="forked.*one thread.*spawn"):
+        build(StepwiseExtractor, tiny_model, n_threads=2).fit().transform(TEXTS[:1])
+    assert loaded(tiny_model)._settings.n_threads == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "The label tokens")
+        build(StepwiseExtractor, tiny_model, n_threads=2).fit().transform(TEXTS[:1])
