@@ -55,32 +55,13 @@ def resolve_model(model: str | os.PathLike | None = None) -> Path:
             f"Got model={model!r} but expected a path, 'hf:owner/repo/file.gguf' or None; the first argument is the "
             f"model, label names go into labels=. {HOW_TO_GET_ONE}"
         )
-    if str(model).startswith("hf:"):
-        path = _from_hub(str(model), "model")
-    else:
-        path = Path(model).expanduser()
-    _check_file(path, check_model)
-    return path
+    return _found(model, "model")
 
 
 def resolve_lora(lora) -> tuple[tuple[Path, float], ...]:
-    """Find the adapter files that a `lora` parameter names.
+    """Find the adapter files that a `lora` parameter names, with their scales, as `resolve_model` finds a model.
 
-    Parameters
-    ----------
-    lora : None, str, path-like, or list of these or of (path, scale)
-        Adapters in GGUF form.
-
-    Returns
-    -------
-    tuple of (pathlib.Path, float)
-        Existing files that hold whole LoRA adapters, as far as their headers tell, with their scales; those of scale 0
-        are left out, since they change nothing.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError, TypeError
-        As for `resolve_model`; a scale is no finite number.
+    Those of scale 0 are left out, since they change nothing.
     """
     if lora is None:
         return ()
@@ -90,8 +71,7 @@ def resolve_lora(lora) -> tuple[tuple[Path, float], ...]:
     found = []
     for item in items:
         path, scale = (item, 1.0) if isinstance(item, (str, os.PathLike)) else _lora_pair(item)
-        path = _from_hub(str(path), "lora") if str(path).startswith("hf:") else Path(path).expanduser()
-        _check_file(path, check_adapter)
+        path = _found(path, "lora")
         if scale != 0:
             found.append((path, float(scale)))
     return tuple(found)
@@ -112,6 +92,13 @@ def _embedded_model():
     return sorted(found)[0]
 
 
+def _found(name, parameter):
+    """Path of a file that llama.cpp may see."""
+    path = _from_hub(str(name), parameter) if str(name).startswith("hf:") else Path(name).expanduser()
+    _check_file(path, parameter)
+    return path
+
+
 def _from_hub(name, parameter):
     parts = name[len("hf:") :].split("/")
     if len(parts) < 3 or not all(parts) or not parts[-1].endswith(".gguf"):
@@ -126,10 +113,12 @@ def _from_hub(name, parameter):
     return Path(hf_hub_download(repo_id="/".join(parts[:2]), filename="/".join(parts[2:])))
 
 
-def _check_file(path, check):
+def _check_file(path, parameter):
     """Check that a path is a file that llama.cpp may see; opens nothing that could wait for ever."""
-    adapter = check is check_adapter
-    parameter, what, how = ("lora", "adapter", HOW_TO_GET_AN_ADAPTER) if adapter else ("model", "model", HOW_TO_GET_ONE)
+    what, how, check = {
+        "model": ("model", HOW_TO_GET_ONE, check_model),
+        "lora": ("adapter", HOW_TO_GET_AN_ADAPTER, check_adapter),
+    }[parameter]
     if path.is_dir():
         raise ValueError(f"Got {parameter}={str(path)!r}, a folder, but expected a GGUF file inside one. {how}")
     if not path.exists():

@@ -16,8 +16,6 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 MAX_KEYS = MAX_TENSORS = 1 << 16
 MAX_KEY_BYTES = (1 << 16) - 1
 MAX_NAME_BYTES = 63
@@ -27,22 +25,8 @@ MAX_KEPT = 1 << 12
 DEFAULT_ALIGNMENT = 32
 
 FLOAT32, STRING, ARRAY = 6, 8, 9
-_SCALARS = {
-    kind: struct.Struct("<" + code)
-    for kind, code in {
-        0: "B",
-        1: "b",
-        2: "H",
-        3: "h",
-        4: "I",
-        5: "i",
-        6: "f",
-        7: "?",
-        10: "Q",
-        11: "q",
-        12: "d",
-    }.items()
-}
+# Numbers in the order of GGUF's types; 8 and 9 are no numbers.
+_SCALARS = {kind: struct.Struct("<" + code) for kind, code in enumerate("BbHhIif?--Qqd") if code != "-"}
 _START, _COUNT, _KIND, _ARRAY, _TENSOR = (struct.Struct("<" + code) for code in ("4sIQQ", "Q", "i", "iQ", "iQ"))
 
 # ggml's types in the order of their numbers: elements and bytes of a block. A type that is missing here is left to
@@ -77,17 +61,7 @@ class Tensor(NamedTuple):
 
 
 class Header(NamedTuple):
-    """A header that holds together.
-
-    Attributes
-    ----------
-    values : dict of str to object
-        Metadata: numbers, texts, tuples of numbers, or `Array`.
-    kinds : dict of str to int
-        GGUF's number of each value's type.
-    tensors : dict of str to Tensor
-        The tensor directory.
-    """
+    """Metadata (numbers, texts, tuples of numbers, or `Array`), GGUF's number of each one's type, and the tensors."""
 
     values: dict[str, Any]
     kinds: dict[str, int]
@@ -95,20 +69,7 @@ class Header(NamedTuple):
 
 
 class GGUFFile:
-    """A GGUF file, mapped while it is looked at.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-
-    Raises
-    ------
-    HeaderError
-        The path is no regular file, or too short for a header.
-    OSError
-        It cannot be opened.
-    """
+    """A GGUF file, mapped while it is looked at; `HeaderError` where it is no regular file or too short for one."""
 
     def __init__(self, path: Path):
         # Without O_NONBLOCK a pipe that took the file's place would keep this waiting for ever.
@@ -138,18 +99,7 @@ class GGUFFile:
             self.data.close()
 
     def read(self) -> Header:
-        """Walk over the header.
-
-        Returns
-        -------
-        Header
-            Metadata and tensor directory.
-
-        Raises
-        ------
-        HeaderError
-            Sizes, types or names contradict each other or the file's length.
-        """
+        """Walk over the header; `HeaderError` where sizes, types or names contradict each other or the length."""
         _, version, n_tensors, n_keys = self._take(_START, "its counts")
         if version not in (2, 3):
             swapped = int.from_bytes(version.to_bytes(4, "little"), "big") in (2, 3)
@@ -166,26 +116,14 @@ class GGUFFile:
             values[key] = self._value(kinds[key], key)
         return Header(values, kinds, self._tensors(n_tensors, _alignment(values, kinds)))
 
-    def string_places(self, array: Array) -> tuple[np.ndarray, np.ndarray]:
-        """Where the texts of an array stand.
-
-        Parameters
-        ----------
-        array : Array
-            Texts, from `read`, which has seen that they lie within the file.
-
-        Returns
-        -------
-        lengths, starts : ndarray of shape (array.length,), int64
-            Bytes of each text, and its first byte's place in the file.
-        """
-        data, unpack, at, ends = self.data, _COUNT.unpack_from, array.start, []
-        for _ in repeat(None, array.length):
-            at += 8 + unpack(data, at)[0]
-            ends.append(at)
-        stops = np.array(ends, np.int64)
-        starts = np.concatenate([[array.start], stops[:-1]]) + 8
-        return stops - starts, starts
+    def texts(self, array: Array) -> list[bytes]:
+        """Texts of an array from `read`, which has seen that they lie within the file."""
+        found, at = [], array.start
+        for _ in range(array.length):
+            begin = at + _COUNT.size
+            at = begin + _COUNT.unpack_from(self.data, at)[0]
+            found.append(self.data[begin:at])
+        return found
 
     def _take(self, form, what):
         at, self._at = self._at, self._at + form.size

@@ -12,8 +12,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .header import FLOAT32, STRING, Array, GGUFFile, Header, HeaderError
 
 # Architectures that llama.cpp loads, but which do not continue a text.
@@ -43,26 +41,15 @@ class WrongFileError(HeaderError):
 
 
 def check_model(path: Path) -> None:
-    """Check that a file is a whole text generation model on which llama.cpp does not end the process.
+    """Refuse a file that is no whole text generation model, or one on which llama.cpp would end the process.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        An existing regular file; the first part of a model that comes in several.
-
-    Raises
-    ------
-    ValueError
-        It is damaged, contradicts itself, or holds something else than a decoder with a vocabulary. The message names
-        the file.
-    OSError
-        It cannot be read.
+    The path is that of an existing regular file; of a model that comes in several, of the first.
     """
     _checked(path, _check_model)
 
 
 def check_adapter(path: Path) -> None:
-    """Check that a file is a whole LoRA adapter; parameters and errors as for `check_model`."""
+    """Refuse a file that is no whole LoRA adapter."""
     _checked(path, _check_adapter)
 
 
@@ -143,33 +130,20 @@ def _other_parts(header, path):
             f"is part 1 of {count} of a model, but its name does not end in '-00001-of-{count:05}.gguf', from which "
             "llama.cpp finds the others: rename the parts, or join them with `llama-gguf-split --merge`."
         )
-    return [path.with_name(f"{name[1]}-{i:05}-of-{count:05}.gguf") for i in range(2, count + 1)]
+    return _later_parts(path, name[1], count)
 
 
 def part_paths(path: Path) -> list[Path]:
-    """Files that a model consists of, told from the first one's name; those that exist.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The first file, or the only one.
-
-    Returns
-    -------
-    list of pathlib.Path
-        `path` first.
-
-    Examples
-    --------
-    >>> part_paths(Path("model.gguf")) == [Path("model.gguf")]
-    True
-    """
+    """Files that a model consists of, the given first one first; of the others, those that exist."""
     path = Path(path)
     name = _SPLIT.fullmatch(path.name)
     if not name or int(name[2]) != 1:
         return [path]
-    rest = (path.with_name(f"{name[1]}-{i:05}-of-{name[3]}.gguf") for i in range(2, int(name[3]) + 1))
-    return [path, *(part for part in rest if os.path.exists(part))]
+    return [path, *(part for part in _later_parts(path, name[1], int(name[3])) if os.path.exists(part))]
+
+
+def _later_parts(path, stem, count):
+    return [path.with_name(f"{stem}-{i:05}-of-{count:05}.gguf") for i in range(2, count + 1)]
 
 
 # ---------------------------------------------------------------- vocabulary
@@ -198,48 +172,18 @@ def _check_vocabulary(file, header):
 
 def _check_words(file, tokens, byte_fallback):
     """Refuse words that are there twice, and a SentencePiece vocabulary that cannot spell every byte."""
-    lengths, starts = file.string_places(tokens)
-    raw = np.frombuffer(file.data, np.uint8)
-    empty = {f"[EMPTY_{i}]".encode() for i in np.flatnonzero(lengths == 0).tolist()}
-    seen, known = set(empty), {}
-    try:
-        for length in np.unique(lengths[lengths > 0]).tolist():
-            at = starts[lengths == length]
-            if length > 64:
-                words: Any = [file.data[a : a + length] for a in at.tolist()]
-                repeated = len(set(words)) < len(words)
-            else:
-                known[length] = codes = _codes(raw, at, length)
-                repeated = len(np.unique(codes)) < len(codes) and _repeated(file.data, at.tolist(), length)
-                words = () if not empty or length < 9 else (file.data[a : a + length] for a in at.tolist())
-            if repeated or not seen.isdisjoint(words):
-                raise HeaderError("its 'tokenizer.ggml.tokens' has a word twice")
-    finally:
-        del raw  # the map cannot be closed while it is looked at
+    # llama.cpp calls an empty word [EMPTY_7] where it is the one with number 7.
+    words = {word or b"[EMPTY_%d]" % i for i, word in enumerate(file.texts(tokens))}
+    if len(words) < tokens.length:
+        raise HeaderError("its 'tokenizer.ggml.tokens' has a word twice")
     if byte_fallback:
         # llama.cpp reads a word of one NUL as an empty one.
-        missing = [b for b in range(256) if not (_knows(known, b"<0x%02X>" % b) or (b and _knows(known, bytes([b]))))]
+        missing = [b for b in range(256) if b"<0x%02X>" % b not in words and (b == 0 or bytes([b]) not in words)]
         if missing:
             raise HeaderError(
                 f"its vocabulary spells no byte {missing[0]:#04x} ('<0x{missing[0]:02X}>' in 'tokenizer.ggml.tokens'), "
                 "expected all 256: a text with a character that it does not know would end the process"
             )
-
-
-def _codes(raw, at, length):
-    """One number a word of that length: up to 8 bytes the word itself, beyond a hash."""
-    factor, codes = np.uint64(256 if length <= 8 else 0x9E3779B97F4A7C15), np.zeros(len(at), np.uint64)
-    for k in range(length):
-        codes = codes * factor + raw[at + k]
-    return codes
-
-
-def _repeated(data, at, length):
-    return len({data[a : a + length] for a in at}) < len(at)
-
-
-def _knows(known, word):
-    return len(word) in known and bool((known[len(word)] == int.from_bytes(word, "big")).any())
 
 
 def _length(array):
@@ -270,7 +214,8 @@ def _expect(holds, header, key, expected):
 
 
 def _check_sizes(header, arch):
-    layers, key = _size(header, f"{arch}.block_count") or 0, f"{arch}.block_count"
+    key = f"{arch}.block_count"
+    layers = _size(header, key) or 0
     _expect(0 < layers <= MAX_LAYERS, header, key, f"1 to {MAX_LAYERS}")
     key = f"{arch}.context_length"
     _expect(0 < (_size(header, key) or 0) < 1 << 31, header, key, f"1 to {(1 << 31) - 1}")
@@ -368,15 +313,10 @@ def _check_adapter(file, header, path):
         raise WrongFileError(
             f"is {shown}, but lora= expected a LoRA adapter in GGUF form, which convert_lora_to_gguf.py makes."
         )
-    for key, expected in {
-        "general.architecture": STRING,
-        "adapter.type": STRING,
-        "adapter.lora.alpha": FLOAT32,
-    }.items():
-        _expect(
-            header.kinds.get(key, expected) == expected, header, key, "a number" if expected == FLOAT32 else "a text"
-        )
+    for key in ("general.architecture", "adapter.type"):
+        _expect(header.kinds.get(key, STRING) == STRING, header, key, "a text")
+    key = "adapter.lora.alpha"
+    _expect(header.kinds.get(key, FLOAT32) == FLOAT32, header, key, "a number")
     _expect(header.values.get("adapter.type") == "lora", header, "adapter.type", "'lora'")
-    alpha = header.values.get("adapter.lora.alpha", 0.0)
-    _expect(math.isfinite(alpha), header, "adapter.lora.alpha", "a finite number")
+    _expect(math.isfinite(header.values.get(key, 0.0)), header, key, "a finite number")
     _check_tensors(header)

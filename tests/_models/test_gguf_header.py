@@ -73,8 +73,7 @@ def test_the_reader_reads_what_was_written(tiny_chat_model):
     with GGUFFile(Path(tiny_chat_model)) as file:
         read = file.read()
         tokens = read.values["tokenizer.ggml.tokens"]
-        lengths, starts = file.string_places(tokens)
-        words = [file.data[a : a + n] for a, n in zip(starts.tolist(), lengths.tolist(), strict=True)]
+        words = file.texts(tokens)
         data = {name: file.data[t.start : t.start + 4 * int(np.prod(t.shape))] for name, t in read.tensors.items()}
     assert words == written.value("tokenizer.ggml.tokens")
     assert list(read.values) == list(written.keys)
