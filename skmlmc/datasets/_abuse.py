@@ -11,8 +11,6 @@ from .._utils.checks import check_choice
 from ._fetching import data_folder, documented_fetch, fetch
 from ._reading import gather, make_bunch, malformed, read_csv, read_json
 
-__all__ = ["fetch_convabuse", "fetch_hatexplain", "fetch_hs_brexit"]
-
 HATEXPLAIN_URL = "https://raw.githubusercontent.com/hate-alert/HateXplain/HEAD/Data/{}"
 HATEXPLAIN_CLASSES = ("hatespeech", "normal", "offensive")
 HATEXPLAIN_SETS_SHA256 = "c2fb0d89862e7897b11ea3e9380753f15a793482b4b70ad0532dfb1212212835"
@@ -106,15 +104,7 @@ def fetch_hatexplain(
         The official sets.
     data_home : path, default=None
         Folder of scikit-learn's data sets; files (12 MB) go to ``skmlmc/hatexplain`` in it.
-    {fetch_parameters}
-
-    Returns
-    -------
-    {bunch}
-
-    Raises
-    ------
-    {errors}
+    {fetch_sections}
 
     Examples
     --------
@@ -183,15 +173,7 @@ def fetch_convabuse(
         Texts are the last four turns, a line each; False: the user's last turn alone.
     data_home : path, default=None
         Folder of scikit-learn's data sets; the file (2.5 MB) goes to ``skmlmc/convabuse`` in it.
-    {fetch_parameters}
-
-    Returns
-    -------
-    {bunch}
-
-    Raises
-    ------
-    {errors}
+    {fetch_sections}
 
     Examples
     --------
@@ -249,15 +231,7 @@ def fetch_hs_brexit(
     data_home : path, default=None
         Folder of scikit-learn's data sets; the archive goes to ``skmlmc/hs_brexit`` in it. Files such as
         ``HS-Brexit_train.json`` that lie there already are read instead.
-    {fetch_parameters}
-
-    Returns
-    -------
-    {bunch}
-
-    Raises
-    ------
-    {errors}
+    {fetch_sections}
 
     Examples
     --------

@@ -11,8 +11,6 @@ from sklearn.utils import Bunch
 from .._utils.arrays import as_list, check_not_empty, default_names, describe, first_repeated, is_frame
 from .._utils.checks import is_missing
 
-__all__ = ["annotator_distribution", "check_answer", "check_names"]
-
 
 def annotator_distribution(
     annotations: Any,
@@ -111,19 +109,9 @@ def annotator_distribution(
 
 
 def krippendorff(counts: np.ndarray, n_annotators: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return observed disagreement and Krippendorff's alpha of binary labels, from counts.
+    """Return observed disagreement and Krippendorff's alpha of each label; NaN where not defined.
 
-    Parameters
-    ----------
-    counts : ndarray of shape (n, L), int
-        How many annotators chose each label.
-    n_annotators : ndarray of shape (n,), int
-        How many annotators each document has; those with fewer than two say nothing about agreement.
-
-    Returns
-    -------
-    disagreement, alpha : ndarray of shape (L,)
-        NaN where not defined.
+    ``counts[i, k]`` of the ``n_annotators[i]`` of document i chose label k. Those alone on a document say nothing.
     """
     paired = n_annotators >= 2
     chosen, n = counts[paired], n_annotators[paired, None]

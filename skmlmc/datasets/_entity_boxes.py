@@ -16,8 +16,6 @@ from .._utils.checks import check_positive_int
 from ._annotators import check_names
 from ._reading import documented_loader, make_bunch, malformed, parse_json, read_lines
 
-__all__ = ["load_boxes", "make_boxes"]
-
 OBJECTS = (
     "apple ball bell book bottle brush camera candle clock coin cup drum fork glove hammer key lamp letter map mirror "
     "pencil plate ring rope scarf shell shoe spoon stamp watch"

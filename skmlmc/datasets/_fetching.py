@@ -15,18 +15,24 @@ from sklearn.datasets import fetch_file, get_data_home
 
 from ._reading import documented_loader
 
-__all__ = ["data_folder", "documented_fetch", "fetch"]
-
+# What the docstrings of all `fetch_*` say from these parameters on.
 documented_fetch = partial(
     documented_loader,
-    fetch_parameters="""download_if_missing : bool, default=True
+    fetch_sections="""download_if_missing : bool, default=True
         Raise OSError instead of downloading.
     {pair_or_frame}
     n_retries : int, default=3
         How often to try a download again.
     delay : float, default=1.0
-        Seconds between tries.""",
-    errors="""OSError
+        Seconds between tries.
+
+    Returns
+    -------
+    {bunch}
+
+    Raises
+    ------
+    OSError
         A file cannot be had; the message names it and where to put it.
     ValueError
         A malformed file; the place in it is named.""",
@@ -49,34 +55,10 @@ def fetch(
     n_retries: int = 3,
     delay: float = 1.0,
 ) -> Path:
-    """Return the path of a file in `folder`, after a download if it is not there.
+    """Return the path of a file in `folder`, named as the last part of the URL, after a download if it is not there.
 
-    Parameters
-    ----------
-    url : str
-        Where the file comes from.
-    folder : Path
-        Existing folder to keep it in, under the last part of the URL.
-    sha256 : str, default=None
-        Checksum that the file must have; None: unknown, and not checked.
-    download_if_missing : bool, default=True
-        Download a file that is not there instead of raising.
-    n_retries : int, default=3
-        How often to try again.
-    delay : float, default=1.0
-        Seconds between tries.
-
-    Returns
-    -------
-    Path
-        The file. A download arrives in a temporary folder beside it and is moved only when it is whole.
-
-    Raises
-    ------
-    OSError
-        The file cannot be had, or its checksum is wrong; it is then kept under another name and not used.
-    ValueError
-        A number of retries or a delay below 0.
+    A download arrives in a temporary folder beside it and is moved only when it is whole. A file with another checksum
+    than `sha256`, where that is known, is kept under another name and not used.
     """
     for what, value in (("n_retries", n_retries), ("delay", delay)):
         if value < 0:

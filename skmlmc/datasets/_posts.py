@@ -12,8 +12,6 @@ import numpy as np
 from ._fetching import data_folder, documented_fetch, fetch
 from ._reading import documented_loader, gather, make_bunch, malformed, read_lines
 
-__all__ = ["fetch_stackoverflow_emotions", "load_semeval2018"]
-
 STACKOVERFLOW_URL = (
     "https://raw.githubusercontent.com/collab-uniba/EmotionDatasetMSR18/HEAD/Emotions_GoldSandard_andAnnotation.xlsx"
 )
@@ -56,15 +54,7 @@ def fetch_stackoverflow_emotions(
     data_home : path, default=None
         Folder of scikit-learn's data sets; the file (1.5 MB) goes to ``skmlmc/stackoverflow_emotions`` in it. It is a
         workbook, for which pandas and openpyxl are needed.
-    {fetch_parameters}
-
-    Returns
-    -------
-    {bunch}
-
-    Raises
-    ------
-    {errors}
+    {fetch_sections}
 
     Examples
     --------

@@ -11,23 +11,11 @@ from typing import Any, TypeVar
 import numpy as np
 from sklearn.utils import Bunch
 
-from .._utils.arrays import as_list
+from .._utils.arrays import as_list, first_repeated
 from .._utils.docs import documented
 from ._annotators import annotator_distribution, check_answer, check_names
 
 T = TypeVar("T")
-
-__all__ = [
-    "documented_loader",
-    "gather",
-    "load_annotations",
-    "make_bunch",
-    "malformed",
-    "parse_json",
-    "read_csv",
-    "read_json",
-    "read_lines",
-]
 
 # What the docstrings of loaders share; later lines as far in as in a docstring.
 PAIR_OR_FRAME = """return_X_y : bool, default=False
@@ -180,8 +168,7 @@ def read_csv(file: Any, columns: Sequence[str]) -> Iterator[tuple[int, dict[str,
 def _no_repeats(pairs):
     keys = dict(pairs)
     if len(keys) < len(pairs):
-        names = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(k for i, k in enumerate(names) if k in names[:i])!r} twice")
+        raise ValueError(f"the key {first_repeated([key for key, _ in pairs])!r} twice")
     return keys
 
 

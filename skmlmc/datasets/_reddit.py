@@ -12,8 +12,6 @@ from ._annotators import annotator_distribution
 from ._fetching import data_folder, documented_fetch, fetch
 from ._reading import gather, make_bunch, malformed, read_csv, read_lines
 
-__all__ = ["fetch_goemotions", "fetch_mfrc"]
-
 # The order of the owner's emotions.txt, whose line numbers the aggregated files hold; "neutral" is none of them.
 EMOTIONS = (
     "admiration amusement anger annoyance approval caring confusion curiosity desire disappointment disapproval "
@@ -98,15 +96,7 @@ def fetch_goemotions(
         indicator, and there are no annotations.
     data_home : path, default=None
         Folder of scikit-learn's data sets; files go to ``skmlmc/goemotions`` in it.
-    {fetch_parameters}
-
-    Returns
-    -------
-    {bunch}
-
-    Raises
-    ------
-    {errors}
+    {fetch_sections}
 
     Examples
     --------
@@ -180,15 +170,7 @@ def fetch_mfrc(
     ----------
     data_home : path, default=None
         Folder of scikit-learn's data sets; the file (16 MB) goes to ``skmlmc/mfrc`` in it.
-    {fetch_parameters}
-
-    Returns
-    -------
-    {bunch}
-
-    Raises
-    ------
-    {errors}
+    {fetch_sections}
 
     Examples
     --------

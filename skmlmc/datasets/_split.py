@@ -11,8 +11,6 @@ from sklearn.utils import check_random_state
 from .._utils.arrays import check_targets, majority
 from .._utils.checks import check_positive_int
 
-__all__ = ["paper_split"]
-
 ROWS = ("no label", "one label", "several labels")
 
 
