@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 try:
     import tomllib
 except ModuleNotFoundError:  # Python 3.10
@@ -46,6 +48,11 @@ def test_the_limits_of_the_checks_leave_them_time():
         times = examples if "$example" in line else pythons if "$other" in line else 1
         minutes += times * sum(map(int, re.findall(r"\btimeout (\d+)m ", line)))
     assert 60 < minutes < 90
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\b(?:tests|examples|\.ci)/[\w/]+\.py\b", CHECKS))))
+def test_what_the_checks_run_is_there(path):
+    assert (ROOT / path).is_file()
 
 
 def test_importing_warns_of_nothing():
