@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import zipfile
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .._utils.checks import check_choice
-from ._fetching import data_folder, documented_fetch, fetch
-from ._reading import gather, make_bunch, malformed, read_csv, read_json
+from ._fetching import data_folder, documented_fetch, getter
+from ._reading import malformed, read_csv, read_json, soft_bunch
 
 HATEXPLAIN_URL = "https://raw.githubusercontent.com/hate-alert/HateXplain/HEAD/Data/{}"
 HATEXPLAIN_CLASSES = ("hatespeech", "normal", "offensive")
@@ -80,7 +79,7 @@ Victims in Abusive Language Detection. arXiv 2106.15896, 2021.
 """
 
 
-@documented_fetch(HATEXPLAIN)
+@documented_fetch(HATEXPLAIN, 'bunch = fetch_hatexplain(task="class", subset="test")')
 def fetch_hatexplain(
     *,
     task: str = "targets",
@@ -105,16 +104,10 @@ def fetch_hatexplain(
     data_home : path, default=None
         Folder of scikit-learn's data sets; files (12 MB) go to ``skmlmc/hatexplain`` in it.
     {fetch_sections}
-
-    Examples
-    --------
-    >>> from skmlmc.datasets import fetch_hatexplain
-    >>> bunch = fetch_hatexplain(task="class", subset="test")  # doctest: +SKIP
     """
     task = check_choice(task, "task", ["targets", "class"])
     subset = check_choice(subset, "subset", ["all", "train", "val", "test"])
-    folder = data_folder(data_home, "hatexplain")
-    get = partial(fetch, folder=folder, download_if_missing=download_if_missing, n_retries=n_retries, delay=delay)
+    get = getter("hatexplain", data_home, download_if_missing, n_retries, delay)
     file = get(HATEXPLAIN_URL.format("dataset.json"))
     posts = read_json(file)
     chosen = list(posts)
@@ -126,9 +119,9 @@ def fetch_hatexplain(
             raise ValueError(f"{file}: expected every post of the {subset} set, but {missing[0]!r} is not there.")
     answers = {post: list(_read_post(file, post, posts[post], task)) for post in posts}
     labels = sorted({label for rows in answers.values() for *_, answer in rows for label in answer})
-    texts, annotations, ids = gather(row for post in chosen for row in answers[post])
+    rows = (row for post in chosen for row in answers[post])
     names = HATEXPLAIN_CLASSES if task == "class" else labels
-    return make_bunch(texts, annotations, names, ids, HATEXPLAIN, return_X_y=return_X_y, as_frame=as_frame)
+    return soft_bunch(rows, names, HATEXPLAIN, return_X_y=return_X_y, as_frame=as_frame)
 
 
 def _read_post(file: Path, name: str, post: Any, task: str):
@@ -148,7 +141,7 @@ def _read_post(file: Path, name: str, post: Any, task: str):
         yield name, text, annotator, [label] if task == "class" else groups
 
 
-@documented_fetch(CONVABUSE)
+@documented_fetch(CONVABUSE, 'bunch = fetch_convabuse(task="type")')
 def fetch_convabuse(
     *,
     task: str = "all",
@@ -174,18 +167,11 @@ def fetch_convabuse(
     data_home : path, default=None
         Folder of scikit-learn's data sets; the file (2.5 MB) goes to ``skmlmc/convabuse`` in it.
     {fetch_sections}
-
-    Examples
-    --------
-    >>> from skmlmc.datasets import fetch_convabuse
-    >>> bunch = fetch_convabuse(task="type")  # doctest: +SKIP
     """
     task = check_choice(task, "task", list(CONVABUSE_TASKS))
-    folder = data_folder(data_home, "convabuse")
-    file = fetch(CONVABUSE_URL, folder, download_if_missing=download_if_missing, n_retries=n_retries, delay=delay)
-    names, rows = _read_convabuse(file, task, context)
-    texts, annotations, ids = gather(rows)
-    return make_bunch(texts, annotations, names, ids, CONVABUSE, return_X_y=return_X_y, as_frame=as_frame)
+    get = getter("convabuse", data_home, download_if_missing, n_retries, delay)
+    names, rows = _read_convabuse(get(CONVABUSE_URL), task, context)
+    return soft_bunch(rows, names, CONVABUSE, return_X_y=return_X_y, as_frame=as_frame)
 
 
 def _read_convabuse(file: Path, task: str, context: bool):
@@ -209,7 +195,7 @@ def _read_convabuse(file: Path, task: str, context: bool):
     return list(names.values()), rows
 
 
-@documented_fetch(HS_BREXIT)
+@documented_fetch(HS_BREXIT, "X, H = fetch_hs_brexit(return_X_y=True)")
 def fetch_hs_brexit(
     *,
     subset: str = "all",
@@ -232,24 +218,17 @@ def fetch_hs_brexit(
         Folder of scikit-learn's data sets; the archive goes to ``skmlmc/hs_brexit`` in it. Files such as
         ``HS-Brexit_train.json`` that lie there already are read instead.
     {fetch_sections}
-
-    Examples
-    --------
-    >>> from skmlmc.datasets import fetch_hs_brexit
-    >>> X, H = fetch_hs_brexit(return_X_y=True)  # doctest: +SKIP
     """
     subset = check_choice(subset, "subset", ["all", "train", "dev", "test"])
     folder = data_folder(data_home, "hs_brexit")
-    get = partial(fetch, folder=folder, download_if_missing=download_if_missing, n_retries=n_retries, delay=delay)
+    get = getter("hs_brexit", data_home, download_if_missing, n_retries, delay)
     rows: list = []
     for part in ["train", "dev", "test"] if subset == "all" else [subset]:
         file = folder / f"HS-Brexit_{part}.json"
         tweets = read_json(file) if file.exists() else _read_member(get(HS_BREXIT_URL), file.name)
         for name, tweet in tweets.items():
             rows += _read_tweet(file.name, f"{part}-{name}", tweet)
-    texts, annotations, ids = gather(rows)
-    labels = list(HS_BREXIT_LABELS)
-    return make_bunch(texts, annotations, labels, ids, HS_BREXIT, return_X_y=return_X_y, as_frame=as_frame)
+    return soft_bunch(rows, list(HS_BREXIT_LABELS), HS_BREXIT, return_X_y=return_X_y, as_frame=as_frame)
 
 
 def _read_member(archive: Path, name: str) -> dict:

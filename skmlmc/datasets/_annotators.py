@@ -191,9 +191,9 @@ def _check_rows(values):
         if row is None or len(row) != 3:
             raise ValueError(f"Row {i}: expected (document, annotator, labels), but got {value!r:.80}.")
         document, annotator, answer = row
-        for what, key in (("document", document), ("annotator", annotator)):
+        for what, key in (("a document", document), ("an annotator", annotator)):
             if is_missing(key) or not _is_hashable(key):
-                raise ValueError(f"Row {i}: expected the id of a{'n' * (what[0] == 'a')} {what}, but got {key!r:.60}.")
+                raise ValueError(f"Row {i}: expected the id of {what}, but got {key!r:.60}.")
         first = seen.setdefault((document, annotator), i)
         if first != i:
             raise ValueError(

@@ -101,8 +101,12 @@ def make_boxes(
     """
     for what, value in (("n_samples", n_samples), ("max_per_box", max_per_box)):
         check_positive_int(value, what)
-    limits = {"n_boxes": (2, 100), "n_objects": (2, len(OBJECTS)), "n_operations": (0, 1000)}
-    for (what, (low, high)), value in zip(limits.items(), (n_boxes, n_objects, n_operations), strict=True):
+    limits = (
+        ("n_boxes", n_boxes, 2, 100),
+        ("n_objects", n_objects, 2, len(OBJECTS)),
+        ("n_operations", n_operations, 0, 1000),
+    )
+    for what, value, low, high in limits:
         if not isinstance(value, Integral) or not low <= value <= high:
             raise ValueError(f"Got {what}={value!r} but expected a whole number from {low} to {high}.")
     rng = check_random_state(random_state)
@@ -227,17 +231,8 @@ def load_boxes(
     if names is None:
         names = sorted({name for found in contents for name in found})
     target = np.array([[int(name in found) for name in names] for found in contents])
-    return make_bunch(
-        texts,
-        None,
-        names,
-        ids,
-        BOXES,
-        target=target,
-        return_X_y=return_X_y,
-        as_frame=as_frame,
-        n_operations=np.array(numops, dtype=int),
-    )
+    more = {"target": target, "n_operations": np.array(numops, dtype=int)}
+    return make_bunch(texts, None, names, ids, BOXES, return_X_y=return_X_y, as_frame=as_frame, **more)
 
 
 def _contents(answer: str) -> list[str]:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
+from collections.abc import Callable
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 from urllib.error import HTTPError
 
 from sklearn.datasets import fetch_file, get_data_home
 
 from ._reading import documented_loader
 
+T = TypeVar("T")
+
 # What the docstrings of all `fetch_*` say from these parameters on.
-documented_fetch = partial(
-    documented_loader,
-    fetch_sections="""download_if_missing : bool, default=True
+FETCH_SECTIONS = """download_if_missing : bool, default=True
         Raise OSError instead of downloading.
     {pair_or_frame}
     n_retries : int, default=3
@@ -35,8 +37,18 @@ documented_fetch = partial(
     OSError
         A file cannot be had; the message names it and where to put it.
     ValueError
-        A malformed file; the place in it is named.""",
-)
+        A malformed file; the place in it is named.
+
+    Examples
+    --------
+    >>> from skmlmc.datasets import {function}
+    >>> {example}  # doctest: +SKIP"""
+
+
+def documented_fetch(descr: str, example: str) -> Callable[[T], T]:
+    """Make a decorator that fills the docstring of a fetcher; `example` is a call, such as ``bunch = fetch_me()``."""
+    function = example.partition(" = ")[2].partition("(")[0]
+    return documented_loader(descr, fetch_sections=FETCH_SECTIONS, function=function, example=example)
 
 
 def data_folder(data_home: str | os.PathLike | None, name: str) -> Path:
@@ -44,6 +56,12 @@ def data_folder(data_home: str | os.PathLike | None, name: str) -> Path:
     folder = Path(get_data_home(data_home)) / "skmlmc" / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def getter(name: str, data_home: Any, download_if_missing: bool, n_retries: int, delay: float) -> Callable[..., Path]:
+    """Return `fetch` for the files of the data set `name`, with what its fetcher was given."""
+    folder = data_folder(data_home, name)
+    return partial(fetch, folder=folder, download_if_missing=download_if_missing, n_retries=n_retries, delay=delay)
 
 
 def fetch(

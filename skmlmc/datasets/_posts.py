@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from ._fetching import data_folder, documented_fetch, fetch
-from ._reading import documented_loader, gather, make_bunch, malformed, read_lines
+from ._fetching import documented_fetch, getter
+from ._reading import documented_loader, make_bunch, malformed, read_lines, soft_bunch
 
 STACKOVERFLOW_URL = (
     "https://raw.githubusercontent.com/collab-uniba/EmotionDatasetMSR18/HEAD/Emotions_GoldSandard_andAnnotation.xlsx"
@@ -35,7 +35,7 @@ S. M. Mohammad, F. Bravo-Marquez, M. Salameh, S. Kiritchenko. SemEval-2018 Task 
 """
 
 
-@documented_fetch(STACKOVERFLOW)
+@documented_fetch(STACKOVERFLOW, "bunch = fetch_stackoverflow_emotions()")
 def fetch_stackoverflow_emotions(
     *,
     data_home: Any = None,
@@ -55,24 +55,10 @@ def fetch_stackoverflow_emotions(
         Folder of scikit-learn's data sets; the file (1.5 MB) goes to ``skmlmc/stackoverflow_emotions`` in it. It is a
         workbook, for which pandas and openpyxl are needed.
     {fetch_sections}
-
-    Examples
-    --------
-    >>> from skmlmc.datasets import fetch_stackoverflow_emotions
-    >>> bunch = fetch_stackoverflow_emotions()  # doctest: +SKIP
     """
-    file = fetch(
-        STACKOVERFLOW_URL,
-        data_folder(data_home, "stackoverflow_emotions"),
-        sha256=STACKOVERFLOW_SHA256,
-        download_if_missing=download_if_missing,
-        n_retries=n_retries,
-        delay=delay,
-    )
-    texts, annotations, ids = gather(_read_stackoverflow(file))
-    return make_bunch(
-        texts, annotations, STACKOVERFLOW_LABELS, ids, STACKOVERFLOW, return_X_y=return_X_y, as_frame=as_frame
-    )
+    get = getter("stackoverflow_emotions", data_home, download_if_missing, n_retries, delay)
+    rows = _read_stackoverflow(get(STACKOVERFLOW_URL, sha256=STACKOVERFLOW_SHA256))
+    return soft_bunch(rows, STACKOVERFLOW_LABELS, STACKOVERFLOW, return_X_y=return_X_y, as_frame=as_frame)
 
 
 def _read_stackoverflow(file: Path):

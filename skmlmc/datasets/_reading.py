@@ -203,6 +203,12 @@ def gather(rows: Iterable[tuple[Any, str, Any, list[str]]]) -> tuple[list[str], 
     return list(texts.values()), list(annotations.values()), list(texts)
 
 
+def soft_bunch(rows: Iterable[tuple[Any, str, Any, list[str]]], labels: Sequence[str], descr: str, **form: Any) -> Any:
+    """Return what a loader of annotators' answers returns, from rows as `gather` takes them."""
+    texts, annotations, ids = gather(rows)
+    return make_bunch(texts, annotations, labels, ids, descr, **form)
+
+
 def make_bunch(
     texts: list[str],
     annotations: Sequence[Mapping] | None,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .._utils.checks import check_choice
 from .._utils.docs import PAPER
 from ._annotators import annotator_distribution
-from ._fetching import data_folder, documented_fetch, fetch
-from ._reading import gather, make_bunch, malformed, read_csv, read_lines
+from ._fetching import documented_fetch, getter
+from ._reading import gather, make_bunch, malformed, read_csv, read_lines, soft_bunch
 
 # The order of the owner's emotions.txt, whose line numbers the aggregated files hold; "neutral" is none of them.
 EMOTIONS = (
@@ -68,7 +67,7 @@ J. Trager et al. The Moral Foundations Reddit Corpus. arXiv 2208.05545, 2022.
 """
 
 
-@documented_fetch(GOEMOTIONS)
+@documented_fetch(GOEMOTIONS, 'X, H = fetch_goemotions(subset="train", groups=True, return_X_y=True)')
 def fetch_goemotions(
     *,
     subset: str = "all",
@@ -97,15 +96,9 @@ def fetch_goemotions(
     data_home : path, default=None
         Folder of scikit-learn's data sets; files go to ``skmlmc/goemotions`` in it.
     {fetch_sections}
-
-    Examples
-    --------
-    >>> from skmlmc.datasets import fetch_goemotions
-    >>> X, H = fetch_goemotions(subset="train", groups=True, return_X_y=True)  # doctest: +SKIP
     """
     subset = check_choice(subset, "subset", ["all", "train", "dev", "test"])
-    folder = data_folder(data_home, "goemotions")
-    get = partial(fetch, folder=folder, download_if_missing=download_if_missing, n_retries=n_retries, delay=delay)
+    get = getter("goemotions", data_home, download_if_missing, n_retries, delay)
     labels = list(GROUPS) if groups else EMOTIONS
     rows: list = []
     if aggregated or subset != "all":
@@ -152,7 +145,7 @@ def _pool(emotions: list[str], groups: bool) -> list[str]:
     return sorted({GROUP_OF[emotion] for emotion in emotions}) if groups else emotions
 
 
-@documented_fetch(MFRC)
+@documented_fetch(MFRC, "bunch = fetch_mfrc()")
 def fetch_mfrc(
     *,
     data_home: Any = None,
@@ -171,16 +164,10 @@ def fetch_mfrc(
     data_home : path, default=None
         Folder of scikit-learn's data sets; the file (16 MB) goes to ``skmlmc/mfrc`` in it.
     {fetch_sections}
-
-    Examples
-    --------
-    >>> from skmlmc.datasets import fetch_mfrc
-    >>> bunch = fetch_mfrc()  # doctest: +SKIP
     """
-    folder = data_folder(data_home, "mfrc")
-    file = fetch(MFRC_URL, folder, download_if_missing=download_if_missing, n_retries=n_retries, delay=delay)
-    texts, annotations, ids = gather(_read_mfrc(file))
-    return make_bunch(texts, annotations, FOUNDATIONS, ids, MFRC, return_X_y=return_X_y, as_frame=as_frame)
+    get = getter("mfrc", data_home, download_if_missing, n_retries, delay)
+    rows = _read_mfrc(get(MFRC_URL))
+    return soft_bunch(rows, FOUNDATIONS, MFRC, return_X_y=return_X_y, as_frame=as_frame)
 
 
 def _read_mfrc(file: Path):

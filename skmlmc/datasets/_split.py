@@ -67,13 +67,12 @@ def paper_split(H: Any, *, n_test: int = 200, random_state: Any = None) -> tuple
     row_of = np.minimum(majority(soft).sum(axis=1), 2)[order]
     disagree = np.any((soft > 0) & (soft < 1), axis=1)[order]
     taken = np.zeros(len(soft), dtype=bool)
-    for row, wanted in enumerate(_shares(n_test, 3)):
-        _take(taken, row_of == row, disagree, wanted)
-    short = [
-        f"{name} ({(row_of == row).sum()} of {wanted})"
-        for row, (name, wanted) in enumerate(zip(ROWS, _shares(n_test, 3), strict=True))
-        if (row_of == row).sum() < wanted
-    ]
+    short = []
+    for row, (name, wanted) in enumerate(zip(ROWS, _shares(n_test, 3), strict=True)):
+        here = row_of == row
+        _take(taken, here, disagree, wanted)
+        if here.sum() < wanted:
+            short.append(f"{name} ({here.sum()} of {wanted})")
     if short:
         warnings.warn(
             f"Too few documents with {', '.join(short)} for a balanced test set of {n_test}: the others fill it up.",
