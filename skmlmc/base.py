@@ -22,12 +22,20 @@ documented_aligner = documented(
         Probability from which ``predict`` gives a label.""",
     multi_label="""multi_label : bool, default=True
         False for single-label tasks: probabilities of a document sum to 1 and ``predict`` gives the largest.""",
-    labels="""labels_ : list of str, length L
+    attributes="""Attributes
+    ----------
+    labels_ : list of str, length L
         Label names: those of the array from an extractor, else the columns of a DataFrame `y`, else "label0", ...
     n_labels_ : int
-        Number of labels.""",
-    classes="""classes_ : ndarray of shape (L, 2)
+        Number of labels.
+    classes_ : ndarray of shape (L, 2)
         ``[0, 1]`` for each label.""",
+    not_fitted="""Raises
+    ------
+    sklearn.exceptions.NotFittedError
+        If ``fit`` was not called.
+    TypeError, ValueError
+        If `X` is not as expected, or was made for other labels or of another width than in ``fit``.""",
 )
 
 

@@ -41,7 +41,9 @@ documented_metric = documented(
         Label probabilities in [0, 1].""",
     sample_weight="""sample_weight : array-like of shape (n,), default=None
         Weights of the documents.""",
-    raises="""TypeError, ValueError
+    raises="""Raises
+    ------
+    TypeError, ValueError
         If an input does not hold numbers in [0, 1], or shapes or column names differ.""",
 )
 
@@ -51,9 +53,9 @@ def nll(y_true: Any, y_pred: Any, *, eps: float = 1e-8, multi_label: bool = True
     """Negative log-likelihood of an annotator's answer, averaged over annotators, then documents.
 
     For one document with annotator distribution ``H`` and probabilities ``P``: ``sum(-H ln P - (1 - H) ln(1 - P))``
-    over the labels, or ``sum(-H ln P)`` when exactly one label is right: {paper},
-    section 5. It asks for probabilities as sure as annotators are. One that is sure and wrong costs up to ``-ln(eps)``,
-    18 nats, so hard predictions score badly and a few labels can decide; report `eps` with it.
+    over the labels, or ``sum(-H ln P)`` when exactly one label is right: {section5}.
+    It asks for probabilities as sure as annotators are. One that is sure and wrong costs up to ``-ln(eps)``, 18 nats,
+    so hard predictions score badly and a few labels can decide; report `eps` with it.
 
     Parameters
     ----------
@@ -70,8 +72,6 @@ def nll(y_true: Any, y_pred: Any, *, eps: float = 1e-8, multi_label: bool = True
     float
         Mean over the documents, in nats; lower is better, 0 is best.
 
-    Raises
-    ------
     {raises}
 
     Examples
@@ -92,9 +92,9 @@ def nll(y_true: Any, y_pred: Any, *, eps: float = 1e-8, multi_label: bool = True
 def l1_distance(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float:
     """L1 distance between label probabilities and annotator distributions.
 
-    ``sum(|P - H|)`` over the labels of a document, averaged over documents: {paper},
-    section 5. Easier to read than `nll` and not ruled by single labels, but it grows with L, and probabilities of 0 do
-    well where most labels are rare.
+    ``sum(|P - H|)`` over the labels of a document, averaged over documents: {section5}.
+    Easier to read than `nll` and not ruled by single labels, but it grows with L, and probabilities of 0 do well where
+    most labels are rare.
 
     Parameters
     ----------
@@ -107,8 +107,6 @@ def l1_distance(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float
     float
         Mean over the documents, in [0, L]; lower is better, 0 is best.
 
-    Raises
-    ------
     {raises}
 
     Examples
@@ -126,8 +124,8 @@ def example_f1(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float:
     """F1 between the predicted and the right label set of a document, averaged over documents.
 
     Soft values count through their majority: a label is in the set where its value is above 0.5. Two empty sets
-    agree, which gives 1 (``sklearn.metrics.f1_score(average="samples", zero_division=1)`` for indicators): {paper},
-    section 5. It sees label sets only, so it depends on the threshold, and not on how sure anything is.
+    agree, which gives 1 (``sklearn.metrics.f1_score(average="samples", zero_division=1)`` for indicators):
+    {section5}. It sees label sets only, so it depends on the threshold, and not on how sure anything is.
 
     Parameters
     ----------
@@ -141,8 +139,6 @@ def example_f1(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float:
     float
         Mean over the documents, in [0, 1]; higher is better, 1 is best.
 
-    Raises
-    ------
     {raises}
 
     Examples

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 PAPER = 'Ma et al., "Large Language Models Do Multi-Label Classification Differently", EMNLP 2025'
+ALWAYS = {"paper": PAPER, "section5": f"{PAPER},\n    section 5"}
 
 
 def documented(**texts: str) -> Callable[[T], T]:
@@ -18,7 +19,7 @@ def documented(**texts: str) -> Callable[[T], T]:
     Parameters
     ----------
     **texts : str
-        What to write for ``{name}``, beside ``{paper}``, which is always known; later lines indented as in the
+        What to write for ``{name}``, beside the names that are `ALWAYS` known; later lines indented as in the
         docstring of a function. Where the name stands deeper, as in a method, or less deep, as in docstrings of Python
         3.13, they follow it.
 
@@ -48,7 +49,7 @@ def documented(**texts: str) -> Callable[[T], T]:
 
 
 def _fill(described, texts):
-    for name, text in {"paper": PAPER, **texts}.items():
+    for name, text in {**ALWAYS, **texts}.items():
         lines = (described.__doc__ or "").split("\n")  # python -OO drops it
         text = dedent(f"    {text}")
         filled = [line.replace(f"{{{name}}}", indent(text, _margin(line)).lstrip()) for line in lines]

@@ -298,21 +298,9 @@ def fit_heads(
 
 
 def choose_strength(folds: list[tuple], multi_label: bool) -> tuple[float, dict[str, np.ndarray]]:
-    """Return the C of the lowest held-out NLL, and the NLL of all that were tried.
+    """Return the C of `C_GRID` with the lowest held-out NLL a document, and the NLL of all that were tried.
 
-    Parameters
-    ----------
-    folds : list of tuple (F, H, w, F_test, H_test, w_test)
-        Features, soft targets and weights of the two sides of each split.
-    multi_label : bool
-        One logistic regression a label, or one multinomial.
-
-    Returns
-    -------
-    C : float
-        The best of `C_GRID`.
-    results : dict of str to ndarray
-        "C" and "nll", the mean NLL a held-out document.
+    A fold has features, soft targets and weights of its two sides: (F, H, w, F_test, H_test, w_test).
     """
     heads = [make_heads(fold[1].shape[1], multi_label) for fold in folds]
     weight = sum(fold[5].sum() for fold in folds)

@@ -46,7 +46,9 @@ documented_fit = documented(
         Number of columns of `X`.
     feature_names_in_ : ndarray of shape (n_features_in_,), object
         Column names of `X`, where it has them.""",
-    returns="""ndarray of shape (n, L)
+    returns="""Returns
+    -------
+    ndarray of shape (n, L)
         Probability of each label, strictly between 0 and 1.""",
 )
 
@@ -141,8 +143,7 @@ class ScalingAligner(FittedAligner):
 
     The read-outs of a language model rank documents better than they state how sure annotators would be. A few hundred
     documents with annotators teach a function from the model's probabilities to theirs, by maximum likelihood. The
-    first of these is what {paper},
-    section 5, fits to the compare-to-none baseline:
+    first of these is what {section5}, fits to the compare-to-none baseline:
 
     ============= ==================================================================================================
     kind          probability of label l, with ``d = logit(p)``
@@ -264,16 +265,9 @@ class ScalingAligner(FittedAligner):
             distributions, of which ``max_over_generations`` is taken. For pairs put ``BradleyTerry`` before this
             aligner in a pipeline.
 
-        Returns
-        -------
         {returns}
 
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            If ``fit`` was not called.
-        TypeError, ValueError
-            If `X` is not as expected, or was made for other labels than those of ``fit``.
+        {not_fitted}
         """
         check_is_fitted(self)
         X = self._check_input(X, reset=False)
@@ -284,7 +278,7 @@ class ScalingAligner(FittedAligner):
         return to_proba(apply_scaling(X, self.params_, self.kind, self.multi_label), self.multi_label)
 
     def _check_input(self, X, reset):
-        kind, shape = check_kind(X, "unary", "steps"), _shape(X)
+        kind, shape = check_kind(X, "unary", "steps"), np.shape(X)
         if kind == "steps" or len(shape) == 3:  # an ordinary array does not know what it holds
             X = max_over_generations(X)
             shape = X.shape
@@ -325,10 +319,6 @@ class ScalingAligner(FittedAligner):
             self.params_ = fit_scaling(X, H, w, self.kind, self.shared, self.multi_label)
 
 
-def _shape(X):
-    return getattr(X, "shape", None) or np.asarray(X).shape
-
-
 def _fit_scaler(X, w):
     return StandardScaler().fit(X, sample_weight=w)
 
@@ -341,9 +331,8 @@ class LinearProbe(FittedAligner):
     For where some hundreds of documents have annotators: it learns from all that the model holds of a text, not only
     from its answer, and needs no step behind the first. It holds for one model, layer and prompt, and documents of
     another kind than those of ``fit`` may be far off: compare it with a `ScalingAligner` on held-out documents.
-    The supervised "linear probe" of {paper},
-    section 5, fitted on soft targets; Alain and Bengio, "Understanding intermediate layers using linear classifier
-    probes", ICLR workshop 2017.
+    The supervised "linear probe" of {section5}, fitted on soft targets; Alain and Bengio,
+    "Understanding intermediate layers using linear classifier probes", ICLR workshop 2017.
 
     Parameters
     ----------
@@ -428,16 +417,9 @@ class LinearProbe(FittedAligner):
         X : array-like of shape (n, d)
             Hidden states, or any other features.
 
-        Returns
-        -------
         {returns}
 
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            If ``fit`` was not called.
-        ValueError
-            If `X` is not as expected, or has another width than in ``fit``.
+        {not_fitted}
         """
         check_is_fitted(self)
         X = self._check_input(X, reset=False)

@@ -15,8 +15,10 @@ from . import _arithmetic as arithmetic
 documented_function = documented(
     steps="""steps : array-like of shape (n, R, L + 1)
         Step distributions; the last column is none, rows of steps that did not happen are NaN.""",
-    raises="""TypeError, ValueError
-        If `steps` does not hold step distributions""",
+    raises="""Raises
+    ------
+    TypeError, ValueError
+        If `steps` does not hold step distributions.""",
 )
 
 
@@ -36,9 +38,7 @@ def generated_labels(steps: Any) -> np.ndarray:
     ndarray of shape (n, R), int
         Column of the label, L for none, and -1 where no step happened or none was generated before.
 
-    Raises
-    ------
-    {raises}.
+    {raises}
 
     Examples
     --------
@@ -64,9 +64,7 @@ def label_sets(steps: Any) -> np.ndarray:
     ndarray of shape (n, L), int
         1 for the labels generated; a row of 0 where the answer is none.
 
-    Raises
-    ------
-    {raises}.
+    {raises}
 
     Examples
     --------
@@ -84,8 +82,7 @@ def compare_to_none(steps: Any, multi_label: bool = True) -> np.ndarray:
     """Compare each label's probability at the first step with that of none.
 
     ``p(l) / (p(l) + p(none))``, which is ``sigmoid(s(l) - s(none))`` of the logits; for single-label tasks the first
-    step's distribution over the labels alone. Only the first step counts. {paper},
-    section 5, baseline "compare-to-none".
+    step's distribution over the labels alone. Only the first step counts. {section5}, baseline "compare-to-none".
 
     Parameters
     ----------
@@ -98,9 +95,7 @@ def compare_to_none(steps: Any, multi_label: bool = True) -> np.ndarray:
     ndarray of shape (n, L)
         Label probabilities: 0.5 where label and none are both 0, and 1 / L in single-label tasks where all labels are.
 
-    Raises
-    ------
-    {raises}.
+    {raises}
 
     Examples
     --------
@@ -117,8 +112,7 @@ def hard_predictions(steps: Any, eps: float = 1e-8, multi_label: bool = True) ->
 
     ``1 - eps`` for a label that was generated, ``eps`` for the others; in single-label tasks for the first label
     generated, or the most probable one where the answer is none. What was generated is what ``generated_labels`` says,
-    so `ContextualCalibration` changes it in single-label tasks only. {paper},
-    section 5, baseline "hard predictions".
+    so `ContextualCalibration` changes it in single-label tasks only. {section5}, baseline "hard predictions".
 
     Parameters
     ----------
@@ -135,7 +129,8 @@ def hard_predictions(steps: Any, eps: float = 1e-8, multi_label: bool = True) ->
 
     Raises
     ------
-    {raises}, or `eps` is out of its range.
+    TypeError, ValueError
+        If `steps` does not hold step distributions, or `eps` is out of its range.
 
     Examples
     --------
@@ -151,8 +146,7 @@ def hard_predictions(steps: Any, eps: float = 1e-8, multi_label: bool = True) ->
 def max_over_generations(steps: Any) -> np.ndarray:
     """Take each label's largest probability over the steps of the answer.
 
-    {paper},
-    section 5, "max-over-generations".
+    {section5}, "max-over-generations".
 
     Parameters
     ----------
@@ -163,9 +157,7 @@ def max_over_generations(steps: Any) -> np.ndarray:
     ndarray of shape (n, L)
         Label probabilities.
 
-    Raises
-    ------
-    {raises}.
+    {raises}
 
     Examples
     --------
@@ -182,8 +174,7 @@ def bradley_terry_scores(pairs: Any, l2: float = 0.01) -> np.ndarray:
 
     The scores minimise the cross-entropy of ``sigmoid(s[a] - s[b])`` against ``pairs[a, b]``, summed over the
     unordered pairs, plus ``l2 * sum(s**2)``, which makes them unique and finite; they sum to 0.
-    Bradley and Terry, "Rank Analysis of Incomplete Block Designs", Biometrika 39, 1952; {paper},
-    section 5, "binary breakdown".
+    Bradley and Terry, "Rank Analysis of Incomplete Block Designs", Biometrika 39, 1952; {section5}, "binary breakdown".
 
     Parameters
     ----------

@@ -25,9 +25,7 @@ class ZeroShotAligner(AlignerMixin, BaseEstimator):
     ``_align(X)``: checked probabilities in, an array of shape (n, L) out. It is then a transformer and a classifier.
     `X` may be the caller's own array: compute new arrays instead of writing into it.
 
-    Attributes
-    ----------
-    {labels}
+    {attributes}
 
     Examples
     --------
@@ -89,12 +87,7 @@ class ZeroShotAligner(AlignerMixin, BaseEstimator):
         ndarray of shape (n, L)
             Probability of each label.
 
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            If ``fit`` was not called.
-        TypeError, ValueError
-            If `X` is not as expected, or has another number of labels than in ``fit``.
+        {not_fitted}
         """
         check_is_fitted(self)
         X = self._check(X)
@@ -120,8 +113,8 @@ class ZeroShotAligner(AlignerMixin, BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = False
-        tags.input_tags.three_d_array = True
-        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = self._kind != "unary"
+        tags.input_tags.two_d_array = self._kind == "unary"
         return tags
 
 
@@ -131,18 +124,14 @@ class CompareToNone(ZeroShotAligner):
 
     Reads the first step only, so it is cheap (``max_labels=1``), and a good start for `ScalingAligner`. Most of a first
     step's mass lies on one label: those that would be said second come out low.
-    {paper},
-    section 5, baseline "compare-to-none"; the arithmetic is ``compare_to_none``.
+    {section5}, baseline "compare-to-none"; the arithmetic is ``compare_to_none``.
 
     Parameters
     ----------
     {threshold}
     {multi_label}
 
-    Attributes
-    ----------
-    {labels}
-    {classes}
+    {attributes}
 
     Examples
     --------
@@ -171,8 +160,7 @@ class HardPredictions(ZeroShotAligner):
 
     For label sets as the model would write them. As probabilities they are the worst there are: every label on which
     annotators differ costs about ``-ln(eps)`` in `skmlmc.metrics.nll`.
-    {paper},
-    section 5, baseline "hard predictions"; the arithmetic is ``hard_predictions``.
+    {section5}, baseline "hard predictions"; the arithmetic is ``hard_predictions``.
 
     Parameters
     ----------
@@ -182,10 +170,7 @@ class HardPredictions(ZeroShotAligner):
     multi_label : bool, default=True
         False for single-label tasks: the first label generated counts, or the most probable one if that is none.
 
-    Attributes
-    ----------
-    {labels}
-    {classes}
+    {attributes}
 
     Examples
     --------
@@ -211,17 +196,13 @@ class MaxOverGenerations(ZeroShotAligner):
 
     The usual read-out of answers written label by label, for multi-label tasks only. Probabilities are near 0 or 1, as
     the model is sure of each step: fit a `ScalingAligner` behind it where annotators' shares are wanted.
-    {paper},
-    section 5, "max-over-generations"; the arithmetic is ``max_over_generations``.
+    {section5}, "max-over-generations"; the arithmetic is ``max_over_generations``.
 
     Parameters
     ----------
     {threshold}
 
-    Attributes
-    ----------
-    {labels}
-    {classes}
+    {attributes}
 
     Examples
     --------
@@ -248,8 +229,8 @@ class BradleyTerry(ZeroShotAligner):
     ``sigmoid(s(l) - s(none))`` of the scores, or in single-label tasks the softmax of the labels' scores. For the
     questions of `PairwiseExtractor`, whose number grows with the square of the labels. Ask them in both orders, as is
     the default there: a model's preference for the first of two cancels out.
-    Bradley and Terry, "Rank Analysis of Incomplete Block Designs", Biometrika 39, 1952; {paper},
-    section 5, "binary breakdown"; the arithmetic is ``bradley_terry_scores``.
+    Bradley and Terry, "Rank Analysis of Incomplete Block Designs", Biometrika 39, 1952;
+    {section5}, "binary breakdown"; the arithmetic is ``bradley_terry_scores``.
 
     Parameters
     ----------
@@ -260,10 +241,7 @@ class BradleyTerry(ZeroShotAligner):
     {threshold}
     {multi_label}
 
-    Attributes
-    ----------
-    {labels}
-    {classes}
+    {attributes}
 
     Examples
     --------
@@ -297,18 +275,14 @@ class UnaryBreakdown(ZeroShotAligner):
 
     The probabilities of `UnaryExtractor`, or with ``multi_label=False`` the softmax over the labels of their log-odds.
     Small models tend to say yes, or no, to everything: see `ContextualCalibration` and `ScalingAligner`.
-    {paper},
-    section 5, "unary breakdown".
+    {section5}, "unary breakdown".
 
     Parameters
     ----------
     {threshold}
     {multi_label}
 
-    Attributes
-    ----------
-    {labels}
-    {classes}
+    {attributes}
 
     Examples
     --------
@@ -328,9 +302,3 @@ class UnaryBreakdown(ZeroShotAligner):
             return X
         tiny = np.finfo(float).tiny
         return softmax(np.log(np.maximum(X, tiny)) - np.log(np.maximum(1 - X, tiny)), axis=1)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = False
-        tags.input_tags.two_d_array = True
-        return tags

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .._utils.arrays import majority, to_frame
+from .._utils.arrays import majority
 from .._utils.checks import check_labels, check_positive_int
-from ._tables import by_steps, columns_of, documented_table, mean_of, read_answers
+from ._tables import by_steps, documented_table, make_table, mean_of, read_answers
 
 
 @documented_table
@@ -32,15 +32,11 @@ def accuracy_by_step(
         all answers but none.
     {as_frame}
 
-    Returns
-    -------
-    dict of str to list, or DataFrame
+    {returns}
         A row a step: ``step`` (1 is the first), ``documents`` (answers that have a label there), ``accuracy`` (share
         of these labels that are right) and ``annotators`` (mean value of `y` at them: the share of annotators who
         agree, with soft targets).
 
-    Raises
-    ------
     {raises}
 
     Examples
@@ -56,7 +52,7 @@ def accuracy_by_step(
     document, step = np.nonzero(answers.is_label & long_enough)
     right, agree = (v[document, answers.said[document, step]] for v in (majority(H), H))
     rows = [(*r, int(here.sum()), mean_of(right[here]), mean_of(agree[here])) for r, here in by_steps(step)]
-    return to_frame(columns_of(("step", "documents", "accuracy", "annotators"), rows), as_frame)
+    return make_table(("step", "documents", "accuracy", "annotators"), rows, as_frame)
 
 
 @documented_table
@@ -77,15 +73,11 @@ def answer_order(
         The order in which the prompt names them; None: that of `labels`.
     {as_frame}
 
-    Returns
-    -------
-    dict of str to list, or DataFrame
+    {returns}
         Four rows: ``order`` ("alphabetical", "reverse alphabetical", "prompt", "reverse prompt"), ``answers`` (how
         many have two labels or more), the ``share`` of them that are wholly in this order (NaN where there are none),
         and the share ``by_chance``, were every order of an answer's labels equally likely.
 
-    Raises
-    ------
     {raises}
 
     Notes
@@ -115,7 +107,7 @@ def answer_order(
         for prefix, sign in (("", 1), ("reverse ", -1)):
             in_order = np.array([(sign * np.diff(rank[row]) > 0).all() for row in several])
             rows.append((prefix + name, len(several), mean_of(in_order), by_chance))
-    return to_frame(columns_of(("order", "answers", "share", "by_chance"), rows), as_frame)
+    return make_table(("order", "answers", "share", "by_chance"), rows, as_frame)
 
 
 @documented_table
@@ -130,13 +122,9 @@ def answer_lengths(steps: Any, *, as_frame: bool = False) -> Any:
     {steps}
     {as_frame}
 
-    Returns
-    -------
-    dict of str to list, or DataFrame
+    {returns}
         A row a number of labels from 0 to the largest: ``n_labels``, ``documents`` and their ``share``.
 
-    Raises
-    ------
     {raises}
 
     Examples
@@ -146,6 +134,5 @@ def answer_lengths(steps: Any, *, as_frame: bool = False) -> Any:
     {'n_labels': [0, 1, 2], 'documents': [1, 0, 1], 'share': [0.5, 0.0, 0.5]}
     """
     counts = np.bincount(read_answers(steps).is_label.sum(axis=1))
-    shares = counts / counts.sum()
-    columns = {"n_labels": list(range(len(counts))), "documents": counts.tolist(), "share": shares.tolist()}
-    return to_frame(columns, as_frame)
+    rows = list(zip(range(len(counts)), counts.tolist(), (counts / counts.sum()).tolist(), strict=True))
+    return make_table(("n_labels", "documents", "share"), rows, as_frame)

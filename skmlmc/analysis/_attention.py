@@ -10,10 +10,9 @@ import numpy as np
 from .._inference.attention import TARGETS, AttentionTask
 from .._inference.run import run
 from .._models.identity import fitted_with
-from .._utils.arrays import to_frame
 from .._utils.checks import check_texts
 from ..extract._steps import HiddenStateExtractor, StepwiseExtractor, check_layer
-from ._tables import columns_of, documented_table, mean_of
+from ._tables import documented_table, make_table, mean_of
 
 
 @documented_table
@@ -39,9 +38,7 @@ def attention_to_labels(
         table.
     {as_frame}
 
-    Returns
-    -------
-    dict of str to list, or DataFrame
+    {returns}
         With ``by_label``: ``document`` (row in `X`), ``step`` (of the label that looks; 2 is the first later one),
         ``label`` (its name), ``target``, ``tokens`` (of the target), ``attention`` (to all of them; the four targets
         sum to 1) and ``per_token`` (``attention / tokens``, NaN without tokens). Otherwise ``target``, ``labels`` (how
@@ -80,18 +77,19 @@ def attention_to_labels(
     # Cells stand in the order of one document's tokens only where documents do not mix.
     alone = replace(extractor._options(), batch_size=1)
     results = run(AttentionTask(extractor._task(), layer), texts, alone, fitted_with(extractor))
-    return to_frame(_label_rows(results, extractor.labels_) if by_label else _target_rows(results), as_frame)
+    if by_label:
+        names = ("document", "step", "label", "target", "tokens", "attention", "per_token")
+        return make_table(names, _label_rows(results, extractor.labels_), as_frame)
+    return make_table(("target", "labels", "tokens", "attention", "per_token"), _target_rows(results), as_frame)
 
 
 def _label_rows(results, names):
-    rows = [
+    return [
         (i, step, names[label], target, int(n), float(weight), float(weight / n) if n else float("nan"))
         for i, result in enumerate(results)
         for step, (label, tokens, weights) in enumerate(zip(*result, strict=True), 2)
         for target, n, weight in zip(TARGETS, tokens, weights, strict=True)
     ]
-    columns = ("document", "step", "label", "target", "tokens", "attention", "per_token")
-    return columns_of(columns, rows)
 
 
 def _target_rows(results):
@@ -100,4 +98,4 @@ def _target_rows(results):
     for target, n, weight in zip(TARGETS, tokens.T, weights.T, strict=True):
         n, weight = n[n > 0], weight[n > 0]
         rows.append((target, len(n), mean_of(n), mean_of(weight), mean_of(weight / n)))
-    return columns_of(("target", "labels", "tokens", "attention", "per_token"), rows)
+    return rows

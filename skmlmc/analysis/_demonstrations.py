@@ -9,9 +9,9 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from .._utils.arrays import check_targets, majority, to_frame
+from .._utils.arrays import check_targets, majority
 from .._utils.checks import check_positive_int, check_texts, is_number
-from ._tables import columns_of, documented_table, read_answers
+from ._tables import documented_table, make_table, read_answers
 
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -55,9 +55,7 @@ def multilabel_share(
         Seed of the draws.
     {as_frame}
 
-    Returns
-    -------
-    dict of str to list, or DataFrame
+    {returns}
         A row a repeat and share: ``repeat`` (from 0), ``share_of_demonstrations`` with two labels or more (the
         nearest that so many shots can have), ``documents`` (how many were answered), ``share_of_answers`` with two
         labels or more, and ``labels_per_answer`` (mean number; none is no label).
@@ -104,7 +102,7 @@ def multilabel_share(
             sizes = read_answers(fitted.transform(answered)).is_label.sum(axis=1)
             rows.append((repeat, n_several / shots, len(sizes), float((sizes > 1).mean()), float(sizes.mean())))
     columns = ("repeat", "share_of_demonstrations", "documents", "share_of_answers", "labels_per_answer")
-    return to_frame(columns_of(columns, rows), as_frame)
+    return make_table(columns, rows, as_frame)
 
 
 def _check_shares(shares, shots):

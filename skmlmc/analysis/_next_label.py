@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._utils.arrays import to_frame
-from ._tables import by_steps, columns_of, documented_table, mean_of, read_answers
+from ._tables import by_steps, documented_table, make_table, mean_of, read_answers
 
 
 @documented_table
@@ -24,15 +23,11 @@ def second_ranked(steps: Any, *, by_step: bool = True, as_frame: bool = False) -
         A row a step; False: one row of all steps together, as in the paper's table.
     {as_frame}
 
-    Returns
-    -------
-    dict of str to list, or DataFrame
+    {returns}
         ``step`` (of the ranking; 1 is the first), ``transitions`` (how many answers went on to another label there),
         the share of these in which the second-ranked label was ``next`` and ``not_next``, and of the latter the share
         in which it was ``never_generated`` (NaN where there are none).
 
-    Raises
-    ------
     {raises}
 
     Notes
@@ -60,7 +55,7 @@ def second_ranked(steps: Any, *, by_step: bool = True, as_frame: bool = False) -
         (*r, int(here.sum()), mean_of(hit[here]), mean_of(~hit[here]), mean_of(never[here & ~hit]))
         for r, here in by_steps(t.step, by_step)
     ]
-    return to_frame(columns_of(_names(by_step, "next", "not_next", "never_generated"), rows), as_frame)
+    return make_table(_names(by_step, "next", "not_next", "never_generated"), rows, as_frame)
 
 
 @documented_table
@@ -77,15 +72,11 @@ def early_probability(steps: Any, *, by_step: bool = True, as_frame: bool = Fals
         A row a step; False: one row of all steps together.
     {as_frame}
 
-    Returns
-    -------
-    dict of str to list, or DataFrame
+    {returns}
         ``step`` (the earlier of the two; 1 is the first), ``transitions`` (how many answers went on to another label
         there), and means over them: ``early``, the next label's probability at this step, ``own``, its probability at
         its own step, and ``rank``, its rank at this step among the labels not generated up to it (1 is best).
 
-    Raises
-    ------
     {raises}
 
     Examples
@@ -102,7 +93,7 @@ def early_probability(steps: Any, *, by_step: bool = True, as_frame: bool = Fals
         (*r, int(here.sum()), mean_of(early[here]), mean_of(own[here]), mean_of(rank[here]))
         for r, here in by_steps(t.step, by_step)
     ]
-    return to_frame(columns_of(_names(by_step, "early", "own", "rank"), rows), as_frame)
+    return make_table(_names(by_step, "early", "own", "rank"), rows, as_frame)
 
 
 class _Transitions(NamedTuple):

@@ -11,10 +11,10 @@ from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
 from sklearn.model_selection import check_cv
 from sklearn.utils.validation import check_array, check_consistent_length
 
-from .._utils.arrays import majority, to_frame
+from .._utils.arrays import majority
 from ..align._arithmetic import label_sets
 from ..calibrate import LinearProbe
-from ._tables import columns_of, documented_table, mean_of, read_answers
+from ._tables import documented_table, make_table, mean_of, read_answers
 
 
 @documented_table
@@ -47,15 +47,11 @@ def probe_own_labels(
     {labels}
     {as_frame}
 
-    Returns
-    -------
-    dict of str to list, or DataFrame
+    {returns}
         Three rows: ``target`` ("gold", "pred", "pred 2+"), ``documents`` and ``positives`` (labels of all documents),
         and scores of the out-of-fold predictions: ``micro_f1``, ``macro_f1``, ``jaccard`` (mean over documents; both
         sets empty is 1) and ``auc`` (mean over the labels that occur and do not always occur, NaN without any).
 
-    Raises
-    ------
     {raises}
 
     Notes
@@ -98,7 +94,7 @@ def probe_own_labels(
             counted = counted & tested[:, None]
             rows.append((name, *_probe_scores(gold if target == "gold" else own, proba, counted)))
     names = ("target", "documents", "positives", "micro_f1", "macro_f1", "jaccard", "auc")
-    return to_frame(columns_of(names, rows), as_frame)
+    return make_table(names, rows, as_frame)
 
 
 def _out_of_fold(probe, X, H, folds):

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import entr
 
 from .._utils.arrays import to_frame
-from ._tables import columns_of, documented_table, mean_of, read_answers
+from ._tables import documented_table, make_table, mean_of, read_answers
 
 
 @documented_table
@@ -22,15 +22,11 @@ def step_values(steps: Any, *, as_frame: bool = False) -> Any:
     {steps}
     {as_frame}
 
-    Returns
-    -------
-    dict of str to list, or DataFrame
+    {returns}
         A row a document and step: ``document`` (its row in `steps`), ``step`` (1 is the first), ``position`` ("last"
         where the answer ends, else "intermediate"), ``label`` (column that was generated; L is none), ``top1`` and
         ``top2`` (the two largest probabilities), ``spikiness`` (their difference) and ``entropy`` (in nats).
 
-    Raises
-    ------
     {raises}
 
     Examples
@@ -72,15 +68,11 @@ def step_shape(steps: Any, *, as_frame: bool = False) -> Any:
     {steps}
     {as_frame}
 
-    Returns
-    -------
-    dict of str to list, or DataFrame
+    {returns}
         A row a step and position: ``step`` (1 is the first), ``position`` ("intermediate", or "last" where the answer
         ends), ``documents`` (how many), and the means over them of ``top1``, ``top2``, ``spikiness`` and ``entropy``
         as in ``step_values``.
 
-    Raises
-    ------
     {raises}
 
     Notes
@@ -106,4 +98,4 @@ def step_shape(steps: Any, *, as_frame: bool = False) -> Any:
             here = (values["step"] == step) & (values["position"] == position)
             if here.any():
                 rows.append((step, position, int(here.sum()), *(mean_of(values[name][here]) for name in measures)))
-    return to_frame(columns_of(("step", "position", "documents", *measures), rows), as_frame)
+    return make_table(("step", "position", "documents", *measures), rows, as_frame)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._utils.arrays import check_steps, check_targets
+from .._utils.arrays import check_steps, check_targets, to_frame
 from .._utils.docs import documented
 from .._utils.labelled import labels_of, written_of
 from ..align._arithmetic import generated_labels
@@ -22,27 +22,22 @@ documented_table = documented(
         Label names in the order of the columns of `steps`; None: those that an extractor's array knows.""",
     as_frame="""as_frame : bool, default=False
         Return a pandas DataFrame.""",
-    raises="""TypeError, ValueError
+    returns="""Returns
+    -------
+    dict of str to list, or DataFrame""",
+    raises="""Raises
+    ------
+    TypeError, ValueError
         If `steps` does not hold step distributions, or another argument does not fit them.""",
 )
 
 
 class Answers(NamedTuple):
-    """Answers of n documents.
+    """Answers of n documents: ``said`` is the column of the label said, L for none, -1 behind the answer."""
 
-    Attributes
-    ----------
-    steps : ndarray of shape (n, R, L + 1)
-        Step distributions, checked.
-    said : ndarray of shape (n, R), int
-        Column of the label said at each step, L for none, -1 behind the answer.
-    labels : list of str of length L, or None
-        Label names, where the array knows them.
-    """
-
-    steps: np.ndarray
-    said: np.ndarray
-    labels: list[str] | None
+    steps: np.ndarray  # (n, R, L + 1), checked
+    said: np.ndarray  # (n, R), int
+    labels: list[str] | None  # where the array knows them
 
     @property
     def n_labels(self) -> int:
@@ -80,9 +75,9 @@ def by_steps(step: np.ndarray, by_step: bool = True) -> Iterator[tuple[tuple[int
         yield (r + 1,), step == r
 
 
-def columns_of(names: Sequence[str], rows: Sequence[tuple]) -> dict[str, list]:
-    """Return a table's rows as its columns."""
-    return {name: [row[k] for row in rows] for k, name in enumerate(names)}
+def make_table(names: Sequence[str], rows: Sequence[tuple], as_frame: bool) -> Any:
+    """Return rows as the columns of a tidy table."""
+    return to_frame({name: [row[k] for row in rows] for k, name in enumerate(names)}, as_frame)
 
 
 def mean_of(values: np.ndarray | list) -> float:
