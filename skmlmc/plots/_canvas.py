@@ -15,25 +15,9 @@ BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#5F5F5F"
 DIAMOND = {"marker": "D", "ls": "", "color": "white", "mec": "black", "mew": 1.4}
 MOST_LINES = 6  # of a name: a thousand would make a figure that cannot be drawn
 
-documented_display = documented(
-    attributes="""ax_ : Axes or ndarray of Axes
-        The panel, or all of them in the order drawn.
-    figure_ : Figure
-        The figure that holds them.""",
-    estimator="""estimator : estimator
-        Fitted, with ``predict_proba`` of shape (n, L).""",
-    y_true="""y_true : array-like or DataFrame of shape (n, L)
-        Share of the annotators who chose each label, or indicators.""",
-    y_pred="""y_pred : array-like or DataFrame of shape (n, L)
-        Label probabilities.""",
-    labels="""labels : sequence of str, length L, default=None
-        Label names; None: those that the estimator, the columns of a DataFrame or an aligner's array have, else
-        "label0", "label1", ...""",
-    ax="""ax : Axes or array-like of Axes, default=None
-        Where to draw, one a panel. None: a new figure with title and legend; ``ax.legend()`` adds one elsewhere.""",
-    sort="""sort : bool, default=True
-        See `plot`.""",
-    drawn="""Returns
+AX = """ax : Axes or array-like of Axes, default=None
+        Where to draw, one a panel. None: a new figure with title and legend; ``ax.legend()`` adds one elsewhere."""
+DRAWN = """Returns
     -------
     Display
         Drawn.
@@ -43,7 +27,29 @@ documented_display = documented(
     TypeError, ValueError
         An argument does not fit.
     ImportError
-        matplotlib is missing; nothing was predicted or decoded.""",
+        matplotlib is missing; nothing was predicted or decoded."""
+
+documented_display = documented(
+    attributes="""Attributes
+    ----------
+    ax_ : Axes or ndarray of Axes
+        The panel, or all of them in the order drawn.
+    figure_ : Figure
+        The figure that holds them.""",
+    estimator="""estimator : estimator
+        Fitted, with ``predict_proba`` of shape (n, L).""",
+    y_true="""y_true : array-like or DataFrame of shape (n, L)
+        Share of the annotators who chose each label, or indicators.""",
+    y="""y : array-like or DataFrame of shape (n, L)
+        Share of the annotators who chose each label, or indicators.""",
+    y_pred="""y_pred : array-like or DataFrame of shape (n, L)
+        Label probabilities.""",
+    labels="""labels : sequence of str, length L, default=None
+        Label names; None: those that the estimator, the columns of a DataFrame or an aligner's array have, else
+        "label0", "label1", ...""",
+    ax=AX,
+    drawn=DRAWN,
+    ax_sort_drawn=f"{AX}\n    sort : bool, default=True\n        See `plot`.\n\n    {DRAWN}",
     itself="""Returns
     -------
     Display
@@ -65,19 +71,33 @@ def import_matplotlib(name: str) -> Any:
     return matplotlib
 
 
-def make_axes(ax: Any, panels: Sequence[str], n_columns: int, size: tuple[float, float], **kwargs: Any) -> tuple:
-    """Return a figure and one Axes a panel: those given, or new ones of `size` inches, `n_columns` in a row."""
-    matplotlib = import_matplotlib("plot()")
-    if ax is None:
-        import matplotlib.pyplot as plt
+class Display:
+    """What every Display does: draw on the Axes given, one a panel, or on a new figure."""
 
-        n_rows = -(-len(panels) // n_columns)
-        figure, grid = plt.subplots(n_rows, n_columns, figsize=size, layout="constrained", squeeze=False, **kwargs)
-        for unused in grid.ravel()[len(panels) :]:
-            unused.remove()
-        return figure, list(grid.ravel()[: len(panels)])
-    axes = list(np.ravel(np.array(ax, dtype=object)))
-    wrong = [a for a in axes if not isinstance(a, matplotlib.axes.Axes)]
+    figure_: Any
+    ax_: Any
+
+    def _open(self, ax: Any, panels: Sequence[str], n_columns: int, size: tuple[float, float], **kwargs: Any) -> list:
+        """Set `figure_` and `ax_`, and return one Axes a panel; new ones, `n_columns` in a row, in `size` inches."""
+        matplotlib = import_matplotlib("plot()")
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            n_rows = -(-len(panels) // n_columns)
+            figure, grid = plt.subplots(n_rows, n_columns, figsize=size, layout="constrained", squeeze=False, **kwargs)
+            for unused in grid.ravel()[len(panels) :]:
+                unused.remove()
+            axes = grid.ravel()[: len(panels)]
+        else:
+            axes = np.ravel(np.array(ax, dtype=object))
+            _check_axes(axes, panels, matplotlib.axes.Axes)
+            figure = axes[0].figure
+        self.figure_, self.ax_ = figure, axes[0] if len(axes) == 1 else axes
+        return list(axes)
+
+
+def _check_axes(axes: np.ndarray, panels: Sequence[str], kind: type) -> None:
+    wrong = [a for a in axes if not isinstance(a, kind)]
     if wrong:
         raise TypeError(f"Got {type(wrong[0]).__name__} in ax but expected matplotlib Axes, from plt.subplots().")
     if len(axes) != len(panels):
@@ -86,7 +106,6 @@ def make_axes(ax: Any, panels: Sequence[str], n_columns: int, size: tuple[float,
             f"Got {len(axes)} axes in ax but expected {len(panels)}, one for each panel ({shown}): pass "
             f"ax=plt.subplots(1, {len(panels)})[1], or ax=None for a new figure."
         )
-    return axes[0].figure, axes
 
 
 def tidy(ax: Any, grid: str, *spines: str) -> None:
@@ -102,15 +121,6 @@ def finish(figure: Any, title: str, panel: Any, n_columns: int) -> None:
     figure.suptitle(title, size=12, weight="bold")
     handles, texts = panel.get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=n_columns, frameon=False)
-
-
-def hand_back(axes: list) -> Any:
-    """Return the Axes of a single panel, or an array of them."""
-    if len(axes) == 1:
-        return axes[0]
-    array = np.empty(len(axes), dtype=object)
-    array[:] = axes
-    return array
 
 
 def wrap(name: str, width: int = 30) -> str:

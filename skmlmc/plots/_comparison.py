@@ -14,19 +14,7 @@ from .._utils.typing import Self
 from ..classifier import GGUFClassifier
 from ..comparison import BASE_RATE, compare_methods
 from ..metrics import example_f1, l1_distance, nll
-from ._canvas import (
-    BLUE,
-    GREY,
-    ORANGE,
-    documented_display,
-    hand_back,
-    import_matplotlib,
-    make_axes,
-    row_height,
-    tidy,
-    widest,
-    wrap,
-)
+from . import _canvas as canvas
 
 SCORES = {"nll": nll, "l1": l1_distance, "example_f1": example_f1}
 N_RESAMPLES = 2000
@@ -48,8 +36,8 @@ _NAME_WIDTH = 60
     metrics="""metrics : sequence of str, default=None
         See `plot`.""",
 )
-@documented_display
-class MethodComparisonDisplay:
+@canvas.documented_display
+class MethodComparisonDisplay(canvas.Display):
     """Methods beside each other: a row a method, a panel a metric, dots with their intervals.
 
     Draw what `compare_methods` returns, to choose a method. A difference within the intervals may be chance, and a
@@ -67,8 +55,6 @@ class MethodComparisonDisplay:
     confidence_level : float, default=None
         Share of the resamplings that an interval holds, where known.
 
-    Attributes
-    ----------
     {attributes}
     methods_ : list of str
         The rows' names, from top to bottom.
@@ -120,12 +106,9 @@ class MethodComparisonDisplay:
         cv : int, splitter or None, default=None
             As in `compare_methods`.
         {metrics}
-        {ax}
-        {sort}
-
-        {drawn}
+        {ax_sort_drawn}
         """
-        import_matplotlib(cls.__name__)
+        canvas.import_matplotlib(cls.__name__)
         given: dict[str, Any] = {} if methods is None else {"methods": methods}
         table = compare_methods(X, y, **given, cv=cv, estimator=estimator)
         return cls.from_table(table, metrics=metrics, ax=ax, sort=sort)
@@ -153,12 +136,9 @@ class MethodComparisonDisplay:
         confidence_level : float, default=0.95
             Share of the resamplings that an interval holds.
         {metrics}
-        {ax}
-        {sort}
-
-        {drawn}
+        {ax_sort_drawn}
         """
-        import_matplotlib(cls.__name__)
+        canvas.import_matplotlib(cls.__name__)
         rows = score_table(y_true, predictions, confidence_level)
         return cls(rows, baseline=baseline, confidence_level=confidence_level).plot(ax, metrics=metrics, sort=sort)
 
@@ -180,12 +160,9 @@ class MethodComparisonDisplay:
             What `compare_methods` returns, or rows as a JSON file of results has them.
         {baseline}
         {metrics}
-        {ax}
-        {sort}
-
-        {drawn}
+        {ax_sort_drawn}
         """
-        import_matplotlib(cls.__name__)
+        canvas.import_matplotlib(cls.__name__)
         return cls(read_table(table), baseline=baseline).plot(ax, metrics=metrics, sort=sort)
 
     def plot(self, ax: Any = None, *, metrics: Sequence[str] | None = None, sort: bool = True) -> Self:
@@ -207,17 +184,16 @@ class MethodComparisonDisplay:
             order.sort(key=lambda i: _rank(self.rows[i], metrics[0]))
         names = row_names(self.rows, metrics)
         rows, self.methods_ = [self.rows[i] for i in order], [names[i] for i in order]
-        height = row_height(self.methods_, 0.3, _NAME_WIDTH) * len(rows) + 1.5
-        size = (max(0.085 * widest(self.methods_, _NAME_WIDTH) + 0.5 + 3.1 * len(metrics), 5.5), height)
-        self.figure_, axes = make_axes(ax, metrics, len(metrics), size)
+        height = canvas.row_height(self.methods_, 0.3, _NAME_WIDTH) * len(rows) + 1.5
+        size = (max(0.085 * canvas.widest(self.methods_, _NAME_WIDTH) + 0.5 + 3.1 * len(metrics), 5.5), height)
+        axes = self._open(ax, metrics, len(metrics), size)
         for at, (panel, metric) in enumerate(zip(axes, metrics, strict=True)):
             self._draw(panel, rows, metric, named=ax is not None or at == 0)
         if ax is None:
             self.figure_.get_layout_engine().set(wspace=0.04)
             self.figure_.suptitle(f"Comparison of {len(rows)} methods", size=12, weight="bold")
             if note := self._note(metrics):
-                self.figure_.supxlabel(note, size=9, color=GREY)
-        self.ax_ = hand_back(axes)
+                self.figure_.supxlabel(note, size=9, color=canvas.GREY)
         return self
 
     def _note(self, metrics):
@@ -238,11 +214,11 @@ class MethodComparisonDisplay:
         best = {1: np.max, -1: np.min}[sign](known) if sign and len(known) else None
         for at, (row, (value, low, high)) in enumerate(zip(rows, values, strict=True)):
             is_baseline = row["method"] == self.baseline
-            color = ORANGE if is_baseline else BLUE
+            color = canvas.ORANGE if is_baseline else canvas.BLUE
             if at % 2:
                 ax.axhspan(at - 0.5, at + 0.5, color="#F5F5F5", lw=0, zorder=0)
             if is_baseline and not np.isnan(value):
-                ax.axvline(value, color=ORANGE, ls="--", lw=1, zorder=1)
+                ax.axvline(value, color=canvas.ORANGE, ls="--", lw=1, zorder=1)
             ax.plot([low, high], [at, at], color=color, lw=2.4, solid_capstyle="butt", zorder=2)
             ax.plot(value, at, "D" if is_baseline else "o", color=color, mew=0, ms=6.5, zorder=3)
             text = "–" if np.isnan(value) else _number(value)
@@ -251,10 +227,10 @@ class MethodComparisonDisplay:
             ax.annotate(text, (1, at), (4, 0), color=color if is_baseline else "black", weight=weight, size=9, **place)
         self._scale(ax, known)
         ax.set_ylim(len(rows) - 0.5, -0.5)
-        ax.set_yticks(range(len(rows)), [wrap(name, _NAME_WIDTH) for name in self.methods_] if named else [])
+        ax.set_yticks(range(len(rows)), [canvas.wrap(name, _NAME_WIDTH) for name in self.methods_] if named else [])
         for tick, row in zip(ax.get_yticklabels(), rows, strict=False):
-            tick.set_color(ORANGE if row["method"] == self.baseline else "black")
-        tidy(ax, "x", "top", "right", "left")
+            tick.set_color(canvas.ORANGE if row["method"] == self.baseline else "black")
+        canvas.tidy(ax, "x", "top", "right", "left")
         note = {1: "\nhigher is better →", -1: "\n← lower is better", 0: ""}[sign]
         ax.set_title(f"{_TITLES.get(metric, (metric, 0))[0]}{note}", size=10)
 
@@ -267,7 +243,7 @@ class MethodComparisonDisplay:
             ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if known.max() < 50 * known.min() else (1,)))
             ax.xaxis.set_major_formatter("{x:g}")
             ax.xaxis.set_minor_formatter(NullFormatter())
-            ax.set_xlabel("logarithmic", size=8, color=GREY)
+            ax.set_xlabel("logarithmic", size=8, color=canvas.GREY)
 
 
 def _rank(row, metric):

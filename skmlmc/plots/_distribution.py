@@ -10,27 +10,14 @@ from .._utils.arrays import as_list
 from .._utils.checks import check_texts
 from .._utils.typing import Names, Self
 from ..metrics import l1_distance
-from ._canvas import (
-    BLUE,
-    DIAMOND,
-    documented_display,
-    finish,
-    hand_back,
-    import_matplotlib,
-    make_axes,
-    quote,
-    row_height,
-    tidy,
-    widest,
-    wrap,
-)
+from . import _canvas as canvas
 from ._inputs import are_texts, check_both, find_labels, predict_labels
 
 MOST_DOCUMENTS = 12
 
 
-@documented_display
-class DistributionDisplay:
+@canvas.documented_display
+class DistributionDisplay(canvas.Display):
     """What annotators say about documents, and what the model says: diamonds on bars, a panel a document.
 
     Look at single documents with it, after a metric has said how far probabilities and annotators are apart: which
@@ -47,8 +34,6 @@ class DistributionDisplay:
     texts : sequence of str, length n, default=None
         Documents, for the titles.
 
-    Attributes
-    ----------
     {attributes}
 
     See Also
@@ -85,15 +70,11 @@ class DistributionDisplay:
         {estimator}
         X : array-like of length n
             Documents, at most 12.
-        y : array-like or DataFrame of shape (n, L)
-            Share of the annotators who chose each label, or indicators.
+        {y}
         {labels}
-        {ax}
-        {sort}
-
-        {drawn}
+        {ax_sort_drawn}
         """
-        import_matplotlib(cls.__name__)
+        canvas.import_matplotlib(cls.__name__)
         _check_number(X.shape[0] if hasattr(X, "shape") else len(X))
         names = find_labels(estimator) if labels is None else labels
         texts = as_list(X) if are_texts(X) else None
@@ -119,12 +100,9 @@ class DistributionDisplay:
         {labels}
         texts : sequence of str, length n, default=None
             Documents, for the titles.
-        {ax}
-        {sort}
-
-        {drawn}
+        {ax_sort_drawn}
         """
-        import_matplotlib(cls.__name__)
+        canvas.import_matplotlib(cls.__name__)
         target, proba, names = check_both(y_true, y_pred, labels)
         _check_number(len(target))
         if texts is not None:
@@ -147,34 +125,33 @@ class DistributionDisplay:
         n = len(self.y_true)
         means = np.mean(self.y_true, axis=0), np.mean(self.y_pred, axis=0)
         order = np.lexsort((-means[1], -means[0])) if sort else np.arange(len(self.labels))
-        names = [wrap(self.labels[k]) for k in order]
+        names = [canvas.wrap(self.labels[k]) for k in order]
         panels = [f"document {i + 1}" for i in range(n)]
         n_columns = min(n, 4 if n != 5 and n != 6 else 3)
-        height = row_height(self.labels, 0.3 if len(names) < 12 else 0.24) * len(names) + 1.0
-        size = (max(0.085 * widest(self.labels) + 0.4 + 2.9 * n_columns, 5), height * -(-n // n_columns) + 0.8)
-        self.figure_, axes = make_axes(ax, panels, n_columns, size)
+        height = canvas.row_height(self.labels, 0.3 if len(names) < 12 else 0.24) * len(names) + 1.0
+        size = (max(0.085 * canvas.widest(self.labels) + 0.4 + 2.9 * n_columns, 5), height * -(-n // n_columns) + 0.8)
+        axes = self._open(ax, panels, n_columns, size)
         for i, panel in enumerate(axes):
             # A new figure has the names once a row of panels; elsewhere nobody knows where the axes stand.
             self._draw(panel, i, order, names if ax is not None or i % n_columns == 0 else [""] * len(names))
         if ax is None:
             self.figure_.get_layout_engine().set(wspace=0.06, hspace=0.05)
             what = "one document" if n == 1 else f"{n} documents"
-            finish(self.figure_, f"Annotators and model on {what}", axes[0], 2)
-        self.ax_ = hand_back(axes)
+            canvas.finish(self.figure_, f"Annotators and model on {what}", axes[0], 2)
         return self
 
     def _draw(self, ax, i, order, names):
         rows = np.arange(len(order))
-        ax.barh(rows, self.y_pred[i, order], height=0.66, color=BLUE, label="model: probability of the label")
-        style = {"ms": 6.5, "clip_on": False, "zorder": 3, **DIAMOND}
+        ax.barh(rows, self.y_pred[i, order], height=0.66, color=canvas.BLUE, label="model: probability of the label")
+        style = {"ms": 6.5, "clip_on": False, "zorder": 3, **canvas.DIAMOND}
         ax.plot(self.y_true[i, order], rows, label="share of the annotators", **style)
         ax.set_yticks(rows, names)
         ax.set_ylim(len(rows) - 0.4, -0.6)
         ax.set_xlim(0, 1)
         ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "50", "", "100 %"])
-        tidy(ax, "x", "top", "right", "bottom")
+        canvas.tidy(ax, "x", "top", "right", "bottom")
         ax.tick_params(axis="y", pad=9)  # a diamond at 0 does not touch the names
-        head = f"document {i + 1}" if self.texts is None else quote(self.texts[i], 32, 96)
+        head = f"document {i + 1}" if self.texts is None else canvas.quote(self.texts[i], 32, 96)
         distance = l1_distance(self.y_true[[i]], self.y_pred[[i]])
         ax.set_title(f"{head}\nL1 distance {distance:.2f}", size=9.5, loc="left")
 

@@ -9,27 +9,17 @@ import numpy as np
 
 from .._utils.checks import check_choice, check_positive_int
 from .._utils.typing import Names, Self
-from ._canvas import BLUE, GREY, documented_display, finish, hand_back, import_matplotlib, make_axes, wrap
+from . import _canvas as canvas
 from ._inputs import check_both, find_labels, predict_labels
 
 
 class Reliability(NamedTuple):
-    """Reliability of one label's probabilities, a value a bin that is not empty.
+    """Reliability of one label's probabilities, a value for each of the k bins that are not empty."""
 
-    Attributes
-    ----------
-    prob_pred, prob_true : ndarray of shape (k,)
-        Mean probability, and share of the answers that were yes.
-    counts : ndarray of shape (k,), int
-        Documents.
-    edges : ndarray of shape (k, 2)
-        The bins.
-    """
-
-    prob_pred: np.ndarray
-    prob_true: np.ndarray
-    counts: np.ndarray
-    edges: np.ndarray
+    prob_pred: np.ndarray  # (k,), mean probability
+    prob_true: np.ndarray  # (k,), share of the answers that were yes
+    counts: np.ndarray  # (k,), documents
+    edges: np.ndarray  # (k, 2)
 
     @property
     def error(self) -> float:
@@ -54,8 +44,8 @@ def reliability(target: np.ndarray, proba: np.ndarray, n_bins: int = 5, strategy
     return Reliability(pred, true, counts[filled], np.column_stack([edges[:-1], edges[1:]])[filled])
 
 
-@documented_display
-class ReliabilityDisplay:
+@canvas.documented_display
+class ReliabilityDisplay(canvas.Display):
     """Whether a label's probability is the share of yes: reliability curves, a panel a label.
 
     Look at it before you trust a threshold or add probabilities up, and after fitting an aligner. Few documents make
@@ -77,8 +67,6 @@ class ReliabilityDisplay:
     pooled : bool, default=False
         Whether the first of them is all labels together.
 
-    Attributes
-    ----------
     {attributes}
 
     See Also
@@ -124,17 +112,13 @@ class ReliabilityDisplay:
         {estimator}
         X : array-like of length n
             Documents.
-        y : array-like or DataFrame of shape (n, L)
-            Share of the annotators who chose each label, or indicators.
+        {y}
         {labels}
         n_bins, strategy, pooled : int, str, bool
             See `from_predictions`.
-        {ax}
-        {sort}
-
-        {drawn}
+        {ax_sort_drawn}
         """
-        import_matplotlib(cls.__name__)
+        canvas.import_matplotlib(cls.__name__)
         names = find_labels(estimator) if labels is None else labels
         bins: dict[str, Any] = {"n_bins": n_bins, "strategy": strategy, "pooled": pooled}
         return cls.from_predictions(y, predict_labels(estimator, X), labels=names, ax=ax, sort=sort, **bins)
@@ -165,12 +149,9 @@ class ReliabilityDisplay:
             Bins of one width, or of about as many documents.
         pooled : bool, default=True
             Whether to begin with a panel of all labels together, where there are several.
-        {ax}
-        {sort}
-
-        {drawn}
+        {ax_sort_drawn}
         """
-        import_matplotlib(cls.__name__)
+        canvas.import_matplotlib(cls.__name__)
         target, proba, names = check_both(y_true, y_pred, labels)
         columns = [(target[:, k], proba[:, k]) for k in range(len(names))]
         pooled = bool(pooled) and len(names) > 1
@@ -196,9 +177,9 @@ class ReliabilityDisplay:
             order.sort(key=lambda k: (not self._is_pooled(k), -self.base_rates[k]))
         n = len(order)
         n_columns = n if n <= 4 else 4 if n <= 12 else 6
-        lines = max(wrap(name, 24).count("\n") for name in self.labels)
+        lines = max(canvas.wrap(name, 24).count("\n") for name in self.labels)
         size = (max(2.2 * n_columns, 4.6), (2.85 + 0.17 * lines) * -(-n // n_columns) + (1.0 if n > 2 else 1.9))
-        self.figure_, axes = make_axes(ax, [str(self.labels[k]) for k in order], n_columns, size)
+        axes = self._open(ax, [str(self.labels[k]) for k in order], n_columns, size)
         for at, (panel, k) in enumerate(zip(axes, order, strict=True)):
             self._draw(panel, k)
             if ax is not None or at % n_columns == 0:
@@ -206,8 +187,7 @@ class ReliabilityDisplay:
             if ax is not None or at + n_columns >= n:
                 panel.set_xlabel("probability (%)", size=9)
         if ax is None:
-            finish(self.figure_, "Reliability of the label probabilities", axes[0], 3 if n > 2 else 1)
-        self.ax_ = hand_back(axes)
+            canvas.finish(self.figure_, "Reliability of the label probabilities", axes[0], 3 if n > 2 else 1)
         return self
 
     def _is_pooled(self, k):
@@ -218,9 +198,9 @@ class ReliabilityDisplay:
         # A rare label's dots all lie in the corner, so the panel shows that corner, on one of few scales.
         most = max(curve.prob_pred.max(), curve.prob_true.max())
         scale = next(scale for scale in (0.05, 0.1, 0.25, 0.5, 1) if most <= scale or scale == 1)
-        ax.plot([0, scale], [0, scale], color=GREY, ls="--", lw=1, label="perfectly reliable")
-        ax.plot(curve.prob_pred, curve.prob_true, color=BLUE, lw=1.2, clip_on=False)
-        style = {"color": BLUE, "ec": "white", "clip_on": False, "zorder": 3}
+        ax.plot([0, scale], [0, scale], color=canvas.GREY, ls="--", lw=1, label="perfectly reliable")
+        ax.plot(curve.prob_pred, curve.prob_true, color=canvas.BLUE, lw=1.2, clip_on=False)
+        style = {"color": canvas.BLUE, "ec": "white", "clip_on": False, "zorder": 3}
         sizes = 14 + 90 * curve.counts / curve.counts.sum()
         ax.scatter(curve.prob_pred, curve.prob_true, s=sizes, label="documents in a bin", **style)
         self._draw_counts(ax, curve, scale)
@@ -235,7 +215,7 @@ class ReliabilityDisplay:
         ax.spines["left"].set_bounds(0, scale)
         numbers = f"base rate {_percent(self.base_rates[k])}, ECE {_percent(curve.error)}"
         weight = "bold" if self._is_pooled(k) else "normal"
-        ax.set_title(f"{wrap(self.labels[k], 24)}\n{numbers}", size=9, weight=weight)
+        ax.set_title(f"{canvas.wrap(self.labels[k], 24)}\n{numbers}", size=9, weight=weight)
 
     @staticmethod
     def _draw_counts(ax, curve, scale):
@@ -251,7 +231,7 @@ class ReliabilityDisplay:
             if at >= free:  # numbers that would cover their neighbour are left out
                 inside = at > 0.08 * scale
                 place = {"ha": "center" if inside else "left", "va": "bottom", "rotation": 90 * turned}
-                ax.text(at if inside else 0.01 * scale, height - 0.35 * scale, n, size=7, color=GREY, **place)
+                ax.text(at if inside else 0.01 * scale, height - 0.35 * scale, n, size=7, color=canvas.GREY, **place)
                 free = at + scale * (0.075 if turned else 0.02 + 0.045 * len(str(n)))
 
 

@@ -12,7 +12,7 @@ from .._utils.checks import check_choice, check_texts
 from .._utils.docs import documented
 from .._utils.typing import Self
 from ..analysis import step_values
-from ._canvas import BLUE, GREY, ORANGE, documented_display, finish, hand_back, import_matplotlib, make_axes, tidy
+from . import _canvas as canvas
 from ._inputs import extract_steps
 
 
@@ -20,8 +20,8 @@ from ._inputs import extract_steps
     quantities="""quantities : sequence of {"top1", "spikiness", "entropy"}, default=("top1", "entropy")
         What to draw, a panel each."""
 )
-@documented_display
-class SpikinessDisplay:
+@canvas.documented_display
+class SpikinessDisplay(canvas.Display):
     """How sure a model is at each step of its answers, last steps against intermediate ones.
 
     Where the largest probability is near 1 at every step, the steps say little about the other labels: read the labels
@@ -38,8 +38,6 @@ class SpikinessDisplay:
     n_columns : int
         Number L + 1 of columns of the step distributions: the entropy is at most its logarithm.
 
-    Attributes
-    ----------
     {attributes}
 
     See Also
@@ -87,7 +85,7 @@ class SpikinessDisplay:
 
         {drawn}
         """
-        import_matplotlib(cls.__name__)
+        canvas.import_matplotlib(cls.__name__)
         check_is_fitted(estimator)
         return cls.from_predictions(extract_steps(estimator, check_texts(X)), quantities=quantities, ax=ax)
 
@@ -104,7 +102,7 @@ class SpikinessDisplay:
 
         {drawn}
         """
-        import_matplotlib(cls.__name__)
+        canvas.import_matplotlib(cls.__name__)
         tops = {name: np.array(values) for name, values in step_values(steps).items()}
         return cls(tops, n_columns=np.shape(steps)[2]).plot(ax, quantities=quantities)
 
@@ -126,14 +124,13 @@ class SpikinessDisplay:
         beside = width * len(quantities) <= 16
         n_columns = len(quantities) if beside else 1
         size = (width * n_columns, 4.1 if beside else 3.6 * len(quantities))
-        self.figure_, axes = make_axes(ax, quantities, n_columns, size)
+        axes = self._open(ax, quantities, n_columns, size)
         for panel, quantity in zip(axes, quantities, strict=True):
             self._draw(panel, quantity, n_steps)
         if ax is None:
             n = len(np.unique(self.tops["document"]))
             documents = "one answer" if n == 1 else f"the answers to {n} documents"
-            finish(self.figure_, f"How sure the model is at each step of {documents}", axes[0], 2)
-        self.ax_ = hand_back(axes)
+            canvas.finish(self.figure_, f"How sure the model is at each step of {documents}", axes[0], 2)
         return self
 
     def _draw(self, ax, quantity, n_steps):
@@ -141,7 +138,7 @@ class SpikinessDisplay:
         groups = [np.ones(len(steps), bool), *(steps == r for r in range(1, n_steps + 1))]
         few = last.sum() <= 60
         ax.axvspan(-0.5, 0.5, color="#F2F2F2", zorder=0)
-        looks = ((False, BLUE, "intermediate steps"), (True, ORANGE, "last steps"))
+        looks = ((False, canvas.BLUE, "intermediate steps"), (True, canvas.ORANGE, "last steps"))
         for at, group in enumerate(groups):
             for side, (is_last, color, _) in zip((-0.2, 0.2), looks, strict=True):
                 _box(ax, at + side, values[group & (last == is_last)], color, few)
@@ -156,10 +153,10 @@ class SpikinessDisplay:
         ax.set_xticks(range(n_steps + 1), ["all", *(str(r) for r in range(1, n_steps + 1))], size=9)
         ax.set_xlim(-0.55, n_steps + 0.55)
         ax.set_title(self._names[quantity], size=11)
-        tidy(ax, "y", "top", "right")
+        canvas.tidy(ax, "y", "top", "right")
         if quantity == "entropy":
             most = np.log(self.n_columns)
-            ax.axhline(most, color=GREY, ls="--", lw=1)
+            ax.axhline(most, color=canvas.GREY, ls="--", lw=1)
             ax.annotate("no preference", (n_steps + 0.5, most), (0, 2), textcoords="offset points", ha="right", size=8)
         ax.set_ylim(0, 1.02 if quantity != "entropy" else 1.1 * np.log(self.n_columns))
 

@@ -12,20 +12,7 @@ from .._utils.checks import check_texts, check_threshold
 from .._utils.labelled import label, labels_of, written_of
 from .._utils.typing import Names, Self, Threshold
 from ..align._arithmetic import generated_labels
-from ._canvas import (
-    BLUE,
-    DIAMOND,
-    GREY,
-    ORANGE,
-    documented_display,
-    hand_back,
-    import_matplotlib,
-    make_axes,
-    quote,
-    row_height,
-    widest,
-    wrap,
-)
+from . import _canvas as canvas
 from ._inputs import (
     column_labels,
     extract_steps,
@@ -38,8 +25,8 @@ from ._inputs import (
 MOST_UPRIGHT = 6  # steps whose names are not turned
 
 
-@documented_display
-class StepsDisplay:
+@canvas.documented_display
+class StepsDisplay(canvas.Display):
     """What a model could have said about one document at each step of its answer, and what it said.
 
     Draw it for a document whose prediction surprises you: was the label probable at some step and never said, was the
@@ -66,8 +53,6 @@ class StepsDisplay:
     none_label : str, default="none"
         Name of the last column.
 
-    Attributes
-    ----------
     {attributes}
     legend_handles_ : dict of str to artist
         An artist for each of "said", "proba", "y_true" and "threshold" that was drawn, for a legend of your own.
@@ -123,12 +108,9 @@ class StepsDisplay:
         y : array-like of shape (L,) or (1, L), default=None
             Share of the annotators who chose each label, or indicators.
         {labels}
-        {ax}
-        {sort}
-
-        {drawn}
+        {ax_sort_drawn}
         """
-        import_matplotlib(cls.__name__)
+        canvas.import_matplotlib(cls.__name__)
         check_is_fitted(estimator)
         texts = [X] if isinstance(X, str) else check_texts(X)
         if len(texts) != 1:
@@ -175,12 +157,9 @@ class StepsDisplay:
             Probability from which a label is predicted; None: not drawn.
         none_label : str, default="none"
             Name of the last column.
-        {ax}
-        {sort}
-
-        {drawn}
+        {ax_sort_drawn}
         """
-        import_matplotlib(cls.__name__)
+        canvas.import_matplotlib(cls.__name__)
         if np.ndim(steps) == 3 and len(steps) != 1:
             raise ValueError(f"Got steps of shape {np.shape(steps)} but expected those of one document: pass steps[i].")
         cube = check_steps(steps if np.ndim(steps) == 3 else np.asarray(steps)[None])
@@ -215,14 +194,13 @@ class StepsDisplay:
         n_columns = max(len(said), n_steps or 0)
         ratios, size = self._size(said, n_columns, panels)
         kwargs = {"width_ratios": ratios} if ax is None else {}
-        self.figure_, axes = make_axes(ax, panels, len(panels), size, **kwargs)
+        axes = self._open(ax, panels, len(panels), size, **kwargs)
         self.legend_handles_: dict[str, Any] = {}
         self._draw_steps(axes[0], said, [*order, len(self.labels)], n_columns)
         if len(axes) > 1:
             self._draw_proba(axes[1], order)
         if ax is None:
             self._finish(said, size[0])
-        self.ax_ = hand_back(axes)
         return self
 
     def _size(self, said, n_columns, panels):
@@ -233,13 +211,13 @@ class StepsDisplay:
         cell = 0.5 if not upright else 0.95 if max(len(self._name(k)) for k in said) <= 9 else 1.3
         widths = [max(2.0, cell * n_columns), 2.4][: len(panels)]
         header = 0.17 * lines if upright else 0.085 * max(map(len, heads))
-        height = row_height(names, 0.36 if len(names) < 12 else 0.27) * len(names) + header + 1.7
-        return widths, (max(0.085 * widest(names) + 0.5 + sum(widths), 6.2), height)
+        height = canvas.row_height(names, 0.36 if len(names) < 12 else 0.27) * len(names) + header + 1.7
+        return widths, (max(0.085 * canvas.widest(names) + 0.5 + sum(widths), 6.2), height)
 
     def _head(self, step, column, n_columns):
         if n_columns <= MOST_UPRIGHT:
-            return f"step {step + 1}\n{wrap(self._name(column), 15)}"
-        return f"{step + 1}  {wrap(self._name(column))}"
+            return f"step {step + 1}\n{canvas.wrap(self._name(column), 15)}"
+        return f"{step + 1}  {canvas.wrap(self._name(column))}"
 
     def _name(self, k):
         return [*self.labels, self.none_label][k]
@@ -256,13 +234,13 @@ class StepsDisplay:
             ax.text(step, row, text, ha="center", va="center", size=size, weight=weight, color=color)
         for step, column in enumerate(said):
             corner = (step - 0.5, rows.index(column) - 0.5)
-            frame = Rectangle(corner, 1, 1, fill=False, lw=2.2, ec=ORANGE, clip_on=False, zorder=3)
+            frame = Rectangle(corner, 1, 1, fill=False, lw=2.2, ec=canvas.ORANGE, clip_on=False, zorder=3)
             self.legend_handles_["said"] = ax.add_patch(frame)
         if len(said) < n_columns:
-            ax.text(len(said) - 0.4, (len(rows) - 1) / 2, "end of\nthe answer", va="center", color=GREY)
+            ax.text(len(said) - 0.4, (len(rows) - 1) / 2, "end of\nthe answer", va="center", color=canvas.GREY)
         heads = [self._head(step, column, n_columns) for step, column in enumerate(said)]
         ax.set_xticks(range(len(said)), heads, rotation=0 if n_columns <= MOST_UPRIGHT else 90)
-        ax.set_yticks(range(len(rows)), [wrap(self._name(k)) for k in rows])
+        ax.set_yticks(range(len(rows)), [canvas.wrap(self._name(k)) for k in rows])
         ax.set_xlim(-0.5, n_columns - 0.5)
         ax.tick_params(length=0)
         ax.xaxis.tick_top()
@@ -271,14 +249,14 @@ class StepsDisplay:
     def _draw_proba(self, ax, order):
         rows = np.arange(len(order))
         if self.proba is not None:
-            self.legend_handles_["proba"] = ax.barh(rows, np.asarray(self.proba)[order], height=0.62, color=BLUE)
+            self.legend_handles_["proba"] = ax.barh(rows, np.asarray(self.proba)[order], height=0.62, color=canvas.BLUE)
         if self.proba is not None and self.threshold is not None:
             limits = np.broadcast_to(self.threshold, len(order))[order]
             line = ax.plot(np.repeat(limits, 2), np.repeat(rows, 2) + np.tile([-0.5, 0.5], len(rows)))[0]
-            line.set(color=GREY, ls="--", lw=1.2)
+            line.set(color=canvas.GREY, ls="--", lw=1.2)
             self.legend_handles_["threshold"] = line
         if self.y_true is not None:
-            marks = ax.plot(np.asarray(self.y_true)[order], rows, ms=7, clip_on=False, zorder=3, **DIAMOND)
+            marks = ax.plot(np.asarray(self.y_true)[order], rows, ms=7, clip_on=False, zorder=3, **canvas.DIAMOND)
             self.legend_handles_["y_true"] = marks[0]
         ax.set_xlim(0, 1)
         ax.set_ylim(len(rows) + 0.5, -0.5)
@@ -295,7 +273,7 @@ class StepsDisplay:
         if self.text is None:
             title = "What the model says, step by step"
         else:
-            title = quote(self.text, letters, 2 * letters)
+            title = canvas.quote(self.text, letters, 2 * letters)
         self.figure_.suptitle(title, size=12, weight="bold", x=0.1 / width, ha="left")
         meaning = {
             "said": "the answer (numbers: probability in %, a step sums to 100)",
