@@ -18,6 +18,10 @@ from ._utils.labelled import restore_names
 from .metrics import example_f1
 
 documented_aligner = documented(
+    parameters="""Parameters
+    ----------
+    X : array-like
+        What ``predict_proba`` takes.""",
     threshold="""threshold : float, array-like of shape (L,) or mapping of label to float, default=0.5
         Probability from which ``predict`` gives a label.""",
     multi_label="""multi_label : bool, default=True
@@ -64,20 +68,10 @@ class VersionedMixin:
 
 
 def label_columns(classifier: Any, X: Any) -> np.ndarray:
-    """Return a multi-label classifier's probabilities as one array, whichever of scikit-learn's two layouts it has.
+    """Return a fitted multi-label classifier's probabilities (n, L), whichever of scikit-learn's two layouts it has.
 
-    Parameters
-    ----------
-    classifier : estimator
-        Fitted; ``predict_proba`` gives an array `(n, L)`, or a list of arrays `(n, n_classes)`, one a label, as
-        ``MultiOutputClassifier``, trees and neighbours do.
-    X : array-like of shape (n, ...)
-        What it takes.
-
-    Returns
-    -------
-    ndarray of shape (n, L)
-        Probability of 1; 0 for a label that the training data never had.
+    ``predict_proba`` gives an array (n, L), or a list of arrays (n, n_classes), one a label, as
+    ``MultiOutputClassifier``, trees and neighbours do. 0 for a label that the training data never had.
     """
     proba = classifier.predict_proba(X)
     if not isinstance(proba, list):
@@ -85,6 +79,7 @@ def label_columns(classifier: Any, X: Any) -> np.ndarray:
     return np.column_stack([p @ (np.asarray(c) == 1) for p, c in zip(proba, classifier.classes_, strict=True)])
 
 
+@documented_aligner
 class LabelProbabilityMixin(ClassifierMixin):
     """Predictions, score and label names for estimators whose ``predict_proba`` is ``(n, L)``.
 
@@ -102,10 +97,7 @@ class LabelProbabilityMixin(ClassifierMixin):
     def predict(self, X: Any) -> np.ndarray:
         """Predict the label sets of `X`.
 
-        Parameters
-        ----------
-        X : array-like
-            What ``predict_proba`` takes.
+        {parameters}
 
         Returns
         -------
@@ -124,10 +116,7 @@ class LabelProbabilityMixin(ClassifierMixin):
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Mean example-F1 of the predictions; soft targets count through their majority.
 
-        Parameters
-        ----------
-        X : array-like
-            What ``predict_proba`` takes.
+        {parameters}
         y : array-like of shape (n, L)
             Indicator or soft targets in [0, 1].
         sample_weight : array-like of shape (n,), default=None
@@ -187,16 +176,14 @@ class _ProbabilityTransformer(TransformerMixin):
         return self.predict_proba(X)
 
 
+@documented_aligner
 class AlignerMixin(VersionedMixin, LabelColumnsMixin, LabelProbabilityMixin, _ProbabilityTransformer):
     """An aligner: probability arrays in, label probabilities out; both a transformer and a final estimator."""
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the label probabilities, the same as ``predict_proba``.
 
-        Parameters
-        ----------
-        X : array-like
-            What ``predict_proba`` takes.
+        {parameters}
 
         Returns
         -------

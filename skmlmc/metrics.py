@@ -34,10 +34,15 @@ __all__ = [
     "scorers",
 ]
 
+Y_TRUE = """y_true : array-like of shape (n, L)
+        Annotator distributions (share of the annotators who chose each label) or indicators, in [0, 1]."""
+
 documented_metric = documented(
-    y_true="""y_true : array-like of shape (n, L)
-        Annotator distributions (share of the annotators who chose each label) or indicators, in [0, 1].""",
-    y_pred="""y_pred : array-like of shape (n, L)
+    y_true=Y_TRUE,
+    parameters=f"""Parameters
+    ----------
+    {Y_TRUE}
+    y_pred : array-like of shape (n, L)
         Label probabilities in [0, 1].""",
     sample_weight="""sample_weight : array-like of shape (n,), default=None
         Weights of the documents.""",
@@ -57,10 +62,7 @@ def nll(y_true: Any, y_pred: Any, *, eps: float = 1e-8, multi_label: bool = True
     It asks for probabilities as sure as annotators are. One that is sure and wrong costs up to ``-ln(eps)``, 18 nats,
     so hard predictions score badly and a few labels can decide; report `eps` with it.
 
-    Parameters
-    ----------
-    {y_true}
-    {y_pred}
+    {parameters}
     eps : float, default=1e-8
         Probabilities are clipped to ``[eps, 1 - eps]``.
     multi_label : bool, default=True
@@ -96,10 +98,7 @@ def l1_distance(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float
     Easier to read than `nll` and not ruled by single labels, but it grows with L, and probabilities of 0 do well where
     most labels are rare.
 
-    Parameters
-    ----------
-    {y_true}
-    {y_pred}
+    {parameters}
     {sample_weight}
 
     Returns
@@ -166,10 +165,7 @@ def entropy_correlation(
     2021, compare entropies so; ranks are used here because probabilities that are too sharp or too flat everywhere keep
     them. It says nothing about which labels are probable: look at `nll` too.
 
-    Parameters
-    ----------
-    {y_true}
-    {y_pred}
+    {parameters}
     multi_label : bool, default=True
         True: the sum over labels of the entropy of chosen or not. False, for single-label tasks: the entropy of the
         distribution over the labels, after division by its sum.

@@ -28,19 +28,8 @@ def lay_out(values: Any, dtype: Any = np.float64) -> np.ndarray:
     """Return numbers in the one layout that anything is computed from: row after row, without gaps.
 
     Sums, products and vectorised functions take another way through another layout and end in other last bits. So
-    a slice, a frame's columns, a file mapped into memory or float32 come to this layout before they are used.
-
-    Parameters
-    ----------
-    values : array-like
-        Numbers.
-    dtype : dtype, default=float64
-        Type wanted.
-
-    Returns
-    -------
-    ndarray
-        C-contiguous. It may share memory with `values`: do not write into it.
+    a slice, a frame's columns, a file mapped into memory or float32 come to this layout before they are used. What is
+    returned may share memory with `values`: do not write into it.
     """
     array = np.require(values, dtype, ["C", "A", "E"])
     # An axis of length 1 may have any stride (x[None] has 0), and numpy multiplies without BLAS for some of them.
@@ -140,10 +129,8 @@ def check_targets(
 
     Raises
     ------
-    TypeError
-        If `y` does not hold numbers.
-    ValueError
-        If its shape, rows, columns or values are not as expected.
+    TypeError, ValueError
+        If `y` does not hold numbers, or its shape, rows, columns or values are not as expected.
     """
     return _check_proportions(y, labels, n_samples, name, hint=_RANKS_HINT)
 
@@ -151,41 +138,18 @@ def check_targets(
 def check_proba(
     proba: Any, labels: Sequence[str] | None = None, n_samples: int | None = None, name: str = "y_pred"
 ) -> tuple[np.ndarray, list[str] | None]:
-    """Return predicted label probabilities `(n, L)` as a float array: ``check_targets`` for predictions.
-
-    Parameters and errors are those of ``check_targets``, without its hint about the origin of values outside [0, 1].
-    """
+    """As ``check_targets``, for predictions, without its hint about the origin of values outside [0, 1]."""
     return _check_proportions(proba, labels, n_samples, name, hint="")
 
 
 def check_label_names(
     y: Any, n_labels: int, n_samples: int, name: str = "y", known: list[str] | None = None
 ) -> list[str]:
-    """Return the label names of a `y` that is used for nothing else.
+    """Return the label names of a `y` that is used for nothing else, and may be None.
 
-    Parameters
-    ----------
-    y : array-like, sparse matrix or DataFrame of shape (n, L), or None
-        Its numbers may be any, as scikit-learn's tools may have encoded them.
-    n_labels : int
-        Number L of columns required.
-    n_samples : int
-        Number of rows required.
-    name : str, default="y"
-        How messages call `y`.
-    known : list of str, default=None
-        Labels in the order of what `y` belongs to, where that knows them.
-
-    Returns
-    -------
-    list of str, length L
-        `known` where `y` has no names or the same ones in any order; else the columns of a DataFrame; else "label0",
-        "label1", ...
-
-    Raises
-    ------
-    TypeError, ValueError
-        As ``check_targets``, apart from the range.
+    `known` are the labels of what `y` belongs to, in its order, where that knows them. They are returned where `y` has
+    no names or the same ones in any order; else the columns of a DataFrame; else "label0", "label1", ... Errors are
+    those of ``check_targets``, but numbers may be any, as scikit-learn's tools may have encoded them.
     """
     names = None
     if y is not None:
@@ -306,18 +270,7 @@ def _to_numbers(y: Any, name: str) -> np.ndarray:
 
 
 def majority(y: np.ndarray) -> np.ndarray:
-    """Return the majority's label sets, 1 where more than half of the annotators chose a label.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n, L)
-        Indicator or soft targets in [0, 1].
-
-    Returns
-    -------
-    ndarray of shape (n, L), int
-        1 where ``y > 0.5``; a tie is 0.
-    """
+    """Return the majority's label sets (n, L), int: 1 where ``y > 0.5``, so 0 for a tie."""
     return (np.asarray(y) > 0.5).astype(int)
 
 
@@ -353,11 +306,9 @@ def check_steps(steps: Any) -> np.ndarray:
 
     Raises
     ------
-    TypeError
-        If `steps` does not hold numbers.
-    ValueError
-        If `steps` are known to be something else, the shape is wrong, `steps` is empty, a row is no distribution, or
-        a step follows one that did not happen.
+    TypeError, ValueError
+        If `steps` does not hold numbers, is known to be something else, has a wrong shape or is empty, a row is no
+        distribution, or a step follows one that did not happen.
     """
     check_kind(steps, "steps")
     cube, tolerance = _to_cube(steps, "steps", "(n, R, L + 1)", "StepwiseExtractor"), _tolerance(steps)
@@ -416,10 +367,8 @@ def check_pairs(pairs: Any) -> np.ndarray:
 
     Raises
     ------
-    TypeError
-        If `pairs` does not hold numbers.
-    ValueError
-        If `pairs` are known to be something else, the shape is wrong, `pairs` is empty, or
+    TypeError, ValueError
+        If `pairs` does not hold numbers, is known to be something else, has a wrong shape or is empty, or
         ``pairs[i, a, b] + pairs[i, b, a]`` is not 1.
     """
     check_kind(pairs, "pairs")
@@ -444,24 +393,9 @@ def check_pairs(pairs: Any) -> np.ndarray:
 
 
 def check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
-    """Return the documents' weights, ones by default.
+    """Return the documents' weights (n_samples,), ones by default.
 
-    Parameters
-    ----------
-    sample_weight : array-like of shape (n,) or None
-        Weights that are not negative, at least one of them positive.
-    n_samples : int
-        Number of documents.
-
-    Returns
-    -------
-    ndarray of shape (n,), float64
-        The weights.
-
-    Raises
-    ------
-    ValueError
-        If the shape or a value is not as expected.
+    ValueError where their number differs, or one is negative or not finite, or all are 0.
     """
     if sample_weight is None:
         return np.ones(n_samples)

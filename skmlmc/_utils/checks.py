@@ -43,10 +43,8 @@ def check_texts(X: Any, name: str = "X") -> list[str]:
 
     Raises
     ------
-    TypeError
-        If `X` is not an ordered collection, or an element is missing or not a str.
-    ValueError
-        If `X` is empty or two-dimensional, or an element cannot be encoded as UTF-8.
+    TypeError, ValueError
+        If `X` is no ordered collection, empty or two-dimensional, or an element is missing, no str or not encodable.
     """
     expected = f"Expected {name} to be a list, 1-D array or Series of str, one element a document"
     if isinstance(X, (str, bytes, bytearray)):
@@ -73,14 +71,7 @@ def check_texts(X: Any, name: str = "X") -> list[str]:
 def check_encodes(text: str, expected: str, what: str) -> None:
     """Raise ValueError when UTF-8 cannot encode `text`: no tokenizer could read it.
 
-    Parameters
-    ----------
-    text : str
-        What the model would read.
-    expected : str
-        Whose texts they are, for the message, such as "X to be texts".
-    what : str
-        Which one it is, such as "element 3".
+    For the message, `expected` says whose text it is ("X to be texts"), and `what` which one ("element 3").
     """
     if text.isascii():
         return
@@ -110,11 +101,9 @@ def check_labels(labels: Any, none_label: str = "none") -> dict[str, str]:
 
     Raises
     ------
-    TypeError
-        If `labels` is not an ordered collection or mapping, or a name or wording is not a str.
-    ValueError
-        If there are fewer than two labels, one is blank, repeated or the same as `none_label`, `none_label` is not a
-        str or blank, or one of them is very long or nothing that UTF-8 can encode.
+    TypeError, ValueError
+        If `labels` is no ordered collection or mapping, there are fewer than two, or one of them or `none_label` is no
+        str, blank, repeated, very long or nothing that UTF-8 can encode.
     """
     expected = "Expected labels to be a sequence of at least two names, or a mapping of name to wording"
     if not isinstance(none_label, str) or not none_label.strip():
@@ -180,10 +169,8 @@ def check_threshold(threshold: Any, labels: Sequence[str]) -> float | np.ndarray
 
     Raises
     ------
-    TypeError
-        If the threshold is not made of numbers.
-    ValueError
-        If it is outside [0, 1], or there is not one for each label.
+    TypeError, ValueError
+        If the threshold is not made of numbers in [0, 1], or there is not one for each label.
     """
     labels = list(labels)
     expected = f"expected a number in [0, 1], {len(labels)} of them (one a label) or a mapping from label to number"

@@ -52,25 +52,16 @@ def _fill(described, texts):
     for name, text in {**ALWAYS, **texts}.items():
         lines = (described.__doc__ or "").split("\n")  # python -OO drops it
         text = dedent(f"    {text}")
-        filled = [line.replace(f"{{{name}}}", indent(text, _margin(line)).lstrip()) for line in lines]
+        margins = [line[: len(line) - len(line.lstrip())] for line in lines]
+        filled = [s.replace(f"{{{name}}}", indent(text, m).lstrip()) for s, m in zip(lines, margins, strict=True)]
         described.__doc__ = "\n".join(filled) or None
-
-
-def _margin(line: str) -> str:
-    return line[: len(line) - len(line.lstrip())]
 
 
 def publish(module: str, names: dict[str, Any]) -> None:
     """Let public classes and functions say the path that users import them from, not the private file they stand in.
 
-    Pickles and the lists of trusted types that skops asks for hold that path: it stays when a file is renamed.
-
-    Parameters
-    ----------
-    module : str
-        The public path, ``__name__`` of a room's face.
-    names : dict of str to object
-        ``globals()`` of that face, with its ``__all__``.
+    Pickles and the lists of trusted types that skops asks for hold that path: it stays when a file is renamed. `module`
+    and `names` are ``__name__`` and ``globals()`` of a room's face.
     """
     for name in names["__all__"]:
         if isinstance(names[name], (type, FunctionType)):

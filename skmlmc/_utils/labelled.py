@@ -16,23 +16,12 @@ import numpy as np
 
 
 class LabelledArray(np.ndarray):
-    """Array that knows what it holds; what is computed from it, and its parts, are ordinary arrays.
+    """Array that knows what it holds; what is computed from it, and its parts, are ordinary arrays."""
 
-    Attributes
-    ----------
-    kind : {"steps", "pairs", "unary", "hidden"} or None
-        What the numbers are.
-    labels : list of str of length L, or None
-        Labels of the last axis, which may have the empty answer behind them.
-    index : pandas.Index or None
-        Names of the rows.
-    written : ndarray of shape (n, R), int, or None
-        Of steps: column of the label that the model wrote at each, L for none, -1 where no step happened.
-    """
-
-    kind: str | None = None
-    labels: list[str] | None = None
-    index: Any = None
+    kind: str | None = None  # "steps", "pairs", "unary" or "hidden"
+    labels: list[str] | None = None  # of the last axis, which may have the empty answer behind them
+    index: Any = None  # of pandas: names of the rows
+    # Of steps: (n, R), column of the label that the model wrote at each, L for none, -1 where no step happened.
     written: np.ndarray | None = None
 
     def __getitem__(self, key):
@@ -66,19 +55,7 @@ def label(
 ) -> LabelledArray:
     """Return what an extractor made of `source`, row for row, as an array that says what it is.
 
-    Parameters
-    ----------
-    array : ndarray of shape (n, ...)
-        The numbers.
-    kind, labels, written
-        As the attributes of `LabelledArray`.
-    source : array-like of length n
-        Documents: a pandas Series has an index for the rows.
-
-    Returns
-    -------
-    LabelledArray of shape (n, ...)
-        The same numbers.
+    `kind`, `labels` and `written` are the attributes of `LabelledArray`; its index is that of `source`, the documents.
     """
     return _view(array, kind, None if labels is None else list(labels), index_of(source, len(array)), written)
 
@@ -108,19 +85,7 @@ def labels_of(array: Any) -> list[str] | None:
 def restore_names(made: Any, source: Any, labels: Sequence[str]) -> Any:
     """Return label probabilities that an aligner made of `source`, with its index and with `labels`.
 
-    Parameters
-    ----------
-    made : ndarray or DataFrame of shape (n, L)
-        What ``set_output`` asks for.
-    source : array-like of length n
-        What it was made of; where that is an ordinary array, `made` is returned as it is.
-    labels : sequence of str of length L
-        Labels of the columns.
-
-    Returns
-    -------
-    ndarray or DataFrame of shape (n, L)
-        The same numbers.
+    `made` is an array or DataFrame, as ``set_output`` asks for; where `source` is an ordinary array it stays as it is.
     """
     if not isinstance(source, LabelledArray):
         return made

@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
@@ -89,12 +89,6 @@ def max_over_generations(steps: np.ndarray) -> np.ndarray:
     return np.fmax.reduce(steps[:, :, :-1], axis=1)
 
 
-def round_pairs(pairs: np.ndarray) -> np.ndarray:
-    """Return pairwise probabilities rounded to won (1), lost (0) and drawn (0.5)."""
-    # Of the difference, so that both directions of a pair agree.
-    return 0.5 + np.sign(pairs - pairs.transpose(0, 2, 1)) / 2
-
-
 def bradley_terry_scores(pairs: np.ndarray, l2: float) -> np.ndarray:
     """Return the Bradley-Terry scores (n, K) of every document's pairs."""
     size = max(1, CHUNK // pairs.shape[1] ** 2)
@@ -130,16 +124,6 @@ def _newton(pairs: np.ndarray, l2: float) -> np.ndarray:
         stacklevel=4,
     )
     return scores
-
-
-class LogisticFit(NamedTuple):
-    """What `fit_logistic` found: logits are ``features.transform(X) @ coef + intercept``."""
-
-    features: Any
-    coef: np.ndarray
-    intercept: np.ndarray
-    C: float
-    cv_results: dict[str, np.ndarray] | None
 
 
 def to_logits(P: np.ndarray, multi_label: bool) -> np.ndarray:
@@ -324,18 +308,19 @@ def fit_logistic(
     C: float | None,
     cv: Any,
     multi_label: bool,
-) -> LogisticFit:
+) -> tuple[Any, np.ndarray, np.ndarray, float, dict[str, np.ndarray] | None]:
     """Fit features and logistic regressions on them, with C chosen by cross-validated NLL where it is None.
 
     ``fit_features(X, w)`` returns a fitted transformer. It is fitted anew in every fold, so that the choice of C sees
-    held-out documents as new ones.
+    held-out documents as new ones. Returns features, coef, intercept (logits are ``features.transform(X) @ coef +
+    intercept``), C and what the cross-validation found, if it was asked for.
     """
     results = None
     if C is None:
         C, results = choose_strength(list(split_features(X, H, w, fit_features, cv)), multi_label)
     features = fit_features(X, w)
     coef, intercept = fit_heads(make_heads(H.shape[1], multi_label), features.transform(X), H, w, C, multi_label)
-    return LogisticFit(features, coef, intercept, float(C), results)
+    return features, coef, intercept, float(C), results
 
 
 def split_features(

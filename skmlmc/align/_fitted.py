@@ -74,6 +74,7 @@ def check_fit_targets(
     return H / total, names
 
 
+@documented_aligner
 class FittedAligner(AlignerMixin, BaseEstimator):
     """The part that fitted aligners share: targets, weights and label names; a subclass fits ``_fit(X, H, w)``."""
 
@@ -82,10 +83,7 @@ class FittedAligner(AlignerMixin, BaseEstimator):
     def fit(self, X: Any, y: Any, sample_weight: Any = None, distribution: Any = None) -> Self:
         """Fit to annotator proportions.
 
-        Parameters
-        ----------
-        X : array-like
-            What ``predict_proba`` takes.
+        {parameters}
         y : array-like of shape (n, L)
             Indicators or soft targets in [0, 1]: the share of the annotators who chose each label. With
             ``multi_label=False`` every row sums to 1. The column names of a DataFrame name the labels.
@@ -131,9 +129,9 @@ class FittedAligner(AlignerMixin, BaseEstimator):
         """Fit logistic regressions on features and keep what is public of them; return the features."""
         C = self.C if self.C is None else check_positive(self.C, "C")
         found = fit_logistic(X, H, w, fit_features, C, self.cv, self.multi_label)
-        self.coef_, self.intercept_ = found.coef.T, found.intercept
-        self.C_, self.cv_results_ = found.C, found.cv_results
-        return found.features
+        features, coef, self.intercept_, self.C_, self.cv_results_ = found
+        self.coef_ = coef.T
+        return features
 
 
 @documented_fit

@@ -13,7 +13,9 @@ from .._utils.labelled import written_of
 from . import _arithmetic as arithmetic
 
 documented_function = documented(
-    steps="""steps : array-like of shape (n, R, L + 1)
+    parameters="""Parameters
+    ----------
+    steps : array-like of shape (n, R, L + 1)
         Step distributions; the last column is none, rows of steps that did not happen are NaN.""",
     raises="""Raises
     ------
@@ -29,9 +31,7 @@ def generated_labels(steps: Any) -> np.ndarray:
     An extractor's array knows what the model wrote, and still does after `ContextualCalibration`. For other arrays it
     is the largest column that was not generated before; none ends the answer.
 
-    Parameters
-    ----------
-    {steps}
+    {parameters}
 
     Returns
     -------
@@ -55,9 +55,7 @@ def generated_labels(steps: Any) -> np.ndarray:
 def label_sets(steps: Any) -> np.ndarray:
     """Return the set of labels that the model generated, as indicators.
 
-    Parameters
-    ----------
-    {steps}
+    {parameters}
 
     Returns
     -------
@@ -84,9 +82,7 @@ def compare_to_none(steps: Any, multi_label: bool = True) -> np.ndarray:
     ``p(l) / (p(l) + p(none))``, which is ``sigmoid(s(l) - s(none))`` of the logits; for single-label tasks the first
     step's distribution over the labels alone. Only the first step counts. {section5}, baseline "compare-to-none".
 
-    Parameters
-    ----------
-    {steps}
+    {parameters}
     multi_label : bool, default=True
         False for single-label tasks.
 
@@ -114,9 +110,7 @@ def hard_predictions(steps: Any, eps: float = 1e-8, multi_label: bool = True) ->
     generated, or the most probable one where the answer is none. What was generated is what ``generated_labels`` says,
     so `ContextualCalibration` changes it in single-label tasks only. {section5}, baseline "hard predictions".
 
-    Parameters
-    ----------
-    {steps}
+    {parameters}
     eps : float, default=1e-8
         Probability of the labels that were not generated, in (0, 0.5).
     multi_label : bool, default=True
@@ -148,9 +142,7 @@ def max_over_generations(steps: Any) -> np.ndarray:
 
     {section5}, "max-over-generations".
 
-    Parameters
-    ----------
-    {steps}
+    {parameters}
 
     Returns
     -------

@@ -264,7 +264,7 @@ class BradleyTerry(ZeroShotAligner):
     def _align(self, X):
         multi_label, l2 = self._is_multi_label(), check_positive(self.l2, "l2")
         if check_choice(self.outcome, "outcome", ("soft", "hard")) == "hard":
-            X = arithmetic.round_pairs(X)
+            X = 0.5 + np.sign(X - X.transpose(0, 2, 1)) / 2  # of the difference, so that both directions agree
         scores = arithmetic.bradley_terry_scores(X, l2)
         return expit(scores[:, :-1] - scores[:, -1:]) if multi_label else softmax(scores[:, :-1], axis=1)
 

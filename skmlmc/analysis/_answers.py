@@ -10,7 +10,7 @@ import numpy as np
 
 from .._utils.arrays import majority
 from .._utils.checks import check_labels, check_positive_int
-from ._tables import by_steps, documented_table, make_table, mean_of, read_answers
+from ._tables import documented_table, make_table, mean_of, means_by_step, read_answers
 
 
 @documented_table
@@ -22,17 +22,13 @@ def accuracy_by_step(
     The label generated second is right less often than the first, over the same answers: cut answers with
     ``max_labels`` where precision counts. {paper}, Figure 5.
 
-    Parameters
-    ----------
-    {steps}
+    {parameters}
     {targets} A label is right where its value is above 0.5.
     {labels}
     min_labels : int, default=2
         Only answers of so many labels count, as in the paper, so that steps 1 and 2 are about the same documents. 1:
         all answers but none.
-    {as_frame}
-
-    {returns}
+    {table}
         A row a step: ``step`` (1 is the first), ``documents`` (answers that have a label there), ``accuracy`` (share
         of these labels that are right) and ``annotators`` (mean value of `y` at them: the share of annotators who
         agree, with soft targets).
@@ -51,8 +47,7 @@ def accuracy_by_step(
     long_enough = answers.is_label.sum(axis=1, keepdims=True) >= min_labels
     document, step = np.nonzero(answers.is_label & long_enough)
     right, agree = (v[document, answers.said[document, step]] for v in (majority(H), H))
-    rows = [(*r, int(here.sum()), mean_of(right[here]), mean_of(agree[here])) for r, here in by_steps(step)]
-    return make_table(("step", "documents", "accuracy", "annotators"), rows, as_frame)
+    return means_by_step(step, "documents", as_frame, accuracy=right, annotators=agree)
 
 
 @documented_table
@@ -64,16 +59,12 @@ def answer_order(
     The order in which the prompt names the labels drives the order of the answer, which thus says nothing about their
     importance; `GGUFClassifier` averages over orders with ``n_label_orders``. {paper}, Table 7.
 
-    Parameters
-    ----------
-    {steps}
+    {parameters}
     labels : sequence of str of length L
         Label names, in the order of the columns.
     label_order : sequence of str of length L, default=None
         The order in which the prompt names them; None: that of `labels`.
-    {as_frame}
-
-    {returns}
+    {table}
         Four rows: ``order`` ("alphabetical", "reverse alphabetical", "prompt", "reverse prompt"), ``answers`` (how
         many have two labels or more), the ``share`` of them that are wholly in this order (NaN where there are none),
         and the share ``by_chance``, were every order of an answer's labels equally likely.
@@ -117,12 +108,8 @@ def answer_lengths(steps: Any, *, as_frame: bool = False) -> Any:
     Answers much shorter than the annotators' label sets call for other demonstrations: ``multilabel_share`` measures
     what they do. {paper}, Figure 6, plots the share of answers with two labels or more.
 
-    Parameters
-    ----------
-    {steps}
-    {as_frame}
-
-    {returns}
+    {parameters}
+    {table}
         A row a number of labels from 0 to the largest: ``n_labels``, ``documents`` and their ``share``.
 
     {raises}

@@ -36,9 +36,7 @@ def attention_to_labels(
     by_label : bool, default=True
         A row a later label and target; False: a row a target, averaged over all later labels, as in the paper's
         table.
-    {as_frame}
-
-    {returns}
+    {table}
         With ``by_label``: ``document`` (row in `X`), ``step`` (of the label that looks; 2 is the first later one),
         ``label`` (its name), ``target``, ``tokens`` (of the target), ``attention`` (to all of them; the four targets
         sum to 1) and ``per_token`` (``attention / tokens``, NaN without tokens). Otherwise ``target``, ``labels`` (how

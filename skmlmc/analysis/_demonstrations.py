@@ -13,8 +13,6 @@ from .._utils.arrays import check_targets, majority
 from .._utils.checks import check_positive_int, check_texts, is_number
 from ._tables import documented_table, make_table, read_answers
 
-SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-
 
 @documented_table
 def multilabel_share(
@@ -23,7 +21,7 @@ def multilabel_share(
     y: Any,
     X_test: Any = None,
     *,
-    shares: Sequence[float] = SHARES,
+    shares: Sequence[float] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
     shots: int = 10,
     n_repeats: int = 1,
     random_state: Any = None,
@@ -53,9 +51,7 @@ def multilabel_share(
         How many times demonstrations are drawn. Prompts of one repeat have as many documents in common as they can.
     random_state : int, RandomState instance or None, default=None
         Seed of the draws.
-    {as_frame}
-
-    {returns}
+    {table}
         A row a repeat and share: ``repeat`` (from 0), ``share_of_demonstrations`` with two labels or more (the
         nearest that so many shots can have), ``documents`` (how many were answered), ``share_of_answers`` with two
         labels or more, and ``labels_per_answer`` (mean number; none is no label).

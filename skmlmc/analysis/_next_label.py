@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._tables import by_steps, documented_table, make_table, mean_of, read_answers
+from ._tables import documented_table, means_by_step, read_answers
 
 
 @documented_table
@@ -16,14 +16,10 @@ def second_ranked(steps: Any, *, by_step: bool = True, as_frame: bool = False) -
     The order of the labels at a step says little about what comes next, so do not read it as an order of the labels'
     probabilities. {paper}, Table 4.
 
-    Parameters
-    ----------
-    {steps}
+    {parameters}
     by_step : bool, default=True
         A row a step; False: one row of all steps together, as in the paper's table.
-    {as_frame}
-
-    {returns}
+    {table}
         ``step`` (of the ranking; 1 is the first), ``transitions`` (how many answers went on to another label there),
         the share of these in which the second-ranked label was ``next`` and ``not_next``, and of the latter the share
         in which it was ``never_generated`` (NaN where there are none).
@@ -51,11 +47,8 @@ def second_ranked(steps: Any, *, by_step: bool = True, as_frame: bool = False) -
     ranked = t.left.argmax(axis=1)
     hit = ranked == t.next_label
     never = ~t.in_answer[np.arange(len(ranked)), ranked]
-    rows = [
-        (*r, int(here.sum()), mean_of(hit[here]), mean_of(~hit[here]), mean_of(never[here & ~hit]))
-        for r, here in by_steps(t.step, by_step)
-    ]
-    return make_table(_names(by_step, "next", "not_next", "never_generated"), rows, as_frame)
+    shares = {"next": hit, "not_next": ~hit, "never_generated": np.where(hit, np.nan, never)}
+    return means_by_step(t.step, "transitions", as_frame, by_step, **shares)
 
 
 @documented_table
@@ -65,14 +58,10 @@ def early_probability(steps: Any, *, by_step: bool = True, as_frame: bool = Fals
     A label that the model is about to give next is mostly suppressed at the step before, so the first step alone
     misses it: read probabilities out of all steps. {paper}, section 4, "relative ranking", beside Table 4.
 
-    Parameters
-    ----------
-    {steps}
+    {parameters}
     by_step : bool, default=True
         A row a step; False: one row of all steps together.
-    {as_frame}
-
-    {returns}
+    {table}
         ``step`` (the earlier of the two; 1 is the first), ``transitions`` (how many answers went on to another label
         there), and means over them: ``early``, the next label's probability at this step, ``own``, its probability at
         its own step, and ``rank``, its rank at this step among the labels not generated up to it (1 is best).
@@ -89,11 +78,7 @@ def early_probability(steps: Any, *, by_step: bool = True, as_frame: bool = Fals
     row = np.arange(len(t.step))
     early, own = t.now[row, t.next_label], t.then[row, t.next_label]
     rank = 1 + (t.left > early[:, None]).sum(axis=1)
-    rows = [
-        (*r, int(here.sum()), mean_of(early[here]), mean_of(own[here]), mean_of(rank[here]))
-        for r, here in by_steps(t.step, by_step)
-    ]
-    return make_table(_names(by_step, "early", "own", "rank"), rows, as_frame)
+    return means_by_step(t.step, "transitions", as_frame, by_step, early=early, own=own, rank=rank)
 
 
 class _Transitions(NamedTuple):
@@ -121,7 +106,3 @@ def _transitions(steps: Any) -> _Transitions:
     left = np.where(said[document, step], -1.0, now)
     then = proba[document, step + 1]
     return _Transitions(step, answers.said[document, step + 1], now, then, left, said[document, -1])
-
-
-def _names(by_step: bool, *measures: str) -> tuple[str, ...]:
-    return (*(["step"] if by_step else []), "transitions", *measures)

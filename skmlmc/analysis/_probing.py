@@ -45,9 +45,7 @@ def probe_own_labels(
     probe : LinearProbe or None, default=None
         Any classifier whose ``predict_proba`` is ``(n, L)``; None: ``LinearProbe()``.
     {labels}
-    {as_frame}
-
-    {returns}
+    {table}
         Three rows: ``target`` ("gold", "pred", "pred 2+"), ``documents`` and ``positives`` (labels of all documents),
         and scores of the out-of-fold predictions: ``micro_f1``, ``macro_f1``, ``jaccard`` (mean over documents; both
         sets empty is 1) and ``auc`` (mean over the labels that occur and do not always occur, NaN without any).

@@ -17,12 +17,8 @@ def step_values(steps: Any, *, as_frame: bool = False) -> Any:
 
     The observations behind ``step_shape``, for figures and tests of one's own. {paper}, section 4, "spikiness".
 
-    Parameters
-    ----------
-    {steps}
-    {as_frame}
-
-    {returns}
+    {parameters}
+    {table}
         A row a document and step: ``document`` (its row in `steps`), ``step`` (1 is the first), ``position`` ("last"
         where the answer ends, else "intermediate"), ``label`` (column that was generated; L is none), ``top1`` and
         ``top2`` (the two largest probabilities), ``spikiness`` (their difference) and ``entropy`` (in nats).
@@ -63,12 +59,8 @@ def step_shape(steps: Any, *, as_frame: bool = False) -> Any:
     the others' probabilities say little, also at later steps ("sequential spikiness") and at the last one ("stopping").
     {paper}, section 4.
 
-    Parameters
-    ----------
-    {steps}
-    {as_frame}
-
-    {returns}
+    {parameters}
+    {table}
         A row a step and position: ``step`` (1 is the first), ``position`` ("intermediate", or "last" where the answer
         ends), ``documents`` (how many), and the means over them of ``top1``, ``top2``, ``spikiness`` and ``entropy``
         as in ``step_values``.

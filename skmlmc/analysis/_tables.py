@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,17 +12,21 @@ from .._utils.docs import documented
 from .._utils.labelled import labels_of, written_of
 from ..align._arithmetic import generated_labels
 
-documented_table = documented(
-    steps="""steps : array-like of shape (n, R, L + 1)
+STEPS = """steps : array-like of shape (n, R, L + 1)
         Step distributions, the last column being none; rows of steps that did not happen are NaN. An extractor's array
-        knows what the model wrote; in other arrays it is the largest column that was not said before.""",
+        knows what the model wrote; in other arrays it is the largest column that was not said before."""
+
+documented_table = documented(
+    steps=STEPS,
+    parameters=f"Parameters\n    ----------\n    {STEPS}",
     targets="""y : array-like of shape (n, L) or DataFrame
         Indicator or soft targets in [0, 1]. A DataFrame's columns are put in the order of the labels.""",
     labels="""labels : sequence of str of length L, default=None
         Label names in the order of the columns of `steps`; None: those that an extractor's array knows.""",
-    as_frame="""as_frame : bool, default=False
-        Return a pandas DataFrame.""",
-    returns="""Returns
+    table="""as_frame : bool, default=False
+        Return a pandas DataFrame.
+
+    Returns
     -------
     dict of str to list, or DataFrame""",
     raises="""Raises
@@ -66,13 +70,18 @@ def read_answers(steps: Any) -> Answers:
     return Answers(cube, generated_labels(cube) if written is None else written, labels_of(steps))
 
 
-def by_steps(step: np.ndarray, by_step: bool = True) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
-    """Each step's number, from 1, and which rows it has; or no number and all rows at once."""
-    if not by_step:
-        yield (), np.ones(len(step), bool)
-        return
-    for r in np.unique(step).tolist():
-        yield (r + 1,), step == r
+def means_by_step(step: np.ndarray, count: str, as_frame: bool, by_step: bool = True, **values: np.ndarray) -> Any:
+    """Return a table of each step's number, from 1, how often it is in `step`, and means of `values` there but NaN.
+
+    Without `by_step`, one row of all steps together, without a number.
+    """
+    numbers = np.unique(step).tolist() if by_step else [None]
+    rows = []
+    for r in numbers:
+        here = np.ones(len(step), bool) if r is None else step == r
+        means = [mean_of(v[here & ~np.isnan(v)]) for v in values.values()]
+        rows.append((*([] if r is None else [r + 1]), int(here.sum()), *means))
+    return make_table((*(["step"] if by_step else []), count, *values), rows, as_frame)
 
 
 def make_table(names: Sequence[str], rows: Sequence[tuple], as_frame: bool) -> Any:

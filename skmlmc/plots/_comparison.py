@@ -259,8 +259,19 @@ def _number(value):
 
 def read_table(table: Any) -> list[dict[str, Any]]:
     """Return a table of methods as rows: what ``compare_methods`` returns, or rows as a JSON file has them."""
-    rows = _rows(table)
-    if rows is None:
+    given = table["rows"] if isinstance(table, Mapping) and "rows" in table else table
+    if hasattr(given, "to_dicts"):  # polars
+        rows = given.to_dicts()
+    elif hasattr(given, "columns") and hasattr(given, "to_dict"):
+        rows = given.to_dict("records")
+    elif isinstance(given, Mapping):
+        lengths = {name: len(column) for name, column in given.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"Expected columns of one length, but got {lengths}.")
+        rows = [dict(zip(given, values, strict=True)) for values in zip(*given.values(), strict=True)]
+    elif isinstance(given, Sequence) and not isinstance(given, str) and all(isinstance(r, Mapping) for r in given):
+        rows = [dict(row) for row in given]
+    else:
         raise TypeError(
             f"Expected a table of methods, as compare_methods returns (mapping of columns, or DataFrame) or a sequence "
             f"of rows, but got {type(table).__name__}."
@@ -271,23 +282,6 @@ def read_table(table: Any) -> list[dict[str, Any]]:
         if "method" not in row:
             raise ValueError(f"Expected a column 'method' in the table, but row {i} has {sorted(map(str, row))}.")
     return rows
-
-
-def _rows(table):
-    if hasattr(table, "to_dicts"):  # polars
-        return table.to_dicts()
-    if hasattr(table, "columns") and hasattr(table, "to_dict"):
-        return table.to_dict("records")
-    if isinstance(table, Mapping) and "rows" in table:
-        return _rows(table["rows"])
-    if isinstance(table, Mapping):
-        lengths = {name: len(column) for name, column in table.items()}
-        if len(set(lengths.values())) > 1:
-            raise ValueError(f"Expected columns of one length, but got {lengths}.")
-        return [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
-    if isinstance(table, Sequence) and not isinstance(table, str) and all(isinstance(r, Mapping) for r in table):
-        return [dict(row) for row in table]
-    return None
 
 
 def table_metrics(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str] | None = None) -> list[str]:
