@@ -123,7 +123,7 @@ def _base_rate(H, folds):
     run = _Run(np.full(H.shape, np.nan))
     for train, test in folds:
         run.proba[test] = H[train].mean(axis=0)
-        run.scores.append(_scores(H[test], run.proba[test]))
+        run.scores.append(_scores(H[test], run.proba[test], (run.proba[test] >= 0.5).astype(int)))
     return run
 
 
@@ -153,11 +153,11 @@ def _table(runs):
 
 def _check_partition(folds, n):
     times = np.bincount(np.concatenate([test for _, test in folds]), minlength=n)
-    if (times != 1).any():
-        i = int(np.flatnonzero(times != 1)[0])
+    wrong = np.flatnonzero(times != 1)
+    if len(wrong):
         raise ValueError(
-            f"With return_proba=True expected cv to hold every document out once, but it does so {times[i]} times with "
-            f"document {i}. Use a splitter such as KFold, or return_proba=False."
+            "With return_proba=True expected cv to hold every document out once, but it does so "
+            f"{times[wrong[0]]} times with document {wrong[0]}. Use a splitter such as KFold, or return_proba=False."
         )
 
 
@@ -185,8 +185,7 @@ def _estimator(method, base):
     return clone(base).set_params(method=name, **({"aligner": aligner} if aligner else {}))
 
 
-def _scores(H, proba, predicted=None):
-    sets = (proba >= 0.5).astype(int) if predicted is None else predicted
+def _scores(H, proba, sets):
     return nll(H, proba), l1_distance(H, proba), example_f1(majority(H), sets)
 
 

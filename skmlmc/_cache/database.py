@@ -68,11 +68,10 @@ def folder_lock(folder: str) -> Iterator[None]:
 
 def identity(path: str) -> tuple[int, int] | None:
     """Which file is at `path` now; None when there is none."""
-    try:
+    with contextlib.suppress(OSError):
         status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+        return status.st_dev, status.st_ino
+    return None
 
 
 def set_aside(path: str) -> str:
@@ -114,15 +113,9 @@ def _is_ours(connection: sqlite3.Connection) -> bool:
 
 
 def _check_files(path: str) -> None:
-    """Look at the file and what lies beside it before SQLite opens them.
+    """Refuse what is no regular file (a pipe would block for ever), or has something beside it that we never write.
 
-    Raises
-    ------
-    OSError
-        No file but a link, a pipe (which would block for ever), a folder or a device is there.
-    sqlite3.DatabaseError
-        Something is beside the file that we never write. SQLite would roll a journal back, and one that names a
-        "super-journal" has it delete the file of that name, anywhere.
+    SQLite would roll a journal back, and one that names a "super-journal" has it delete the file of that name.
     """
     for suffix in ("", *_SIDE_FILES):
         try:

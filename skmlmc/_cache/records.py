@@ -97,25 +97,16 @@ def checked(
     dtype: str = "float64",
     most: float | None = 1.0,
 ) -> np.ndarray:
-    """Return an array of an entry after a look at everything about it that can be known.
+    """Return an array of an entry, or raise `DamagedEntryError` where it is not as expected.
 
     Parameters
     ----------
     arrays : mapping of str to ndarray
         The entry.
-    name : str
-        Of the array.
-    shape : tuple of int or None
-        What is expected; None: any length from 1.
-    dtype : str, default="float64"
-        What is expected.
+    name, shape, dtype : str, tuple of int or None, str
+        Name, shape and type of the array; None in the shape: any length from 1.
     most : float or None, default=1
         Values lie from 0 to here, a rounding error aside. None: they are finite.
-
-    Raises
-    ------
-    DamagedEntryError
-        Something is not as expected.
 
     Examples
     --------

@@ -40,7 +40,8 @@ class ResultCache:
     """Arrays by key in ``<folder>/skmlmc.sqlite``; safe between threads and processes.
 
     No method raises because of the file: what cannot be read counts as missing and what cannot be written is
-    dropped, with a `UserWarning` that says so. A cache is true in a boolean context even when it is empty.
+    dropped, with a `UserWarning` that says so. Once it is closed, every use is a `ValueError`. A cache is true in a
+    boolean context even when it is empty.
 
     Parameters
     ----------
@@ -94,11 +95,6 @@ class ResultCache:
         -------
         dict of bytes to object
             What `read` makes of the arrays under each key; missing and damaged entries are absent.
-
-        Raises
-        ------
-        ValueError
-            When the cache is closed.
         """
         wanted = list(dict.fromkeys(keys))
         rows: dict[bytes, object] = {}
@@ -134,8 +130,6 @@ class ResultCache:
         ------
         TypeError
             When an array has another dtype.
-        ValueError
-            When the cache is closed.
         """
         rows = [(key, encode_entry(key, arrays)) for key, arrays in items.items()]
         kept = [row for row in rows if len(row[1]) <= _LARGEST_ENTRY]
@@ -161,11 +155,8 @@ class ResultCache:
             self._disconnect()
 
     def __len__(self) -> int:
-        def count(connection: sqlite3.Connection) -> int:
-            return connection.execute("SELECT count(*) FROM results").fetchone()[0]
-
         with self._session():
-            return self._run(count, 0)
+            return self._run(lambda connection: connection.execute("SELECT count(*) FROM results").fetchone()[0], 0)
 
     def __bool__(self) -> bool:
         return True  # else `if cache` would mean "if it has entries"
@@ -306,10 +297,8 @@ def open_cache(memory: str | os.PathLike[str] | joblib.Memory | None) -> ResultC
 
     Raises
     ------
-    TypeError
-        When `memory` is anything else.
-    ValueError
-        When no file system can have a folder of that name: it is empty or holds a NUL character.
+    TypeError, ValueError
+        When `memory` is anything else; when no folder can have that name: it is empty or holds a NUL character.
 
     Examples
     --------

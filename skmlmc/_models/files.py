@@ -37,16 +37,12 @@ def resolve_model(model: str | os.PathLike | None = None) -> Path:
 
     Raises
     ------
-    FileNotFoundError
-        No such file, or no model at all.
-    ValueError
-        It is no GGUF file, a damaged one, or one of something else, such as an encoder or an adapter.
-    PermissionError
-        The file may not be read.
+    FileNotFoundError, PermissionError
+        No such file, no model at all, or a file that may not be read.
+    ValueError, TypeError
+        It is no GGUF file, a damaged one, or one of something else, such as an encoder; or `model` is no path at all.
     ImportError
         ``hf:`` without huggingface_hub.
-    TypeError
-        `model` is none of the above.
     """
     if model is None:
         model = os.environ.get(ENVIRONMENT_VARIABLE) or _embedded_model()
@@ -55,7 +51,7 @@ def resolve_model(model: str | os.PathLike | None = None) -> Path:
             f"Got model={model!r} but expected a path, 'hf:owner/repo/file.gguf' or None; the first argument is the "
             f"model, label names go into labels=. {HOW_TO_GET_ONE}"
         )
-    return _found(model, "model")
+    return _find(model, "model")
 
 
 def resolve_lora(lora) -> tuple[tuple[Path, float], ...]:
@@ -71,7 +67,7 @@ def resolve_lora(lora) -> tuple[tuple[Path, float], ...]:
     found = []
     for item in items:
         path, scale = (item, 1.0) if isinstance(item, (str, os.PathLike)) else _lora_pair(item)
-        path = _found(path, "lora")
+        path = _find(path, "lora")
         if scale != 0:
             found.append((path, float(scale)))
     return tuple(found)
@@ -92,13 +88,6 @@ def _embedded_model():
     return sorted(found)[0]
 
 
-def _found(name, parameter):
-    """Path of a file that llama.cpp may see."""
-    path = _from_hub(str(name), parameter) if str(name).startswith("hf:") else Path(name).expanduser()
-    _check_file(path, parameter)
-    return path
-
-
 def _from_hub(name, parameter):
     parts = name[len("hf:") :].split("/")
     if len(parts) < 3 or not all(parts) or not parts[-1].endswith(".gguf"):
@@ -113,8 +102,9 @@ def _from_hub(name, parameter):
     return Path(hf_hub_download(repo_id="/".join(parts[:2]), filename="/".join(parts[2:])))
 
 
-def _check_file(path, parameter):
-    """Check that a path is a file that llama.cpp may see; opens nothing that could wait for ever."""
+def _find(name, parameter):
+    """Path of a file that llama.cpp may see; opens nothing that could wait for ever."""
+    path = _from_hub(str(name), parameter) if str(name).startswith("hf:") else Path(name).expanduser()
     what, how, check = {
         "model": ("model", HOW_TO_GET_ONE, check_model),
         "lora": ("adapter", HOW_TO_GET_AN_ADAPTER, check_adapter),
@@ -132,6 +122,7 @@ def _check_file(path, parameter):
         raise PermissionError(
             f"No permission to read {str(path)!r}: expected a readable file. Look at its owner and mode with `ls -l`."
         ) from error
+    return path
 
 
 @lru_cache(maxsize=64)

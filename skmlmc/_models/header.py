@@ -12,7 +12,6 @@ import os
 import stat
 import struct
 from contextlib import suppress
-from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -173,10 +172,9 @@ class GGUFFile:
         start = at = self._at
         if count * 8 > self.size - at:
             raise HeaderError(f"its key {key!r} claims {count} texts, more than the file's {self.size} bytes hold")
-        data, unpack = self.data, _COUNT.unpack_from
         try:
-            for _ in repeat(None, count):
-                at += 8 + unpack(data, at)[0]
+            for _ in range(count):
+                at += _COUNT.size + _COUNT.unpack_from(self.data, at)[0]
         except (struct.error, OverflowError):
             at = self.size + 1
         self._at = start
@@ -201,10 +199,10 @@ class GGUFFile:
             if offset % alignment or (expected is not None and offset != expected):
                 raise HeaderError(f"its tensor {name!r} lies at {offset}, expected {expected}")
             n_bytes = _tensor_bytes(name, shape, kind)
-            if begin + offset + (n_bytes or 0) > self.size:
+            end = begin + offset + (n_bytes or 0)
+            if end > self.size:
                 raise HeaderError(
-                    f"it is truncated: its tensor {name!r} ends at byte {begin + offset + (n_bytes or 0)}, but it has "
-                    f"{self.size} bytes"
+                    f"it is truncated: its tensor {name!r} ends at byte {end}, but it has {self.size} bytes"
                 )
             placed[name] = Tensor(shape, kind, begin + offset)
             # Behind a tensor of unknown size nothing more is known about offsets.

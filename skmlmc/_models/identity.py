@@ -17,21 +17,15 @@ from sklearn.exceptions import NotFittedError
 from .files import file_state, resolve_lora, resolve_model
 from .soundness import part_paths
 
-WAY_OUT = (
-    "Where the same file lies elsewhere, name the place: est.set_params({name}=...), in a pipeline "
-    "pipe.set_params(step__{name}=...){or_else}. To use another one, fit again."
-)
-LOCATE = ", anywhere inside other estimators skmlmc.locate_model(est, PATH)"
 _SAMPLES, _SAMPLE_BYTES, _HEAD_BYTES = 64, 1 << 16, 1 << 22
 
 
 def model_fingerprint(path: Path) -> bytes:
     """Content fingerprint of a model file, 32 bytes, the same wherever the file lies.
 
-    The size, the first 4 MiB (metadata and vocabulary), the last 64 KiB and 64 evenly spaced blocks of 64 KiB: a
-    full hash of a file of several gigabytes would take longer than many a task. So files of up to 4 MiB, and changes
-    that reach over more than 1/64 of a file, always change it; a smaller one between two samples may not. A model in
-    several files: the same of each. Kept per state of the file.
+    Of each of its parts, the size, the first 4 MiB (metadata and vocabulary) and 64 evenly spaced blocks of 64 KiB up
+    to the end: a full hash of gigabytes would take longer than many a task. A change always counts in a file of up to
+    4 MiB or where it reaches over more than 1/64 of a file; a smaller one between two samples may not.
     """
     return _fingerprint(tuple(part_paths(path)), file_state(path))
 
@@ -74,14 +68,12 @@ def fitted_with(estimator: Any) -> Fingerprints | None:
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """The files that a call works with, found once: a model, its adapters with their scales, and what they hold.
+    """The files that a call works with, found once.
 
     Attributes
     ----------
-    path : pathlib.Path
-        The model file.
-    adapters : tuple of (pathlib.Path, float)
-        Adapter files and their scales.
+    path, adapters : pathlib.Path, tuple of (pathlib.Path, float)
+        The model file, and adapter files with their scales.
     content : Fingerprints
         What they held when they were found.
     states : tuple of tuple
@@ -147,17 +139,10 @@ def find_files(model: Any, lora: Any, expected: Fingerprints | None = None) -> M
     expected : Fingerprints or None, default=None
         What ``fit`` recorded; None: whatever lies there is right.
 
-    Returns
-    -------
-    ModelFiles
-        The files and their content.
-
     Raises
     ------
-    FileNotFoundError
-        A file is missing.
-    ValueError
-        A file is no GGUF file, or another one than in ``fit``.
+    FileNotFoundError, ValueError
+        A file is missing, or no GGUF file, or another one than in ``fit``.
     """
     if expected is None:
         return _describe(resolve_model(model), resolve_lora(lora))
@@ -188,7 +173,11 @@ def _describe(path, adapters):
 
 
 def _way_out(name):
-    return WAY_OUT.format(name=name, or_else=LOCATE if name == "model" else "")
+    locate = ", anywhere inside other estimators skmlmc.locate_model(est, PATH)" if name == "model" else ""
+    return (
+        f"Where the same file lies elsewhere, name the place: est.set_params({name}=...), in a pipeline "
+        f"pipe.set_params(step__{name}=...){locate}. To use another one, fit again."
+    )
 
 
 def _found(resolve, name, value, expected):

@@ -10,7 +10,6 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 from .header import FLOAT32, STRING, Array, GGUFFile, Header, HeaderError
 
@@ -41,10 +40,7 @@ class WrongFileError(HeaderError):
 
 
 def check_model(path: Path) -> None:
-    """Refuse a file that is no whole text generation model, or one on which llama.cpp would end the process.
-
-    The path is that of an existing regular file; of a model that comes in several, of the first.
-    """
+    """Refuse a model file (of several, the first) that is damaged, continues no texts, or would end the process."""
     _checked(path, _check_model)
 
 
@@ -70,7 +66,6 @@ def _check_model(file, header, path):
     _check_sizes(header, arch)
     _check_attention(header, arch)
     _check_numbers(header, arch)
-    _check_alignment(header)
     _check_tensors(header)
     for part in others:
         try:
@@ -82,11 +77,7 @@ def _check_model(file, header, path):
             raise HeaderError(f"its part {part.name!r} is damaged: {error}") from None
         if rest.kinds.get("split.no") != 2:
             raise HeaderError(f"its part {part.name!r} has no number (split.no)")
-        _check_alignment(rest)
         _check_tensors(rest)
-
-
-# ---------------------------------------------------------------- what it is
 
 
 def _check_is_model(header: Header) -> str:
@@ -146,9 +137,6 @@ def _later_parts(path, stem, count):
     return [path.with_name(f"{stem}-{i:05}-of-{count:05}.gguf") for i in range(2, count + 1)]
 
 
-# ---------------------------------------------------------------- vocabulary
-
-
 def _check_vocabulary(file, header):
     values = header.values
     model, tokens = values.get("tokenizer.ggml.model"), values.get("tokenizer.ggml.tokens")
@@ -194,9 +182,6 @@ def _shown(value):
     return f"an array of {_length(value)}" if isinstance(value, tuple) else repr(value)
 
 
-# ---------------------------------------------------------------- sizes and numbers
-
-
 def _size(header, key) -> int | None:
     value = header.values.get(key)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -204,8 +189,7 @@ def _size(header, key) -> int | None:
 
 def _most(header, key) -> int:
     """Largest value of a number or an array with one a layer; 0 where it is missing."""
-    value: Any = header.values.get(key, 0)
-    return max((int(v) for v in value), default=0) if type(value) is tuple else int(_size(header, key) or 0)
+    return max(_per_layer(header, key), default=0)
 
 
 def _expect(holds, header, key, expected):
@@ -281,18 +265,14 @@ def _check_numbers(header, arch):
     _expect(header.values.get(key, "none") in ROPE_SCALINGS, header, key, f"one of {', '.join(ROPE_SCALINGS)}")
 
 
-def _check_alignment(header):
-    """Refuse tensors that llama.cpp would use where they lie, unaligned. An adapter's are copied."""
+def _check_tensors(header, copied=False):
     for name, tensor in header.tensors.items():
-        if tensor.start % MAPPED_ALIGNMENT:
+        # llama.cpp copies an adapter's tensors and uses a model's where they lie.
+        if not copied and tensor.start % MAPPED_ALIGNMENT:
             raise HeaderError(
                 f"its tensor {name!r} begins at byte {tensor.start}, expected a multiple of {MAPPED_ALIGNMENT}: "
                 "'general.alignment' is too small"
             )
-
-
-def _check_tensors(header):
-    for name, tensor in header.tensors.items():
         if tensor.kind in NO_WEIGHTS and not any(table in name for table in TABLES):
             raise HeaderError(
                 f"its tensor {name!r} has type {NO_WEIGHTS[tensor.kind]}, which llama.cpp cannot multiply"
@@ -301,9 +281,6 @@ def _check_tensors(header):
             _ADDED.search(name) or ("norm" in name and max(tensor.shape, default=1) == math.prod(tensor.shape))
         ):
             raise HeaderError(f"its tensor {name!r} has type {tensor.kind}, expected F32 (0)")
-
-
-# ---------------------------------------------------------------- adapters
 
 
 def _check_adapter(file, header, path):
@@ -319,4 +296,4 @@ def _check_adapter(file, header, path):
     _expect(header.kinds.get(key, FLOAT32) == FLOAT32, header, key, "a number")
     _expect(header.values.get("adapter.type") == "lora", header, "adapter.type", "'lora'")
     _expect(math.isfinite(header.values.get(key, 0.0)), header, key, "a finite number")
-    _check_tensors(header)
+    _check_tensors(header, copied=True)

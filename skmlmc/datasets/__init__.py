@@ -8,9 +8,8 @@ from .._utils.docs import publish
 from ._abuse import fetch_convabuse, fetch_hatexplain, fetch_hs_brexit
 from ._annotators import annotator_distribution
 from ._entity_boxes import load_boxes, make_boxes
-from ._posts import fetch_stackoverflow_emotions, load_semeval2018
+from ._posts import fetch_goemotions, fetch_mfrc, fetch_stackoverflow_emotions, load_semeval2018
 from ._reading import load_annotations
-from ._reddit import fetch_goemotions, fetch_mfrc
 from ._split import paper_split
 
 __all__ = [

@@ -101,12 +101,11 @@ def make_boxes(
     """
     for what, value in (("n_samples", n_samples), ("max_per_box", max_per_box)):
         check_positive_int(value, what)
-    limits = (
+    for what, value, low, high in (
         ("n_boxes", n_boxes, 2, 100),
         ("n_objects", n_objects, 2, len(OBJECTS)),
         ("n_operations", n_operations, 0, 1000),
-    )
-    for what, value, low, high in limits:
+    ):
         if not isinstance(value, Integral) or not low <= value <= high:
             raise ValueError(f"Got {what}={value!r} but expected a whole number from {low} to {high}.")
     rng = check_random_state(random_state)

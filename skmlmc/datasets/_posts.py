@@ -1,4 +1,4 @@
-"""Loaders of posts with emotions: Stack Overflow, and SemEval-2018 Task 1."""
+"""Loaders of posts with emotions or moral foundations: Reddit, Stack Overflow, and SemEval-2018 Task 1."""
 
 from __future__ import annotations
 
@@ -9,8 +9,66 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from .._utils.checks import check_choice
+from .._utils.docs import PAPER
+from ._annotators import annotator_distribution
 from ._fetching import documented_fetch, getter
-from ._reading import documented_loader, make_bunch, malformed, read_lines, soft_bunch
+from ._reading import documented_loader, gather, make_bunch, malformed, read_csv, read_lines, soft_bunch
+
+# The order of the owner's emotions.txt, whose line numbers the aggregated files hold; "neutral" is none of them.
+EMOTIONS = (
+    "admiration amusement anger annoyance approval caring confusion curiosity desire disappointment disapproval "
+    "disgust embarrassment excitement fear gratitude grief joy love nervousness optimism pride realization relief "
+    "remorse sadness surprise"
+).split()
+NEUTRAL = "neutral"
+GROUPS = {
+    "admiration": ("admiration", "pride", "gratitude", "relief", "approval", "realization"),
+    "anger": ("anger", "disgust", "annoyance", "disapproval"),
+    "fear": ("fear", "nervousness"),
+    "joy": ("joy", "amusement", "excitement", "love"),
+    "optimism": ("optimism", "desire", "caring"),
+    "sadness": ("sadness", "remorse", "embarrassment", "disappointment", "grief"),
+    "surprise": ("surprise", "confusion", "curiosity"),
+}
+GROUP_OF = {emotion: group for group, emotions in GROUPS.items() for emotion in emotions}
+RATERS = "https://storage.googleapis.com/gresearch/goemotions/data/full_dataset/goemotions_{}.csv"
+AGGREGATED = "https://raw.githubusercontent.com/google-research/google-research/master/goemotions/data/{}.tsv"
+CHECKSUMS = {
+    "train": "1c254a142be5c00e80d819b9ae1bbd36d94b2eeb8f4b1271846508d57e57d9c5",
+    "dev": "575489c079c9de1097062a01738f998590d6b7ead66dd1c9fd1d2ba01fd8bc62",
+    "test": "0587b2dd8b27b97352adbfc3fb083d46005c8946657fdc2b1ca8b1cc7f1f8be4",
+}
+
+GOEMOTIONS = f"""GoEmotions: English Reddit comments with 27 emotions; "neutral" counts as none of them.
+
+Use it for many labels that are seldom chosen together and on which raters often differ; the groups make them few
+enough for a short prompt.
+
+Rater files (the default): one row a rater. Ratings marked `example_very_unclear` chose no label and are left out, and
+with them comments nobody could rate; of two ratings of one rater the first counts. Aggregated files: the labels that
+at least two raters chose, of the comments where there are such labels, in the official training, development and test
+sets. Groups: a group is chosen where one of its emotions is.
+
+Origin: https://github.com/google-research/google-research/tree/master/goemotions, Apache-2.0.
+D. Demszky, D. Movshovitz-Attias, J. Ko, A. Cowen, G. Nemade, S. Ravi. GoEmotions: A Dataset of Fine-Grained Emotions.
+ACL 2020. The seven groups:
+{PAPER}.
+"""
+
+FOUNDATIONS = ("care", "proportionality", "equality", "purity", "authority", "loyalty")
+NO_FOUNDATION = ("non-moral", "thin morality")
+MFRC_URL = "https://huggingface.co/datasets/USC-MOLA-Lab/MFRC/resolve/main/final_mfrc_data.csv"
+MFRC = """Moral Foundations Reddit Corpus: English Reddit comments with six moral foundations.
+
+Use it for a judgement on which people differ by their values, not by their care.
+
+"Non-Moral" and "Thin Morality" count as none of them. The file has no ids: a document is a text, its id the number of
+its first row, and of two answers of one annotator the first counts.
+
+Origin: https://huggingface.co/datasets/USC-MOLA-Lab/MFRC, CC BY 4.0.
+J. Trager et al. The Moral Foundations Reddit Corpus. arXiv 2208.05545, 2022.
+"""
 
 STACKOVERFLOW_URL = (
     "https://raw.githubusercontent.com/collab-uniba/EmotionDatasetMSR18/HEAD/Emotions_GoldSandard_andAnnotation.xlsx"
@@ -33,6 +91,118 @@ Use it for many labels a text; without single annotators' answers it says nothin
 The tweets may not be passed on; get them from the task's CodaLab page.
 S. M. Mohammad, F. Bravo-Marquez, M. Salameh, S. Kiritchenko. SemEval-2018 Task 1: Affect in Tweets. SemEval 2018.
 """
+
+
+@documented_fetch(GOEMOTIONS, 'X, H = fetch_goemotions(subset="train", groups=True, return_X_y=True)')
+def fetch_goemotions(
+    *,
+    subset: str = "all",
+    groups: bool = False,
+    aggregated: bool = False,
+    data_home: Any = None,
+    download_if_missing: bool = True,
+    return_X_y: bool = False,
+    as_frame: bool = False,
+    n_retries: int = 3,
+    delay: float = 1.0,
+) -> Any:
+    """Load GoEmotions: Reddit comments with 27 emotions, or 7 groups of them.
+
+    {description}
+
+    Parameters
+    ----------
+    subset : {"all", "train", "dev", "test"}, default="all"
+        The official sets; rater files also hold comments that are in none of these.
+    groups : bool, default=False
+        Pool the emotions to seven groups, as the paper does.
+    aggregated : bool, default=False
+        Load the owners' aggregated labels (5 MB) instead of every rater's answers (43 MB). The target is then an
+        indicator, and there are no annotations.
+    data_home : path, default=None
+        Folder of scikit-learn's data sets; files go to ``skmlmc/goemotions`` in it.
+    {fetch_sections}
+    """
+    subset = check_choice(subset, "subset", ["all", "train", "dev", "test"])
+    get = getter("goemotions", data_home, download_if_missing, n_retries, delay)
+    labels = list(GROUPS) if groups else EMOTIONS
+    rows: list = []
+    if aggregated or subset != "all":
+        for part in CHECKSUMS if subset == "all" else [subset]:
+            rows += _read_aggregated(get(AGGREGATED.format(part), sha256=CHECKSUMS[part]), groups)
+    if aggregated:
+        texts, annotations, ids = gather(rows)
+        y = annotator_distribution(annotations, labels).majority
+        return make_bunch(texts, None, labels, ids, GOEMOTIONS, target=y, return_X_y=return_X_y, as_frame=as_frame)
+    files = [get(RATERS.format(k)) for k in (1, 2, 3)]
+    ratings: Any = (row for file in files for row in _read_raters(file, groups))
+    if subset != "all":
+        place = {document: i for i, (document, *_) in enumerate(rows)}
+        ratings = sorted((row for row in ratings if row[0] in place), key=lambda row: place[row[0]])
+    return soft_bunch(ratings, labels, GOEMOTIONS, return_X_y=return_X_y, as_frame=as_frame)
+
+
+def _read_aggregated(file: Path, groups: bool):
+    """Yield id, text, a name for the raters together and the chosen labels of every line."""
+    for number, line in read_lines(file):
+        fields = line.split("\t")
+        numbers = fields[1].split(",") if len(fields) == 3 else []
+        if not numbers or not all(k.isdecimal() and int(k) <= len(EMOTIONS) for k in numbers):
+            raise malformed(file, number, "text, tab, numbers of emotions (0 to 27), tab, comment id", line)
+        emotions = [EMOTIONS[int(k)] for k in numbers if int(k) < len(EMOTIONS)]
+        yield fields[2], fields[0], "aggregated", _pool(emotions, groups)
+
+
+def _read_raters(file: Path, groups: bool):
+    """Yield id, text, rater and chosen labels of every rating."""
+    columns = ["text", "id", "rater_id", "example_very_unclear", *EMOTIONS, NEUTRAL]
+    for number, row in read_csv(file, columns):
+        wrong = [name for name in EMOTIONS if row[name] not in ("0", "1")]
+        if wrong or row["example_very_unclear"] not in ("True", "False"):
+            raise malformed(file, number, "0 or 1 for every emotion and True or False for unclear", row)
+        if row["example_very_unclear"] == "False":
+            yield row["id"], row["text"], row["rater_id"], _pool([e for e in EMOTIONS if row[e] == "1"], groups)
+
+
+def _pool(emotions: list[str], groups: bool) -> list[str]:
+    return sorted({GROUP_OF[emotion] for emotion in emotions}) if groups else emotions
+
+
+@documented_fetch(MFRC, "bunch = fetch_mfrc()")
+def fetch_mfrc(
+    *,
+    data_home: Any = None,
+    download_if_missing: bool = True,
+    return_X_y: bool = False,
+    as_frame: bool = False,
+    n_retries: int = 3,
+    delay: float = 1.0,
+) -> Any:
+    """Load the Moral Foundations Reddit Corpus: Reddit comments with six moral foundations.
+
+    {description}
+
+    Parameters
+    ----------
+    data_home : path, default=None
+        Folder of scikit-learn's data sets; the file (16 MB) goes to ``skmlmc/mfrc`` in it.
+    {fetch_sections}
+    """
+    get = getter("mfrc", data_home, download_if_missing, n_retries, delay)
+    rows = _read_mfrc(get(MFRC_URL))
+    return soft_bunch(rows, FOUNDATIONS, MFRC, return_X_y=return_X_y, as_frame=as_frame)
+
+
+def _read_mfrc(file: Path):
+    """Yield id, text, annotator and chosen labels of every row; the id is the number of the text's first row."""
+    first: dict[str, int] = {}
+    for i, (number, row) in enumerate(read_csv(file, ["text", "annotator", "annotation"])):
+        answer = [label.strip().casefold() for label in row["annotation"].split(",")]
+        unknown = [label for label in answer if label not in FOUNDATIONS + NO_FOUNDATION]
+        if unknown:
+            raise malformed(file, number, f"labels among {FOUNDATIONS + NO_FOUNDATION}", unknown[0])
+        document = first.setdefault(row["text"], i)
+        yield document, row["text"], row["annotator"], [label for label in answer if label in FOUNDATIONS]
 
 
 @documented_fetch(STACKOVERFLOW, "bunch = fetch_stackoverflow_emotions()")

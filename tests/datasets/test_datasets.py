@@ -21,7 +21,6 @@ from sklearn.utils import Bunch
 from skmlmc.datasets import (
     _abuse,
     _posts,
-    _reddit,
     annotator_distribution,
     fetch_convabuse,
     fetch_goemotions,
@@ -164,7 +163,7 @@ def test_pandas_is_needed_for_frames_alone(tmp_path):
 
 # --- GoEmotions ---
 
-EMOTIONS = _reddit.EMOTIONS
+EMOTIONS = _posts.EMOTIONS
 RATER_HEADER = [
     *"text id author subreddit link_id parent_id created_utc rater_id example_very_unclear".split(),
     *EMOTIONS,
@@ -200,7 +199,7 @@ def goemotions(home, monkeypatch):
         home.put("goemotions", f"goemotions_{k}.csv", table(RATER_HEADER, rows))
     for part, text in TSV.items():
         home.put("goemotions", f"{part}.tsv", text)
-        monkeypatch.setitem(_reddit.CHECKSUMS, part, sha256(text))
+        monkeypatch.setitem(_posts.CHECKSUMS, part, sha256(text))
     return home
 
 
@@ -223,7 +222,7 @@ def test_goemotions_in_groups(goemotions):
 
 
 def test_the_groups_hold_every_emotion_once():
-    assert sorted(e for emotions in _reddit.GROUPS.values() for e in emotions) == EMOTIONS
+    assert sorted(e for emotions in _posts.GROUPS.values() for e in emotions) == EMOTIONS
     assert len(EMOTIONS) == 27
 
 
@@ -246,7 +245,7 @@ def test_goemotions_aggregated(goemotions):
 def test_malformed_goemotions_are_named(goemotions, monkeypatch):
     text = "A plain table.\t28\tid1\n"
     goemotions.put("goemotions", "dev.tsv", text)
-    monkeypatch.setitem(_reddit.CHECKSUMS, "dev", sha256(text))
+    monkeypatch.setitem(_posts.CHECKSUMS, "dev", sha256(text))
     with pytest.raises(ValueError, match=r"dev.tsv, line 1: expected text, tab, numbers of emotions \(0 to 27\)"):
         fetch_goemotions(aggregated=True, subset="dev", **goemotions.offline)
     row = rating("x", "id1", 1)
