@@ -61,7 +61,8 @@ def question_contexts(ready, text, inner=True):
     compiled, asked = ready.compiled, ready.questionnaire
     paths = {}
     for name, node in enumerate(asked._nodes):
-        paths[name] = [*(paths[node.parent] if node.parent != -1 else compiled.text(text) + asked.common), *node.tokens]
+        before = paths[node.parent] if node.parent != -1 else [*compiled.document(text), *asked.common]
+        paths[name] = [*before, *node.tokens]
         if node.leaf is not None:
             trie = asked._tries[node.leaf]
             yield from ([*paths[name], *trie.path_to(n)] for n in trie.branching[: None if inner else 1])

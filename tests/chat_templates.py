@@ -1,5 +1,9 @@
 """Chat templates in the manner of the model families."""
 
+from functools import partial
+
+from shared_data import SHARED
+
 SPECIAL_TEXTS = {"bos_token": "<bos>", "eos_token": "<eos>"}
 LABELS, NONE = ["joy", "anger"], "none"
 
@@ -39,3 +43,7 @@ MISTRAL = (
     "{%- endfor %}"
 )
 CHATS = {"chatml": CHATML, "llama": LLAMA, "gemma": GEMMA, "mistral": MISTRAL}
+
+
+# Those of real models, where they are at hand: name -> function that reads it.
+REAL_TEMPLATES = {path.stem: partial(path.read_text, "utf-8") for path in sorted(SHARED.glob("chat_templates/*.jinja"))}

@@ -92,9 +92,8 @@ class SlowTwin:
         return buffer[: C.llama_tokenize(self._vocab, raw, len(raw), buffer, len(buffer), False, special)]
 
     def speller(self, answer_format, after, lead=""):
-        """``spell(words)``: tokens of a whole answer, then of what the prompt has `after` it."""
-        behind = self.tokenize(after, special=True)
-        return lambda words: self.tokenize(lead + spelled(answer_format, words)) + behind
+        """``spell(words)``: tokens of a whole answer with what the prompt has `after` it, as one text."""
+        return lambda words: self.tokenize(lead + spelled(answer_format, words) + after, special=True)
 
 
 def spelled(answer_format, words):

@@ -83,6 +83,7 @@ LOOK_INSIDE = {
     "toy.py": "stands in for the engine in tests of several rooms, with the engine's own forest",
     "test_faults.py": "breaks the engine, the cache and model files in mid-call, and forges entries of the cache",
     "_inference/test_workers.py": "counts what the caller loads, and hands a worker another fingerprint",
+    "_inference/test_compiled.py": "compares tokens with those of a layout's whole text, for real vocabularies",
     "analysis/test_attention.py": "checks what is counted at each token, which the tables only show in sum",
     "prompts/test_prompts.py": "layouts are made to become tokens: only these show a seam",
 }

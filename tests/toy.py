@@ -147,6 +147,26 @@ class Tokenizer:
         self._texts |= {token: text.encode() for text, token in self.controls.items()}
         self._texts |= {byte: bytes([byte]) for byte in range(256)}
 
+    def tokenize(self, text, special=False):
+        """Tokens of a text, as `Vocabulary.tokenize` gives them."""
+        return self(text, special)
+
+    def split_at_controls(self, text):
+        parts = [text]
+        for name, token in self.controls.items():
+            divided = [part.split(name) if isinstance(part, str) else [part] for part in parts]
+            parts = [x for pieces in divided for k, piece in enumerate(pieces) for x in ([token] * (k > 0) + [piece])]
+        return [part for part in parts if part != ""]
+
+    def swallows(self, token):
+        return False, False
+
+    def token_text(self, token):
+        return self.text([token])
+
+    def text_of(self, tokens):
+        return self.text(tokens)
+
     def __call__(self, text, special=False):
         tokens = []
         if self._space_prefix and text:

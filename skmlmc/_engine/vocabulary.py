@@ -106,14 +106,43 @@ class Vocabulary:
 
     def text_of(self, tokens: Sequence[int]) -> str:
         """Text that tokens stand for, control tokens by their names."""
-        given = (self._library.llama_token * len(tokens))(*tokens)
-        size = 1 << 12
-        while True:
-            buffer = create_string_buffer(size)
-            n = self._library.llama_detokenize(self._vocab, given, len(tokens), buffer, size, False, True)
-            if n >= 0:
-                return buffer.raw[:n].decode("utf-8", "replace")
-            size = -n
+        # Token by token: llama.cpp's detokenizer of many at once takes spaces out of ``C'est cher !``.
+        return b"".join(map(self._piece, tokens)).decode("utf-8", "replace")
+
+    def _piece(self, token, size=256):
+        buffer = create_string_buffer(size)
+        n = self._library.llama_token_to_piece(self._vocab, token, buffer, size, 0, True)
+        return buffer.raw[:n] if n >= 0 else self._piece(token, -n)
+
+    def split_at_controls(self, text: str) -> list[int | str]:
+        r"""Divide a template's text at its control tokens: ``"<|im_end|>\n"`` gives ``[2, "\n"]``.
+
+        Parameters
+        ----------
+        text : str
+            Text of a template, in which names of control tokens count.
+
+        Returns
+        -------
+        list of int or str
+            Control tokens and the texts between them. Long names come first, as in llama.cpp.
+        """
+        found = {token for token in self._tokenize(text, True) if self._is_reserved(token)}
+        parts: list[int | str] = [text]
+        for token in sorted(found, key=lambda token: -len(self.token_text(token))):
+            name, divided = self.token_text(token), []
+            for part in parts:
+                pieces_ = part.split(name) if isinstance(part, str) else [part]
+                divided += [x for piece in pieces_ for x in (token, piece)][1:]
+            parts = [part for part in divided if part != ""]
+        return parts
+
+    def swallows(self, token: int) -> tuple[bool, bool]:
+        """Whether a control token takes the spaces before and behind it, as some of Phi-3 do."""
+        attributes = self._library.llama_vocab_get_attr(self._vocab, token)
+        return bool(attributes & self._library.LLAMA_TOKEN_ATTR_LSTRIP), bool(
+            attributes & self._library.LLAMA_TOKEN_ATTR_RSTRIP
+        )
 
     def _is_reserved(self, token):
         """Whether a token marks the prompt's structure, so that no text may hold it.

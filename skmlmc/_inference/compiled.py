@@ -1,99 +1,320 @@
-"""Prompts compiled for one tokenizer, from texts to tokens; those used last are kept for each model."""
+"""Prompts compiled for one model's vocabulary: from texts to tokens, as the whole prompt would be tokenised at once.
+
+A tokenizer joins what stands side by side: ``.`` and a line break behind it are often one token. So a prompt is divided
+at its control tokens alone, and what stands between two of them is tokenised as one text, whoever wrote its parts. Of
+such a text only the end depends on the document, so it is cut once more, at the last place where no token can reach
+over; what stands before is decoded once, and kept.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from ..prompts._layouts import Layout, Segment
 from ..prompts._templates import check_words, render_answer
 from .answers import AnswerSpace
 
+# How texts may begin and end, as far as tokenizers care.
+PROBES = ("a", "The", " a", "1", ".", "\n", "é", "中", "🙂", "'s", '"', "(", "-", "  b", "</s>", "_", "https://")
+ENDS = ("a", "word", ".", "!!!", "?\n", '"', "1", " ", "\n", "é", "。", "🙂", ")", ":", "-", "…", "'")
+NEAR = 200  # characters before a cut that may decide about it
+_BORDER = re.compile(r"(?<=\s)(?=\S)|(?<=\S)(?=\s)|(?<=[^\w\s])(?=\w)")
 
-def continuing(tokenize: Callable[..., list[int]]) -> Callable[..., list[int]]:
-    """Make a tokenizer for texts that continue others.
 
-    Many SentencePiece vocabularies put a space before every text, which would stand in the middle of words and lines
-    of a prompt made of pieces. There a line break is put before the text, and its tokens are taken off again.
+def fragments(vocabulary: Any, segments: Sequence[Segment]) -> list[Any]:
+    r"""Divide a prompt at its control tokens.
 
     Parameters
     ----------
-    tokenize : callable
-        ``tokenize(text, special) -> list of int``.
+    vocabulary : Vocabulary
+        The model's.
+    segments : sequence of Segment
+        Texts and whether control tokens in them count.
 
     Returns
     -------
-    callable
-        The same, without that space.
+    list of int or str
+        Control tokens, and between two of them a text, which may be empty; a text comes first and last.
+
+    Examples
+    --------
+    ``[("<|im_start|>user\n", True), ("Hi <|im_end|>", False), ("<|im_end|>\n", True)]`` gives
+    ``["", 1, "user\nHi <|im_end|>", 2, "\n"]``.
     """
-    line = tokenize("\n", False)
-    if len(line) != 2 or tokenize("\n\n", False) != [*line, line[1]]:
-        return tokenize
+    parts: list[Any] = [""]
+    for text, special in segments:
+        for piece in vocabulary.split_at_controls(text) if special else [text]:
+            if isinstance(piece, str):
+                parts[-1] += piece
+            else:
+                parts += [piece, ""]
+    for k in range(1, len(parts), 2):  # some control tokens swallow the spaces beside them
+        left, right = vocabulary.swallows(parts[k])
+        parts[k - 1] = parts[k - 1].rstrip() if left else parts[k - 1]
+        parts[k + 1] = parts[k + 1].lstrip() if right else parts[k + 1]
+    return parts
 
-    def tokenize_next(text, special):
-        tokens = tokenize("\n" + text, special)
-        return tokens[2:] if tokens[:2] == line else tokenize(text, special)
 
-    return tokenize_next
+class Encoder:
+    """Tokenise texts that begin behind a control token, and texts that continue others.
 
-
-class CompiledPrompt:
-    """A prompt in tokens: its prefix, documents and answers.
+    Many SentencePiece vocabularies put a space before every text, which would stand in the middle of words and lines
+    of a prompt made of pieces. There a line break is put before a text that continues, and its tokens are taken off.
 
     Parameters
     ----------
-    tokenize : callable
-        ``tokenize(text, special) -> list of int``.
+    vocabulary : Vocabulary
+        The model's. It is not kept alive: prompts that are kept for a model must not keep it in their turn.
+
+    Attributes
+    ----------
+    adds_space : bool
+        Whether the tokenizer puts a space before every text.
+    """
+
+    def __init__(self, vocabulary: Any):
+        self.vocabulary = weakref.proxy(vocabulary)
+        line = vocabulary.tokenize("\n")
+        self.adds_space = len(line) == 2 and vocabulary.tokenize("\n\n") == [*line, line[1]]
+        self._line = line
+
+    def __call__(self, text: str, fresh: bool) -> list[int]:
+        """Tokens of a text; `fresh` where it stands behind a control token or begins the prompt."""
+        if not text:
+            return []
+        if fresh or not self.adds_space:
+            return self.vocabulary.tokenize(text)
+        tokens = self.vocabulary.tokenize("\n" + text)
+        return tokens[2:] if tokens[:2] == self._line else self.vocabulary.tokenize(text)
+
+    def whole(self, parts: Sequence[int | str]) -> list[int]:
+        """Tokens of fragments."""
+        return [t for part in parts for t in ([part] if isinstance(part, int) else self(part, True))]
+
+    def cut(self, text: str, afters: Sequence[str], befores: Sequence[str] = ("",), *, fresh: bool = False) -> int:
+        """Find the last place of a text where no token reaches over, whatever stands before and behind it.
+
+        Parameters
+        ----------
+        text : str
+            The text.
+        afters, befores : sequence of str
+            What may stand behind and before it.
+        fresh : bool, default=False
+            Whether the text (with what stands before it) begins behind a control token.
+
+        Returns
+        -------
+        int
+            Characters before the cut; the whole length where nothing joins. Where every place is bridged by some
+            token, the one that fewest reach over.
+        """
+        borders = [m.start() for m in _BORDER.finditer(text)]
+        start = max((b for b in borders if b < len(text) - NEAR), default=0)
+        near, fresh = text[start:], fresh and start == 0
+        best, most = len(near), -1
+        places = [len(near), *(b - start for b in reversed(borders) if b > start), 0]
+        for at in (place for place in places if place == 0 or near[place - 1] != " "):  # a space goes with its word
+            agree = 0
+            for before in befores:
+                kept = self(before + near[:at], fresh)
+                restart = fresh and not before and at == 0
+                for after in afters:
+                    agree += self(before + near + after, fresh) == kept + self(near[at:] + after, restart)
+            if agree > most:
+                best, most = at, agree
+            if most == len(befores) * len(afters):
+                break
+        return start + best
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Everything before the document.
+
+    Attributes
+    ----------
+    tokens : list of int
+        What every prompt begins with.
+    begun : str
+        The end of the text before the document, which is tokenised with it.
+    fresh : bool
+        Whether that follows on a control token.
+    text : str
+        All of it as a text, with the name of the begin token where the model adds that by itself.
+    first : bool
+        Whether the document stands in the first turn: no demonstrations before it.
+    """
+
+    tokens: list[int]
+    begun: str
+    fresh: bool
+    text: str
+    first: bool
+
+
+def compile_prefix(encoder: Encoder, layout: Layout, turns: Sequence[tuple], bos: Sequence[int] = ()) -> Prefix:
+    """Tokenise everything before the document.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Of the model.
+    layout : Layout
+        Where texts and answers stand.
+    turns : sequence of (str, sequence of Segment, str)
+        Demonstrations: a text, the bridge behind it, and the answer.
+    bos : sequence of int
+        The model's begin token, or nothing; put first where the template does not do so itself.
+
+    Returns
+    -------
+    Prefix
+        What is decoded once.
+    """
+    segments = layout.conversation(turns, "")
+    *parts, last = fragments(encoder.vocabulary, segments)
+    at = encoder.cut(last, PROBES, fresh=True)
+    head = encoder.whole(parts) + encoder(last[:at], True)
+    added = list(bos if head[: len(bos)] != list(bos) else ())
+    text = "".join([*map(encoder.vocabulary.token_text, added), *(segment.text for segment in segments)])
+    return Prefix(added + head, last[at:], at == 0, text, not turns)
+
+
+class CompiledPrompt:
+    """What stands between a document and its answer, and all answers, in tokens.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Of the model.
+    prefix : Prefix
+        What stands before the document.
     layout : Layout
         Where texts and answers stand.
     answer_format : str
         "json" or "list".
     words : sequence of str
         Wordings of the labels, the empty answer's word last.
-    demonstrations : sequence of (str, sequence of int)
-        Texts and the numbers of their labels.
-    bos : sequence of int
-        The model's begin token, or nothing.
+    shared : int or None, default=None
+        Characters behind the document that belong to it (see `shared_opening`); None: as many as may.
 
     Attributes
     ----------
-    prefix : list of int
-        Everything before the document.
+    bridge : list of int
+        Tokens between what `document` gives and the answer.
     answers : AnswerSpace
         The answers in tokens.
     """
 
-    def __init__(self, tokenize, layout, answer_format, words, demonstrations=(), bos=()):
+    def __init__(
+        self,
+        encoder: Encoder,
+        prefix: Prefix,
+        layout: Layout,
+        answer_format: str,
+        words: Sequence[str],
+        shared: int | None = None,
+    ):
         check_words(answer_format, words)
-        self._tokenize, self._layout, self._format = continuing(tokenize), layout, answer_format
-        self.bridge, self._after = self._segments(layout.bridge), self._segments(layout.after)
+        self._encoder, self._prefix, self._layout, self._format = encoder, prefix, layout, answer_format
+        self._after = fragments(encoder.vocabulary, layout.after)
+        behind, *tail = fragments(encoder.vocabulary, layout.opening)
+        afters = [self._written([word]) for word in (*words[:8], words[-1])]
+        if tail:  # a control token divides document and answer
+            at = encoder.cut(tail[-1], afters, fresh=True)
+            lead, self._begun, self._fresh = tail[-1][:at], tail[-1][at:], at == 0
+            shared = len(behind) if shared is None else shared
+            rest = encoder(behind[shared:], False) if shared < len(behind) else []
+            self.bridge = [*rest, *encoder.whole(tail[:-1]), *encoder(lead, True)]
+        else:
+            at = encoder.cut(behind, afters, ENDS)
+            shared = at if shared is None else min(shared, at)
+            self._begun, self._fresh = behind[at:], False
+            self.bridge = encoder(behind[shared:at], False)
+        self._behind = behind[:shared]
         self.answers = AnswerSpace(self._answer, words)
-        head = [*tokenize(*layout.head[0]), *self._segments(layout.head[1:])]
-        self.prefix = [*(() if head[: len(bos)] == list(bos) else bos), *head]
-        for text, labels in demonstrations:
-            self.prefix += self.shown(text, labels)
 
-    def shown(self, text: str, labels: Sequence[int]) -> list[int]:
-        """Tokens of a demonstration: a text and its answer."""
-        words = self.answers.words
-        return self.document(text) + self._answer([words[k] for k in labels] or [words[-1]])
+    @property
+    def prefix(self) -> list[int]:
+        """Tokens before the document."""
+        return self._prefix.tokens
 
-    def _segments(self, segments):
-        return [token for s in segments for token in self._tokenize(s.text, s.special)]
+    def _written(self, words):
+        return render_answer(self._format, words) + self._after[0]
 
     def _answer(self, words):
-        text = self._layout.answer_lead + render_answer(self._format, words)
-        return self._tokenize(text, False) + self._after
+        text = self._begun + self._written(words)
+        return self._encoder(text, self._fresh) + self._encoder.whole(self._after[1:])
 
-    def text(self, text: str, keep: slice = slice(None)) -> list[int]:
-        """Tokens of a document alone; `keep` cuts them."""
-        return self._tokenize(self._layout.text_lead + text, False)[keep]
+    def document(self, text: str) -> list[int]:
+        """Tokens of a document, and of what is tokenised with it."""
+        text = self._layout.trimmed(text, first=self._prefix.first)
+        return self._encoder(self._prefix.begun + text + self._behind, self._prefix.fresh)
 
-    def document(self, text: str, keep: slice = slice(None)) -> list[int]:
-        """Tokens of a document and of what leads over to its answer; `keep` cuts the document's own tokens."""
-        return self.text(text, keep) + self.bridge
+    def text(self, text: str) -> str:
+        """Text of the whole prompt of a document, up to the first word that is read."""
+        lead = self._encoder.vocabulary.text_of(self.answers.slot().lead)
+        if self._fresh and self._encoder.adds_space:
+            lead = lead.removeprefix(" ")  # which the tokenizer put there
+        opening = "".join(segment.text for segment in self._layout.opening).removesuffix(self._begun)
+        return self._prefix.text + self._layout.trimmed(text, first=self._prefix.first) + opening + lead
+
+
+def shared_opening(encoder: Encoder, layouts: Sequence[Layout]) -> int:
+    r"""Characters behind a document that several questions about it share, and that no token reaches over.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Of the model.
+    layouts : sequence of Layout
+        One a question.
+
+    Returns
+    -------
+    int
+        Of ``\nLabel: joy`` and ``\nLabel: anger`` the first eight or so: the space goes with the label.
+    """
+    behind = [fragments(encoder.vocabulary, layout.opening)[0] for layout in layouts]
+    common = os.path.commonprefix(behind)
+    return encoder.cut(common, [text[len(common) :] for text in behind[:40]], ENDS)
+
+
+def longest_that_fits(text: str, fits: Callable[[str], bool], end: bool) -> str:
+    """Cut a text to as many characters as fit.
+
+    Parameters
+    ----------
+    text : str
+        The text.
+    fits : callable
+        ``fits(text) -> bool``.
+    end : bool
+        Whether the end is cut off, or the start.
+
+    Returns
+    -------
+    str
+        Its start, or its end.
+
+    Examples
+    --------
+    >>> longest_that_fits("We won!!!", lambda text: len(text) <= 4, end=True)
+    'We w'
+    """
+    kept, no = 0, len(text) + 1
+    while no - kept > 1:
+        middle = (kept + no) // 2
+        kept, no = (middle, no) if fits(text[:middle] if end else text[len(text) - middle :]) else (kept, middle)
+    return text[:kept] if end else text[len(text) - kept :]
 
 
 class _Recent:
@@ -135,9 +356,3 @@ def prepared_prompt(task, model):
         One of the eight used last with this model.
     """
     return _kept.setdefault(model, _Recent(8)).get(task, lambda: task.prepare(model))
-
-
-def tokenizer_of(model):
-    """Return ``model.tokenize`` for a prompt to keep; the prompts of a model must not keep it loaded in their turn."""
-    weak = weakref.proxy(model)
-    return lambda text, special=False: weak.tokenize(text, special)

@@ -20,13 +20,13 @@ from .._engine.forest import pack
 from .._models.identity import Fingerprints, ModelFiles, find_files
 from .._models.loaded import load_model, load_vocabulary
 from .._utils.checks import check_choice, check_positive_int
-from .compiled import prepared_prompt
+from .compiled import CompiledPrompt, longest_that_fits, prepared_prompt
 from .workers import count_jobs, count_threads, share_of_threads, spread
 
 FLUSH_DOCUMENTS, FLUSH_SECONDS = 32, 2.0
 ENOUGH_CELLS = 512  # of documents decoded together, with the longest answers they may have: about one decode call
 PIECES = 8  # of work for each process, so that all end at about the same time
-RESULT_VERSION = 4
+RESULT_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,12 @@ class Options:
 class Prepared(Protocol):
     """A task made ready for one model."""
 
+    compiled: CompiledPrompt
     prefix: list[int]
     sequences: int
     cells: int
 
-    def document(self, text: str, keep: slice = slice(None)) -> list[int]:
+    def document(self, text: str) -> list[int]:
         """Tokens of a document."""
 
     def job(self, tokens: list[int]) -> Generator:
@@ -174,7 +175,7 @@ def prompt_text(task: Task, text: str, options: Options, expected: Fingerprints 
     """
     model = load_vocabulary(find_files(options.model, options.lora, expected).path)
     prepared = prepared_prompt(task, model)
-    return model.text_of([*prepared.prefix, *prepared.document(text), *prepared.lead])
+    return prepared.compiled.text(text)
 
 
 def _largest_entry(task):
@@ -375,9 +376,8 @@ def _fit_documents(prepared: Prepared, todo, texts, n_ctx, truncation):
             'n_ctx, shorten them, or cut them with truncation="end" or "start".'
         )
     for k in long:
-        over = len(documents[k]) - limit
-        keep = slice(None, -over) if truncation == "end" else slice(over, None)
-        documents[k] = prepared.document(todo[k], keep)
+        cut = longest_that_fits(todo[k], lambda text: len(prepared.document(text)) <= limit, truncation == "end")
+        documents[k] = prepared.document(cut)
     if long:
         warnings.warn(
             f"{len(long)} of {len(todo)} documents were cut to {limit} tokens, the first of them document "

@@ -11,9 +11,9 @@ import numpy as np
 from .._cache.records import ROUNDING, DamagedEntryError, checked
 from .._engine.context import Hidden
 from ..prompts._layouts import make_layout
-from ..prompts._templates import PromptTemplate, QuestionTemplate
+from ..prompts._templates import PromptTemplate, QuestionTemplate, render_answer
 from .beam import AnswerBeam, Marginal
-from .compiled import CompiledPrompt, tokenizer_of
+from .compiled import CompiledPrompt, Encoder, compile_prefix, shared_opening
 from .greedy import Answer, greedy_answer
 from .questions import Questionnaire
 
@@ -41,14 +41,9 @@ class PreparedSteps:
         """Cells of the longest answer."""
         return self.compiled.answers.longest(self.max_labels)
 
-    def document(self, text, keep=slice(None)):
+    def document(self, text):
         """Tokens of a document up to its answer."""
-        return self.compiled.document(text, keep)
-
-    @property
-    def lead(self):
-        """Tokens from the document to the first word that is read."""
-        return self.compiled.answers.slot().lead
+        return [*self.compiled.document(text), *self.compiled.bridge]
 
     def job(self, tokens):
         """Start a document."""
@@ -90,9 +85,16 @@ class StepsTask:
     def compile(self, model):
         """Tokenise the prompt."""
         named = [self.words[k] for k in self.order]
-        layout = make_layout(self.template, named, self.words[-1], model.chat_template, model.special_texts)
-        answer_format = self.template.answer_format
-        return CompiledPrompt(tokenizer_of(model), layout, answer_format, self.words, self.demonstrations, model.bos)
+        template, shown, encoder = self.template, self.demonstrations, Encoder(model)
+        layout = make_layout(
+            template, named, self.words[-1], model.chat_template, model.special_texts, n_demonstrations=len(shown)
+        )
+        turns = [
+            (text, layout.bridge, render_answer(template.answer_format, [self.words[k] for k in labels or (-1,)]))
+            for text, labels in shown
+        ]
+        prefix = compile_prefix(encoder, layout, turns, model.bos)
+        return CompiledPrompt(encoder, prefix, layout, template.answer_format, self.words)
 
     def prepare(self, model):
         """Make the prompt ready for a loaded model."""
@@ -175,10 +177,13 @@ class BeamTask(StepsTask):
 class PreparedQuestions:
     """The questions of one model, ready to be asked."""
 
-    prefix: list[int]
     compiled: CompiledPrompt
     questionnaire: Questionnaire
-    lead: list[int]
+
+    @property
+    def prefix(self):
+        """Tokens before the document."""
+        return self.compiled.prefix
 
     @property
     def sequences(self):
@@ -190,9 +195,9 @@ class PreparedQuestions:
         """Cells of all questions."""
         return len(self.questionnaire.common) + self.questionnaire.cells
 
-    def document(self, text, keep=slice(None)):
+    def document(self, text):
         """Tokens of a document."""
-        return self.compiled.text(text, keep)
+        return self.compiled.document(text)
 
     def job(self, tokens):
         """Start a document."""
@@ -232,26 +237,31 @@ class QuestionsTask:
         template = astuple(self.template)
         return ("questions", template, self.words, self.order, self.questions, self.demonstrations, self.answers)
 
-    def compile(self, model, question, bos=()):
-        """Tokenise one question's prompt."""
+    def layout(self, model, question):
+        """Lay one question's prompt out."""
         values = dict(zip(self.template.fields, (self.words[k] for k in question), strict=True))
         values |= dict(zip(("yes", "no"), self.answers, strict=True))
         named, none = [self.words[k] for k in self.order], self.words[-1]
-        layout = make_layout(self.template, named, none, model.chat_template, model.special_texts, values)
-        return CompiledPrompt(tokenizer_of(model), layout, "list", self.answers, bos=bos)
+        shown = len(self.demonstrations)
+        return make_layout(self.template, named, none, model.chat_template, model.special_texts, values, shown)
+
+    def compile(self, model):
+        """Tokenise the prompt of each question."""
+        encoder, layouts = Encoder(model), [self.layout(model, q) for q in self.questions]
+        turns = [
+            (text, self.layout(model, question).bridge, self.answers[0 if right else 1])
+            for text, question, right in self.demonstrations
+        ]
+        prefix = compile_prefix(encoder, layouts[0], turns, model.bos)
+        shared = shared_opening(encoder, layouts)
+        return [CompiledPrompt(encoder, prefix, layout, "list", self.answers, shared) for layout in layouts]
 
     def prepare(self, model):
         """Make the questions ready for a loaded model."""
-        compiled = {q: self.compile(model, q, model.bos) for q in self.questions}
-        first = compiled[self.questions[0]]
-        prefix = list(first.prefix)
-        for text, question, right in self.demonstrations:
-            shown = compiled.get(question) or self.compile(model, question)
-            prefix += shown.shown(text, [0] if right else [])
-        slots = [compiled[q].answers.slot() for q in self.questions]
-        tokens = [compiled[q].bridge + slot.lead for q, slot in zip(self.questions, slots, strict=True)]
-        questionnaire = Questionnaire(tokens, [s.trie for s in slots], model.sequences)
-        return PreparedQuestions(prefix, first, questionnaire, tokens[0])
+        compiled = self.compile(model)
+        slots = [each.answers.slot() for each in compiled]
+        tokens = [each.bridge + slot.lead for each, slot in zip(compiled, slots, strict=True)]
+        return PreparedQuestions(compiled[0], Questionnaire(tokens, [s.trie for s in slots], model.sequences))
 
     def to_arrays(self, result):
         """Turn the answers into arrays for the cache."""

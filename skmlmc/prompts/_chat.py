@@ -7,8 +7,8 @@ budget, in steps rather than seconds: the same template is accepted or refused o
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Callable
 from datetime import date
 from typing import Any
 
@@ -21,21 +21,37 @@ BYTES_A_STEP = 8
 
 # What templates of real models use, and what is as harmless. Left out is what makes large values from small ones.
 FILTERS = (
-    "abs attr capitalize count d default dictsort e escape first float int items join last length list lower map "
-    "max min reject rejectattr replace reverse round safe select selectattr sort string title tojson trim unique upper"
+    "abs attr batch capitalize count d default dictsort e escape first float groupby indent int items join last length "
+    "list lower map max min reject rejectattr replace reverse round safe select selectattr slice sort string striptags "
+    "sum title tojson trim unique upper wordcount"
 ).split()
 GLOBALS = ("cycler", "dict", "joiner", "range")
 METHODS = {
     str: frozenset(
-        "capitalize casefold count endswith find index isalnum isalpha isdecimal isdigit islower isnumeric isspace "
-        "istitle isupper join lower lstrip partition removeprefix removesuffix replace rfind rindex rpartition rsplit "
-        "rstrip split splitlines startswith strip swapcase title upper".split()
+        "capitalize casefold count endswith find format index isalnum isalpha isdecimal isdigit islower isnumeric "
+        "isspace istitle isupper join lower lstrip partition removeprefix removesuffix replace rfind rindex rpartition "
+        "rsplit rstrip split splitlines startswith strip swapcase title upper".split()
     ),
     dict: frozenset(["get", "items", "keys", "values"]),
     list: frozenset(["count", "index"]),
     tuple: frozenset(["count", "index"]),
 }
 _COSTLY = "it takes too many steps or too much memory"
+# A width of four digits, or one that is computed: what makes long texts from short ones when values are formatted.
+_WIDE = re.compile(r"\d{4}|:[^}]*\{")
+
+# Variables by which templates are told whether to think: enable_thinking, thinking, reasoning_effort, thinking_mode...
+_SWITCH = re.compile(
+    r"(enable_|use_)?(think|thinking|thought|reason|reasoning)(_(enabled|mode|effort|level|strength|budget))?"
+)
+# What such a variable is compared with where it is a text, the least thought first.
+_LEAST = ("none", "no_think", "/no_think", "nothink", "no", "off", "disabled", "disable", "false", "minimal", "low")
+# Begin and end of a thought, or of a channel that is not the answer's, in the manner of many models.
+_THOUGHT = re.compile(
+    r"(?P<close></[^<>\s]*think[^<>\s]*>|<\|?(end|/)_?[^<>\s]*think[^<>\s]*>|\[/\w*think\w*\]|<channel\|>|<\|channel\|>final\b)"
+    r"|(?P<open><[^<>\s]*(think|thought|reason)[^<>\s]*>|\[\w*think\w*\]|<\|channel\|?>\s*\w+)",
+    re.IGNORECASE,
+)
 
 
 class _RefusedError(Exception):
@@ -84,7 +100,9 @@ def _check_operation(meter, operator, left, right):
     sized = [value for value in (left, right) if isinstance(value, (str, bytes, list, tuple))]
     numbers = [value for value in (left, right) if isinstance(value, int)]
     if operator == "%" and isinstance(left, (str, bytes)):
-        raise _RefusedError("it formats text with %")
+        meter.weigh(right)
+        if re.search(r"\d{4}|\*", str(left)):
+            raise _RefusedError("it formats text with a large width")
     if operator == "*" and sized and numbers:
         meter.spend(len(sized[0]) * max(numbers[0], 0) // BYTES_A_STEP)
     elif operator == "+" and sized:
@@ -109,6 +127,20 @@ def _check_method(meter, method, args):
 def _check_product(meter, text, others):
     size = max((len(value) for value in others if hasattr(value, "__len__")), default=0)
     meter.spend((len(text) + 1) * size // BYTES_A_STEP)
+
+
+def _paid_format(meter, text, format_text):
+    """Make ``text.format`` pay for what it can make."""
+
+    def paid(*args, **kwargs):
+        if _WIDE.search(text):
+            raise _RefusedError("it formats text with a large width")
+        before = meter.left
+        meter.weigh(text, *args, *kwargs.values())
+        meter.spend((before - meter.left) * text.count("{"))  # each value may stand in each place
+        return format_text(*args, **kwargs)
+
+    return paid
 
 
 def _sandbox(meter):
@@ -149,14 +181,15 @@ def _sandbox(meter):
             return super().is_safe_attribute(obj, attr, value)
 
         def wrap_str_format(self, value):
-            if getattr(value, "__name__", "") in ("format", "format_map"):
-                raise _RefusedError("it formats text")
+            format_text = super().wrap_str_format(value)
+            return None if format_text is None else _paid_format(meter, value.__self__, format_text)
 
     return Metered
 
 
 def _environment(meter):
     """Make a sandbox with what templates may use."""
+    from jinja2.ext import Extension
     from jinja2.utils import Namespace
 
     class QuietNamespace(Namespace):
@@ -164,8 +197,17 @@ def _environment(meter):
             # Namespaces within namespaces would print more than anyone can wait for.
             return "<namespace>"
 
+    class Generation(Extension):
+        """``{% generation %}...{% endgeneration %}`` marks the assistant's words for training: here it does nothing."""
+
+        tags = {"generation"}
+
+        def parse(self, parser):
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
     environment = _sandbox(meter)(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"], finalize=meter.weigh
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", Generation], finalize=meter.weigh
     )
     environment.filters = _filters(environment, meter)
     environment.tests = {name: _paid(meter, test) for name, test in environment.tests.items()}
@@ -212,7 +254,14 @@ def _filters(environment, meter):
             raise _RefusedError("it indents JSON by more than 16")
         return known["tojson"](eval_ctx, value, indent)
 
-    own = {f.__name__: pass_eval_context(f) for f in (replace, join, tojson)}
+    def indent(eval_ctx, s, width=4, first=False, blank=False):
+        if not isinstance(width, str) and int(width) > 1000:
+            raise _RefusedError("it indents text by more than 1000")
+        lead = width if isinstance(width, str) else " " * int(width)
+        meter.spend((len(lead) + 1) * (str(s).count("\n") + 1) // BYTES_A_STEP)
+        return known["indent"](s, lead, first, blank)
+
+    own = {f.__name__: pass_eval_context(f) for f in (replace, join, tojson, indent)}
     filters = {name: _paid(meter, own.get(name, known[name])) for name in FILTERS}
 
     @pass_context
@@ -274,8 +323,8 @@ def _replace_concatenations(tree, nodes, filtered):
         waiting += node.iter_child_nodes()
 
 
-def chat_renderer(source: str, special_texts: dict[str, str]) -> Callable[[list[dict]], str]:
-    """Compile a chat template in a sandbox.
+class ChatTemplate:
+    """A model's chat template, compiled in a sandbox.
 
     Parameters
     ----------
@@ -284,10 +333,10 @@ def chat_renderer(source: str, special_texts: dict[str, str]) -> Callable[[list[
     special_texts : dict
         ``bos_token`` and ``eos_token``.
 
-    Returns
-    -------
-    callable
-        ``render(messages) -> str``.
+    Attributes
+    ----------
+    switches : dict
+        Variables of the template that decide about thinking, set so that the model thinks least.
 
     Raises
     ------
@@ -295,38 +344,99 @@ def chat_renderer(source: str, special_texts: dict[str, str]) -> Callable[[list[
         The template does not compile, or does what no chat template needs: other files, too many steps. Rendering
         raises it too.
     """
-    from jinja2 import TemplateError
 
-    def fail(message: Any) -> None:
-        raise TemplateError(message)
+    def __init__(self, source: str, special_texts: dict[str, str]):
+        from jinja2 import TemplateError
 
-    def strftime_now(form: str) -> str:
-        # Some templates tell the model the date. A prompt that changes overnight would change results: time stands
-        # still. Python's strftime may make 256 times as much of its format.
-        return date(2025, 1, 1).strftime(str(form)[:200])
+        def fail(message: Any) -> None:
+            raise TemplateError(message)
 
-    if len(source) > MAX_SOURCE:
-        raise ValueError(f"The model's chat template has {len(source)} characters, expected at most {MAX_SOURCE}.")
-    meter, lock = _Meter(), threading.Lock()
-    try:
-        environment = _environment(meter)
-        environment.globals.update(raise_exception=fail, strftime_now=strftime_now)
-        compiled = environment.from_string(_prepare(environment, source))
-    except Exception as error:
-        raise _failure(error, "does not compile") from error
+        def strftime_now(form: str) -> str:
+            # Some templates tell the model the date. A prompt that changes overnight would change results: time stands
+            # still. Python's strftime may make 256 times as much of its format.
+            return date(2025, 1, 1).strftime(str(form)[:200])
 
-    def render(messages):
-        with lock:
-            meter.left = BUDGET
-            try:
-                # Templates are written for transformers, which passes these two whether or not there are any.
-                return compiled.render(
-                    messages=messages, add_generation_prompt=True, tools=None, documents=None, **special_texts
-                )
-            except Exception as error:
-                raise _failure(error, "fails") from error
+        if len(source) > MAX_SOURCE:
+            raise ValueError(f"The model's chat template has {len(source)} characters, expected at most {MAX_SOURCE}.")
+        self._special_texts, self._meter, self._lock = dict(special_texts), _Meter(), threading.Lock()
+        try:
+            environment = _environment(self._meter)
+            environment.globals.update(raise_exception=fail, strftime_now=strftime_now)
+            self.switches = _find_switches(environment.parse(source))
+            self._compiled = environment.from_string(_prepare(environment, source))
+        except Exception as error:
+            raise _failure(error, "does not compile") from error
 
-    return render
+    def render(self, messages: list[dict], *, ask: bool = True) -> str:
+        """Return the text of a conversation, thinking switched off where the template knows how.
+
+        Parameters
+        ----------
+        messages : list of dict
+            With ``role`` and ``content``.
+        ask : bool, default=True
+            With the prompt for the assistant's next turn behind it.
+
+        Returns
+        -------
+        str
+            What the model would read.
+        """
+        values = dict(self._special_texts, messages=messages, add_generation_prompt=ask)
+        # As transformers does, which passes these two whether or not there are any; some templates want them undefined.
+        nothing = {"tools": None, "documents": None}
+        failure: Any = None
+        for more in ({**nothing, **self.switches}, self.switches, nothing, {}):
+            with self._lock:
+                self._meter.left = BUDGET
+                try:
+                    return self._compiled.render(values, **more)
+                except _RefusedError as error:
+                    raise _failure(error, "fails") from error
+                except Exception as error:
+                    failure = failure or error
+        raise _failure(failure, "fails") from failure
+
+
+def _find_switches(tree):
+    """Return values for the template's variables about thinking, so that it thinks least.
+
+    Whether a variable is a flag or a text is seen from what it is compared with:
+    ``reasoning_effort == 'no_think'`` wants that text, ``enable_thinking is defined and not enable_thinking`` a flag.
+    """
+    from jinja2 import meta, nodes
+
+    names = {name for name in meta.find_undeclared_variables(tree) if _SWITCH.fullmatch(name)}
+    texts: dict[str, set] = {name: set() for name in names}
+    for comparison in tree.find_all(nodes.Compare):
+        constants = {node.value for node in _parts(comparison, nodes.Const) if isinstance(node.value, str)}
+        for name in {node.name for node in _parts(comparison, nodes.Name)} & names:
+            texts[name] |= constants
+    least = {name: next((word for word in _LEAST if word in found), None) for name, found in texts.items()}
+    flags = {name: 0 if name.endswith("budget") else False for name in names if not texts[name]}
+    # An effort or mode that is compared with nothing is printed: what it is called there, nobody can tell.
+    flags = {name: off for name, off in flags.items() if not name.endswith(("effort", "mode", "level", "strength"))}
+    return flags | {name: word for name, word in least.items() if word is not None}
+
+
+def _parts(comparison, kind):
+    return [node for side in (comparison.expr, *comparison.ops) for node in side.find_all(kind)] + [
+        side for side in (comparison.expr, *(operand.expr for operand in comparison.ops)) if isinstance(side, kind)
+    ]
+
+
+def open_thought(text: str) -> str | None:
+    r"""Return the mark that begins a thought, or a channel other than the answer's, which `text` does not end.
+
+    Examples
+    --------
+    >>> open_thought("<|im_start|>assistant\n<think>\n"), open_thought("assistant\n<think></think>")
+    ('<think>', None)
+    >>> open_thought("<|start|>assistant<|channel|>analysis<|message|>")
+    '<|channel|>analysis'
+    """
+    marks = list(_THOUGHT.finditer(text))
+    return marks[-1]["open"] if marks else None
 
 
 def _failure(error, what):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
-from ._chat import chat_renderer
+from ._chat import ChatTemplate, open_thought
+
+_SYSTEM = "skmlmcSystem"
 
 
 class Segment(NamedTuple):
@@ -21,35 +24,62 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the texts of a prompt stand: ``head text bridge answer (after text bridge answer)*``.
+    """Where the texts of a prompt stand: ``head (text bridge answer after)* text opening``, then the answer.
 
     Attributes
     ----------
     head, bridge, after : tuple of Segment
-        Before the first text, between a text and its answer, between an answer and the next text.
-    text_lead, answer_lead : str
-        Spaces that stand before each text and answer. They are tokenised with it, since most vocabularies have words
-        with a space before them.
+        Before the first text, between a demonstration's text and its answer, between an answer and the next text.
+    opening : tuple of Segment
+        Between the document and its answer. Many chat templates write more there than between past turns, such as an
+        empty thought.
+    trims : (bool, bool, bool)
+        Whether the chat template takes spaces off a text's begin in the first turn and in later ones, and off its end.
+    mode : {"plain", "chat"}
+        What it is.
+    thinking : {"none", "switched off", "closed"}
+        How the model comes to answer at once: nothing had to be done; a variable of the template says so; what the
+        template begins is ended, as its past turns end it.
     """
 
     head: tuple[Segment, ...]
     bridge: tuple[Segment, ...]
     after: tuple[Segment, ...]
-    text_lead: str
-    answer_lead: str
+    opening: tuple[Segment, ...]
+    trims: tuple[bool, bool, bool] = (False, False, False)
+    mode: str = "plain"
+    thinking: str = "none"
+
+    def trimmed(self, text: str, *, first: bool) -> str:
+        """Return a text as the template writes it, in its first turn or a later one."""
+        at_once, later, end = self.trims
+        text = text.lstrip() if (at_once if first else later) else text
+        return text.rstrip() if end else text
+
+    def conversation(self, turns: Sequence[tuple[str, Sequence[Segment], str]], text: str) -> list[Segment]:
+        """Return all segments of a prompt.
+
+        Parameters
+        ----------
+        turns : sequence of (str, sequence of Segment, str)
+            Demonstrations: a text, the bridge behind it, and the answer.
+        text : str
+            The document.
+
+        Returns
+        -------
+        list of Segment
+            Up to the end of the document.
+        """
+        parts = [*self.head]
+        for k, (shown, bridge, answer) in enumerate(turns):
+            parts += [Segment(self.trimmed(shown, first=k == 0), False), *bridge, Segment(answer, False), *self.after]
+        return [*parts, Segment(self.trimmed(text, first=not turns), False)]
 
 
-def _split_spaces(segments):
-    """Take the spaces off the end of the last segment."""
-    text = segments[-1].text
-    lead = text[len(text.rstrip(" ")) :]
-    return _without(segments, lead), lead
-
-
-def _without(segments, lead):
-    """Take the spaces `lead` off the end, which are tokenised with what comes next."""
-    *rest, last = segments
-    return tuple(s for s in [*rest, Segment(last.text.removesuffix(lead), last.special)] if s.text)
+def _joined(*segments):
+    """Leave out what is empty."""
+    return tuple(segment for segment in segments if segment.text)
 
 
 def _instruction_segments(template, words, none, special, values):
@@ -59,22 +89,7 @@ def _instruction_segments(template, words, none, special, values):
         segments.append(Segment(literal, special))
         if name:
             segments.append(Segment(values[name], special and name == "wording"))
-    return _merge(segments)
-
-
-def _merge(segments):
-    """Join neighbours of one kind and move spaces to the word after them, so that the tokenizer sees whole words."""
-    merged: list[Segment] = []
-    for text, special in segments:
-        if merged and merged[-1].special == special:
-            merged[-1] = Segment(merged[-1].text + text, special)
-        elif text:
-            if merged:
-                kept = merged[-1].text.rstrip(" ")
-                text = merged[-1].text[len(kept) :] + text
-                merged[-1] = Segment(kept, merged[-1].special)
-            merged.append(Segment(text, special))
-    return merged
+    return segments
 
 
 def _demonstration_parts(template, values):
@@ -102,7 +117,7 @@ def _split_turns(between):
         if own and "\n" in text:
             head, _, tail = text.rpartition("\n")
             mine, theirs = "".join([*texts[:i], head]), "".join([tail, *texts[i + 1 :]])
-    return Segment(mine.rstrip(), False), Segment(theirs.lstrip(), False)
+    return mine.rstrip(), theirs.lstrip()
 
 
 def plain_layout(template, words: Sequence[str], none: str, values: Mapping[str, str] = MappingProxyType({})) -> Layout:
@@ -125,22 +140,26 @@ def plain_layout(template, words: Sequence[str], none: str, values: Mapping[str,
         Control tokens count in the template's own text alone.
     """
     before, between, behind = _demonstration_parts(template, values)
-    head = _merge([*_instruction_segments(template, words, none, True, values), Segment("\n\n" + before, True)])
-    head, text_lead = _split_spaces(head)
-    bridge, answer_lead = _split_spaces(_merge(between))
-    after = _without([Segment(behind + before, True)], text_lead)
-    return Layout(head, bridge, after, text_lead, answer_lead)
+    system = [] if template.system is None else [Segment(template.system + "\n\n", True)]
+    instruction = _instruction_segments(template, words, none, True, values)
+    head = _joined(*system, *instruction, Segment("\n\n" + before, True))
+    bridge = _joined(*between)
+    return Layout(head, bridge, _joined(Segment(behind + before, True)), bridge)
 
 
-def chat_layout(template, words, none, render: Callable[[list[dict]], str], values=MappingProxyType({})) -> Layout:
+def chat_layout(
+    template, words, none, chat: ChatTemplate, values=MappingProxyType({}), n_demonstrations: int = 0
+) -> Layout:
     """Lay the prompt out with a chat template: texts are the user's turns, answers the assistant's.
 
     Parameters
     ----------
     template, words, none, values
         As for `plain_layout`.
-    render : callable
-        ``render(messages) -> str`` applies the model's chat template, with the prompt for the assistant's next turn.
+    chat : ChatTemplate
+        The model's chat template.
+    n_demonstrations : int, default=0
+        Past turns that there will be: some templates write a first turn otherwise where others follow.
 
     Returns
     -------
@@ -150,25 +169,51 @@ def chat_layout(template, words, none, render: Callable[[list[dict]], str], valu
     Raises
     ------
     ValueError
-        The chat template changes or drops the contents of messages, or treats later turns otherwise.
+        The chat template changes or drops the contents of messages, or writes later turns otherwise.
     """
-    marks = ["skmlmcUser0", "skmlmcAnswer0", "skmlmcUser1"]
-    messages = [{"role": ("user", "assistant")[i % 2], "content": mark} for i, mark in enumerate(marks)]
-    head, *parts = _split_at(render(messages), marks)
-    single = _split_at(render(messages[:1]), marks[:1])
-    bridge, after, last_bridge = parts
+    system = [] if template.system is None else [{"role": "system", "content": _SYSTEM}]
+    head, turns, final = _take_apart(chat, system, min(n_demonstrations, 2))
+    past = turns or _take_apart(chat, system, 1)[1]
+    if len(set(past)) > 1:
+        raise ValueError("The model's chat template writes later turns otherwise than the first one.")
+    bridge, after = past[0]
     if not (bridge.strip() and after.strip()):
         raise ValueError("The model's chat template does not show where a turn ends.")
-    # Some write a space before an answer and end the prompt for one without it; it is tokenised with the answer.
-    if head != single[0] or len({part.rstrip(" ") for part in (bridge, last_bridge, single[1])}) > 1:
-        raise ValueError("The model's chat template renders later turns otherwise than the first one.")
+    opening, thinking = _open_answer(chat, system, bridge, final)
     before, between, _ = _demonstration_parts(template, values)
-    asked, begun = _split_turns(between)
-    opening = [*_instruction_segments(template, words, none, False, values), Segment("\n\n" + before, False)]
-    head_segments, text_lead = _split_spaces(_merge([Segment(head, True), *opening]))
-    bridge_segments, answer_lead = _split_spaces(_merge([asked, Segment(bridge, True), begun]))
-    after_segments = _without(_merge([Segment(after, True), Segment(before, False)]), text_lead)
-    return Layout(head_segments, bridge_segments, after_segments, text_lead, answer_lead)
+    asked, begun = (Segment(text, False) for text in _split_turns(between))
+    begins, ends = _trims(chat, system)
+    later = before.lstrip() if begins else before
+    instruction = _instruction_segments(template, words, none, False, values)
+    return Layout(
+        _joined(*_with_system(head, template.system), *instruction, Segment("\n\n" + before, False)),
+        _joined(asked, Segment(bridge, True), begun),
+        _joined(Segment(after, True), Segment(later, False)),
+        _joined(asked, Segment(opening, True), begun),
+        (False, begins and not later, ends and not asked.text),
+        "chat",
+        thinking,
+    )
+
+
+def _with_system(head, system):
+    """Put the system text into what stands before the first text; it is text, whatever it holds."""
+    if system is None:
+        return [Segment(head, True)]
+    before, behind = _split_at(head, [_SYSTEM])
+    return [Segment(before, True), Segment(system, False), Segment(behind, True)]
+
+
+def _take_apart(chat, system, n_turns):
+    r"""Render a conversation of marks; return what stands before, around past answers, and behind the last text.
+
+    With ChatML and one past turn: head ``<|im_start|>user\n``, turns ``[(bridge, after)]`` where the bridge is
+    ``<|im_end|>\n<|im_start|>assistant\n``, and the same as the final text.
+    """
+    marks = [f"skmlmc{role}{k}" for k in range(n_turns) for role in ("User", "Answer")] + [f"skmlmcUser{n_turns}"]
+    messages = [{"role": ("user", "assistant")[i % 2], "content": mark} for i, mark in enumerate(marks)]
+    head, *parts, final = _split_at(chat.render([*system, *messages]), marks)
+    return head, list(zip(parts[::2], parts[1::2], strict=True)), final
 
 
 def _split_at(text, marks):
@@ -183,18 +228,72 @@ def _split_at(text, marks):
     return [*pieces, text]
 
 
+def _trims(chat, system):
+    """Whether the template takes spaces off the begin and the end of what a user writes."""
+    mark = "skmlmcUser0"
+    before, _, behind = chat.render([*system, {"role": "user", "content": f"   {mark}   "}]).partition(mark)
+    return not before.endswith("   "), not behind.startswith("   ")
+
+
+def _open_answer(chat, system, past, final):
+    """Return what must stand before an answer, and what was done about thinking.
+
+    `past` is what the template writes between a past question and its answer, `final` what it writes where the answer
+    is asked for. Where the past has more, the model would write that itself first: ``<|channel|>final<|message|>``
+    of gpt-oss, ``<think></think>`` of GLM 4.6. Where `final` begins a thought, it is ended as past turns end theirs.
+    """
+    opened, shown = open_thought(final), past.rstrip()
+    as_asked = "switched off" if chat.switches else "none"
+    if shown.startswith(final.rstrip()) and not open_thought(past):
+        return past, "closed" if opened or ("think" in past and not chat.switches) else as_asked
+    if opened:
+        return final + _close_thought(chat, system, opened), "closed"
+    added = final.rstrip().removeprefix(shown)
+    if final.startswith(shown) and not ("<" in added or "[" in added):
+        return past, "closed"  # words that begin a thought, such as "Here are my reasoning steps:"
+    return final, as_asked
+
+
+def _close_thought(chat, system, opened):
+    """Return what ends a thought: as the template ends one of a past answer, else the mark's counterpart."""
+    thought, said = "skmlmcThought", "skmlmcAnswer"
+    answer = {"role": "assistant", "content": said, "reasoning_content": thought}
+    try:
+        text = chat.render([*system, {"role": "user", "content": "skmlmcUser"}, answer], ask=False)
+    except ValueError:
+        text = ""
+    _, found, rest = text.partition(thought)
+    if found and said in rest:
+        return rest[: rest.index(said)]
+    for start, end in (("<|START_", "<|END_"), ("<|begin_", "<|end_"), ("<|", "<|/"), ("<", "</"), ("[", "[/")):
+        if opened.startswith(start):
+            return f"\n{end}{opened[len(start) :]}\n\n"
+    raise ValueError(f"The model's chat template begins a thought with {opened!r}, and how to end it is not known.")
+
+
 @lru_cache(maxsize=8)
-def _renderer(source, special_texts):
-    return chat_renderer(source, dict(special_texts))
+def _compiled(source, special_texts):
+    return ChatTemplate(source, dict(special_texts))
 
 
-def make_layout(template, words, none, chat_template, special_texts, values=MappingProxyType({})) -> Layout:
+def _warn_of_plain(reason):
+    warnings.warn(
+        f"The prompt is laid out as plain text, not as a chat: {reason} A chat-tuned model may answer worse. Give "
+        'prompt=PromptTemplate(mode="plain") to say that this is wanted, or use a model file with a sound template.',
+        UserWarning,
+        stacklevel=3,
+    )
+
+
+def make_layout(
+    template, words, none, chat_template, special_texts, values=MappingProxyType({}), n_demonstrations: int = 0
+) -> Layout:
     """Choose and make the layout that `template.mode` asks for.
 
     Parameters
     ----------
-    template, words, none, values
-        As for `plain_layout`.
+    template, words, none, values, n_demonstrations
+        As for `chat_layout`.
     chat_template : str or None
         The model's own template.
     special_texts : dict
@@ -209,14 +308,21 @@ def make_layout(template, words, none, chat_template, special_texts, values=Mapp
     ------
     ValueError
         ``mode="chat"`` and the model has no usable chat template.
+
+    Warns
+    -----
+    UserWarning
+        ``mode="auto"`` and the model's chat template cannot be used.
     """
     if template.mode == "plain" or (template.mode == "auto" and not chat_template):
         return plain_layout(template, words, none, values)
     if not chat_template:
         raise ValueError("Got mode='chat' but this model file has no chat template: use mode='plain' or 'auto'.")
     try:
-        return chat_layout(template, words, none, _renderer(chat_template, tuple(special_texts.items())), values)
+        chat = _compiled(chat_template, tuple(special_texts.items()))
+        return chat_layout(template, words, none, chat, values, n_demonstrations)
     except ValueError as error:
         if template.mode == "auto":
+            _warn_of_plain(str(error))
             return plain_layout(template, words, none, values)
         raise ValueError(f"{error} Use mode='plain'.") from error

@@ -42,7 +42,10 @@ class PromptTemplate:
         What the labels are, such as "emotions" or "topics".
     mode : {"auto", "plain", "chat"}
         Plain text, or the model's own chat template with demonstrations as turns. "auto": chat where the model file
-        has a template that can be used, else plain.
+        has a template; where that cannot be used, plain text and a warning that says why.
+    system : str or None, default=None
+        A system text of your own: a turn of its own in chat form, the first lines in plain text. None: what the chat
+        template says by itself, which may be long or ask for reasoning.
 
     Raises
     ------
@@ -53,8 +56,9 @@ class PromptTemplate:
     -----
     The default follows the instruction and demonstrations of {paper}, in our words. In the chat layout
     the last line of what stands between ``{text}`` and ``{answer}`` begins the model's turn, and what follows
-    ``{answer}`` is left to the chat template. Text of documents, labels and demonstrations never becomes a control
-    token.
+    ``{answer}`` is left to the chat template. Thinking is switched off by the template's own variables; where the
+    template begins a thought all the same, it is ended as past turns end theirs. The tokens are those of the whole text
+    tokenised at once, but text of documents, labels and demonstrations never becomes a control token.
 
     Examples
     --------
@@ -73,8 +77,10 @@ class PromptTemplate:
     answer_format: str = "json"
     wording: str = "labels"
     mode: str = "auto"
+    system: str | None = None
 
     def __post_init__(self):
+        _check_system(self.system)
         check_choice(self.answer_format, "answer_format", tuple(ANSWER_FORMATS))
         check_choice(self.mode, "mode", MODES)
         _check_wording(self.wording)
@@ -120,6 +126,8 @@ class QuestionTemplate:
         What the labels are, such as "emotions".
     mode : {"auto", "plain", "chat"}
         As for `PromptTemplate`. In the chat layout the question's last line begins the model's turn.
+    system : str or None, default=None
+        As for `PromptTemplate`.
 
     Raises
     ------
@@ -141,8 +149,10 @@ class QuestionTemplate:
     demonstration: str = UNARY_QUESTION
     wording: str = "labels"
     mode: str = "auto"
+    system: str | None = None
 
     def __post_init__(self):
+        _check_system(self.system)
         check_choice(self.mode, "mode", MODES)
         _check_wording(self.wording)
         _check_placeholders(self.instruction, "instruction", set(), {"labels", "wording", "none", "yes", "no"})
@@ -177,7 +187,7 @@ def check_question(prompt, fields: tuple[str, ...]) -> QuestionTemplate:
     if isinstance(prompt, str):
         return replace(default, instruction=prompt)
     if isinstance(prompt, PromptTemplate):
-        return replace(default, wording=prompt.wording, mode=prompt.mode)
+        return replace(default, wording=prompt.wording, mode=prompt.mode, system=prompt.system)
     if not isinstance(prompt, QuestionTemplate):
         raise TypeError(f"Got prompt={prompt!r} but expected None, a str, a PromptTemplate or a QuestionTemplate.")
     if prompt.fields != fields:
@@ -196,6 +206,14 @@ def check_prompt(prompt) -> PromptTemplate:
     if isinstance(prompt, PromptTemplate):
         return prompt
     raise TypeError(f"Got prompt={prompt!r} but expected None, an instruction (str) or a PromptTemplate.")
+
+
+def _check_system(system):
+    if system is None:
+        return
+    if not isinstance(system, str):
+        raise TypeError(f"Got system={system!r:.60} but expected a str such as 'You label messages.', or None.")
+    check_encodes(system, "a prompt", "the system text")
 
 
 def _check_wording(wording):

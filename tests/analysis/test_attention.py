@@ -44,7 +44,7 @@ def expected_table(fitted, texts, weights_of):
     for i, (text, steps) in enumerate(zip(texts, fitted.transform(texts), strict=True)):
         said = [k for k in generated_labels(steps[None])[0] if 0 <= k < len(LABELS)]
         tokens = [*ready.prefix, *ready.document(text)]
-        kinds = ["prompt"] * len(ready.prefix) + ["input"] * len(ready.compiled.text(text))
+        kinds = ["prompt"] * len(ready.prefix) + ["input"] * len(ready.compiled.document(text))
         kinds += ["other"] * (len(tokens) - len(kinds))
         for previous, label in zip([None, *said[:-1]], said, strict=True):
             slot = ready.compiled.answers.slot(previous)

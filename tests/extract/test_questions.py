@@ -32,16 +32,15 @@ def fitted(which, model, **params):
 def questions_alone(estimator):
     """Each question's whole prompt behind the document, and its answers: nothing shared."""
     task, model = estimator._task(), loaded(estimator)
-    for question in task.questions:
-        compiled = task.compile(model, question, model.bos)
+    for question, compiled in zip(task.questions, task.compile(model), strict=True):
         yield question, compiled.bridge + compiled.answers.slot().lead, compiled.answers.slot().trie
 
 
 def slow_answers(twin, estimator, ready, text, behind="\n\nInput:", every=1):
     """The twin's probability of the first answer word, for each question."""
     task, model, spell = estimator._task(), loaded(estimator), twin.speller("list", behind, " ")
-    for question in task.questions[::every]:
-        prompt = [*ready.prefix, *ready.document(text), *task.compile(model, question).bridge]
+    for question, compiled in list(zip(task.questions, task.compile(model), strict=True))[::every]:
+        prompt = [*ready.prefix, *ready.document(text), *compiled.bridge]
         yield question, slow_row(twin.logits, prompt, spell, estimator.answer_words)[0][0]
 
 

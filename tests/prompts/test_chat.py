@@ -22,7 +22,7 @@ from tiny_gguf import CHATML, write_tiny_gguf
 from skmlmc import StepwiseExtractor, clear_models
 from skmlmc.prompts import PromptTemplate
 from skmlmc.prompts import _chat as room
-from skmlmc.prompts._chat import BUDGET, FILTERS, MAX_SOURCE, chat_renderer
+from skmlmc.prompts._chat import BUDGET, FILTERS, MAX_SOURCE, ChatTemplate
 from skmlmc.prompts._layouts import plain_layout
 
 MESSAGES = [
@@ -106,19 +106,19 @@ def rendered_freely(source, messages):
 @pytest.mark.parametrize("n", [1, 3])
 def test_real_templates_render_as_in_jinja(name, n):
     source = REAL[name]
-    assert chat_renderer(source, SPECIAL_TEXTS)(MESSAGES[:n]) == rendered_freely(source, MESSAGES[:n])
+    assert ChatTemplate(source, SPECIAL_TEXTS).render(MESSAGES[:n]) == rendered_freely(source, MESSAGES[:n])
 
 
 @pytest.mark.parametrize("name", REAL)
 def test_real_templates_spend_little(name, monkeypatch):
     monkeypatch.setattr(room, "BUDGET", BUDGET // 200)
-    chat_renderer(REAL[name], SPECIAL_TEXTS)(MESSAGES)
+    ChatTemplate(REAL[name], SPECIAL_TEXTS).render(MESSAGES)
 
 
 @pytest.mark.model
 def test_the_template_of_a_real_file(embedded_model):
     source = loaded(embedded_model).chat_template
-    assert chat_renderer(source, SPECIAL_TEXTS)(MESSAGES) == rendered_freely(source, MESSAGES)
+    assert ChatTemplate(source, SPECIAL_TEXTS).render(MESSAGES) == rendered_freely(source, MESSAGES)
 
 
 expressions = st.recursive(
@@ -147,9 +147,9 @@ def test_any_expression_gives_what_jinja_gives(parts):
         expected = rendered_freely(source, MESSAGES)
     except Exception:
         with pytest.raises(ValueError, match="chat template"):
-            chat_renderer(source, SPECIAL_TEXTS)(MESSAGES)
+            ChatTemplate(source, SPECIAL_TEXTS).render(MESSAGES)
         return
-    assert chat_renderer(source, SPECIAL_TEXTS)(MESSAGES) == expected
+    assert ChatTemplate(source, SPECIAL_TEXTS).render(MESSAGES) == expected
 
 
 # ---------------------------------------------------------------- hostile ones
@@ -180,9 +180,6 @@ HOSTILE = {
     "context": ("{{ self._TemplateReference__context.x }}", CLOSED),
     "by filter": ("{{ ('' | attr('__class__')).x }}", CLOSED),
     "by map": ("{{ ([''] | map(attribute='__class__') | list)[0].x }}", CLOSED),
-    "format": ("{{ '{0.__class__}'.format(1) }}", CLOSED),
-    "format_map": ("{{ '{a.__class__}'.format_map({'a': 1}) }}", CLOSED),
-    "format by item": ("{{ ''['format'](1) }}", CLOSED),
     "format filter": ("{{ '%s' | format(1) }}", CLOSED),
     "wide format": ("{{ '{:999999999}'.format(1) }}", CLOSED),
     "percent": ("{{ '%999999999d' % 1 }}", CLOSED),
@@ -207,7 +204,9 @@ HOSTILE = {
     **{name: (f"{{{{ 'a'.{name}(10**10) }}}}", CLOSED) for name in ("center", "ljust", "zfill", "expandtabs")},
     "center of markup": ("{{ ('a' | e).center(10**10) }}", CLOSED),
     "to_bytes": ("{{ (5).to_bytes(10**10, 'big') }}", CLOSED),
-    "indent": ("{{ 'a\n' | indent(10**10) }}", CLOSED),
+    "indent": ("{{ 'a\n' | indent(10**10) }}", "is refused: it indents text by more than 1000"),
+    "format laughs": (in_namespace("'{0}{0}'.format(n.s)"), COSTLY),
+    "formats at once": ("{{ ('{0}' * 99999).format('a' * 99999) }}", COSTLY),
     "wordwrap": ("{{ 'a' | wordwrap(1, wrapstring='b') }}", CLOSED),
     "lipsum": ("{{ lipsum(n=10**9) }}", CLOSED),
     "json": ("{{ [1] | tojson(indent=10**9) }}", "is refused: it indents JSON"),
@@ -266,31 +265,39 @@ def test_hostile_templates_end_quickly_and_small(name):
     source, match = HOSTILE[name]
     begin, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ValueError, match=f"The model's chat template .*({match})"):
-        chat_renderer(source, SPECIAL_TEXTS)(MESSAGES)
+        ChatTemplate(source, SPECIAL_TEXTS).render(MESSAGES)
     assert time.process_time() - begin < 10, "about half a second on an idle machine"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000, "kilobytes"
 
 
+@pytest.mark.parametrize(
+    "source",
+    ["{{ '{0.__class__}'.format(1) }}", "{{ '{a.__class__}'.format(a=1) }}", "{{ '{0.__class__}'['format'](1) }}"],
+)
+def test_formatted_text_shows_no_classes(source):
+    assert ChatTemplate(source, SPECIAL_TEXTS).render(MESSAGES) == ""
+
+
 @pytest.mark.parametrize("use", ["{{ a }}", "{{ [a] }}", "{{ a | string }}", "{{ a | upper }}", "{{ a ~ '' }}"])
 def test_namespaces_within_namespaces_print_nothing(use):
-    assert len(chat_renderer(grow(*NAMES, use), SPECIAL_TEXTS)(MESSAGES)) < 20
+    assert len(ChatTemplate(grow(*NAMES, use), SPECIAL_TEXTS).render(MESSAGES)) < 20
 
 
 def test_a_date_stays_short():
-    assert len(chat_renderer("{{ strftime_now('%A' * 99999) }}", SPECIAL_TEXTS)(MESSAGES)) < 2000
-    assert len(chat_renderer("{{ strftime_now('%999999999d' * 9) }}", SPECIAL_TEXTS)(MESSAGES)) < 100_000
+    assert len(ChatTemplate("{{ strftime_now('%A' * 99999) }}", SPECIAL_TEXTS).render(MESSAGES)) < 2000
+    assert len(ChatTemplate("{{ strftime_now('%999999999d' * 9) }}", SPECIAL_TEXTS).render(MESSAGES)) < 100_000
 
 
 def test_a_message_of_the_template_is_cut():
     with pytest.raises(ValueError) as caught:
-        chat_renderer("{{ raise_exception('x' * 100000) }}", SPECIAL_TEXTS)(MESSAGES)
+        ChatTemplate("{{ raise_exception('x' * 100000) }}", SPECIAL_TEXTS).render(MESSAGES)
     assert len(str(caught.value)) < 400
 
 
 def test_nothing_is_evaluated_while_compiling():
     """Jinja folds constants when it compiles, where no step would be counted."""
     tracemalloc.start()
-    chat_renderer(
+    ChatTemplate(
         "{% if false %}{{ ('a' * 10000000) | upper | length }}{{ 'a' ~ 'b' * 99999999 }}{% endif %}", SPECIAL_TEXTS
     )
     peak = tracemalloc.get_traced_memory()[1]
@@ -303,12 +310,12 @@ def test_every_allowed_filter_is_jinjas():
 
 
 def test_a_render_starts_with_the_whole_budget():
-    render = chat_renderer("{% for i in range(90000) %}{% endfor %}ok", SPECIAL_TEXTS)
+    render = ChatTemplate("{% for i in range(90000) %}{% endfor %}ok", SPECIAL_TEXTS).render
     assert [render(MESSAGES) for _ in range(5)] == ["ok"] * 5
 
 
 def test_threads_do_not_spend_each_others_budget():
-    render, got = chat_renderer("{% for i in range(90000) %}{% endfor %}ok", SPECIAL_TEXTS), []
+    render, got = ChatTemplate("{% for i in range(90000) %}{% endfor %}ok", SPECIAL_TEXTS).render, []
     threads = [threading.Thread(target=lambda: got.append(render(MESSAGES))) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -325,15 +332,17 @@ def test_modes(name):
     source = HOSTILE[name][0]
     with pytest.raises(ValueError, match=r"The model's chat template .*Use mode='plain'\."):
         layout_of(PromptTemplate(mode="chat"), source)
-    for mode in ("auto", "plain"):
-        template = PromptTemplate(mode=mode)
-        assert layout_of(template, source) == plain_layout(template, LABELS, NONE)
+    plain = plain_layout(PromptTemplate(), LABELS, NONE)
+    assert layout_of(PromptTemplate(mode="plain"), source) == plain
+    with pytest.warns(UserWarning, match="plain text, not as a chat: The model's chat template"):
+        assert layout_of(PromptTemplate(), source) == plain
 
 
 @pytest.mark.parametrize("name", ["text times", "concatenate", "include"])
 def test_a_model_file_with_a_hostile_template(name, tmp_path):
     path = write_tiny_gguf(tmp_path / "m.gguf", chat_template=HOSTILE[name][0])
-    plain = StepwiseExtractor(path, labels=["joy", "anger"], n_threads=1).fit().transform(["We won!!!"])
+    with pytest.warns(UserWarning, match="plain text, not as a chat"):
+        plain = StepwiseExtractor(path, labels=["joy", "anger"], n_threads=1).fit().transform(["We won!!!"])
     assert np.isfinite(plain[:, 0]).all()
     with pytest.raises(ValueError, match="chat template"):
         template = PromptTemplate(mode="chat")
@@ -346,8 +355,8 @@ def test_nothing_reaches_the_outside(tmp_path):
     sources = [source for source, _ in HOSTILE.values()]
     code = """
     import json, pathlib
-    from skmlmc.prompts._chat import chat_renderer
-    chat_renderer("{{ 1 }}", {})([])
+    from skmlmc.prompts._chat import ChatTemplate
+    ChatTemplate("{{ 1 }}", {}).render([])
     seen, watching = [], False
     sys.addaudithook(lambda event, args: seen.append((event, str(args[:1]))) if watching else None)
     sources = json.loads(pathlib.Path(sys.argv[1]).read_text())
@@ -358,7 +367,7 @@ def test_nothing_reaches_the_outside(tmp_path):
             continue
         try:
             watching = True
-            chat_renderer(source, {})([{"role": "user", "content": "x"}])
+            ChatTemplate(source, {}).render([{"role": "user", "content": "x"}])
         except ValueError:
             pass
         finally:

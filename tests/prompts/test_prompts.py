@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from layouts import layout_of
 from toy import Tokenizer
 
-from skmlmc._inference.compiled import CompiledPrompt
+from skmlmc._inference.compiled import CompiledPrompt, Encoder, compile_prefix, fragments
 from skmlmc.prompts import (
     ANSWER_FORMATS,
     DEMONSTRATION,
@@ -23,7 +23,7 @@ from skmlmc.prompts import (
     choose_demonstrations,
     render_answer,
 )
-from skmlmc.prompts._chat import chat_renderer
+from skmlmc.prompts._chat import ChatTemplate
 from skmlmc.prompts._layouts import chat_layout, plain_layout
 from skmlmc.prompts._templates import check_prompt, check_question, check_words
 
@@ -42,15 +42,14 @@ TEMPLATES = {
 SHOTS = [("ha ha", [0]), ("it rained", []), ("oh no <|im_end|>", [0, 1])]
 
 
+def answer_of(template, labels):
+    return render_answer(template.answer_format, [LABELS[k] for k in labels] or [NONE])
+
+
 def written(layout, template, shots, text):
     """The whole prompt as a text, up to where the answer begins."""
-    join = "".join
-    out = join(s.text for s in layout.head)
-    for shot, labels in shots:
-        answer = render_answer(template.answer_format, [LABELS[k] for k in labels] or [NONE])
-        out += layout.text_lead + shot + join(s.text for s in layout.bridge)
-        out += layout.answer_lead + answer + join(s.text for s in layout.after)
-    return out + layout.text_lead + text + join(s.text for s in layout.bridge)
+    turns = [(shot, layout.bridge, answer_of(template, labels)) for shot, labels in shots]
+    return "".join(s.text for s in [*layout.conversation(turns, text), *layout.opening])
 
 
 def formatted(template, shots, text):
@@ -60,7 +59,7 @@ def formatted(template, shots, text):
         answer = render_answer(template.answer_format, [LABELS[k] for k in labels] or [NONE])
         out += template.demonstration.format(text=shot, answer=answer)
     mark = "\0"
-    return out + template.demonstration.format(text=text, answer=mark).partition(mark)[0].rstrip(" ")
+    return out + template.demonstration.format(text=text, answer=mark).partition(mark)[0]
 
 
 # --- templates ---
@@ -165,10 +164,9 @@ def test_lists_can_be_read_back_or_are_refused(words):
 
 @pytest.mark.parametrize("word", ["red, white", "a,b", "line\nbreak", "line\r"])
 def test_a_label_that_a_list_would_cut(word):
-    layout = layout_of(TEMPLATES["list"])
     with pytest.raises(ValueError, match=r"The wording .* contains a comma or a line break.*answer_format='json'"):
-        CompiledPrompt(TOKENIZER, layout, "list", ["joy", word, "none"])
-    CompiledPrompt(TOKENIZER, layout, "json", ["joy", word, "none"]).answers.slot()
+        compiled(TEMPLATES["list"], shots=[], words=["joy", word, "none"])
+    compiled(shots=[], words=["joy", word, "none"]).answers.slot()
 
 
 braces = st.lists(
@@ -190,8 +188,7 @@ def test_templates_with_odd_braces_fail_at_once_or_mean_what_format_means(instru
     layout = layout_of(template)
     head = instruction.format(labels=", ".join(LABELS), none="none") + "\n\n"
     expected = head + demonstration.format(text="T", answer="\0").partition("\0")[0]
-    found = "".join(s.text for s in layout.head) + layout.text_lead + "T" + "".join(s.text for s in layout.bridge)
-    assert found == expected.rstrip(" ")
+    assert "".join(s.text for s in [*layout.conversation([], "T"), *layout.opening]) == expected
 
 
 # --- plain layout ---
@@ -216,17 +213,6 @@ def test_any_plain_prompt_is_what_format_gives(a, b, before, between, behind, an
     )
     layout = layout_of(template)
     assert written(layout, template, SHOTS, "x") == formatted(template, SHOTS, "x")
-    assert_spaces_go_with_words(layout)
-
-
-def assert_spaces_go_with_words(layout):
-    assert not {*layout.text_lead, *layout.answer_lead} - {" "}
-    for part in (layout.head, layout.bridge, layout.after):
-        for segment, following in zip(part, part[1:], strict=False):
-            assert not segment.text.endswith(" ")
-            assert segment.special != following.special, "pieces of one kind are one piece"
-        assert all(segment.text for segment in part)
-    assert not any(part and part[-1].text.endswith(" ") for part in (layout.head, layout.bridge))
 
 
 def test_the_default_prompt():
@@ -259,14 +245,15 @@ def turns(template, shots, text):
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
 @pytest.mark.parametrize("chat", CHATS)
 def test_chat_prompts_are_what_the_chat_template_gives(chat, template):
-    layout, render = layout_of(template, CHATS[chat]), chat_renderer(CHATS[chat], SPECIAL_TEXTS)
-    assert layout != plain_layout(template, LABELS, NONE)
-    assert_spaces_go_with_words(layout)
+    render = ChatTemplate(CHATS[chat], SPECIAL_TEXTS).render
     for n in range(len(SHOTS) + 1):
+        layout = layout_of(template, CHATS[chat], n_demonstrations=n)
+        assert layout.mode == "chat" and layout.thinking == "none"
         messages, begun = turns(template, SHOTS[:n], "a text")
-        expected, got = render(messages), written(layout, template, SHOTS[:n], "a text")
-        lead = " " if chat == "mistral" and begun else ""
-        assert got == (expected + lead + begun).rstrip(" ")
+        lead = " " if chat == "mistral" else ""  # this one writes a space before an answer
+        assert written(layout, template, SHOTS[:n], "a text").rstrip(" ") == (render(messages) + lead + begun).rstrip(
+            " "
+        )
 
 
 @pytest.mark.parametrize("chat", CHATS)
@@ -275,21 +262,18 @@ def test_only_the_chat_template_has_control_tokens(chat):
         instruction="<bos> {labels} <|im_end|> {none} {wording}",
         demonstration="<|eot|> {text} <end_of_turn>\n[/INST] {answer} <eos>\n",
         wording="<|im_start|>",
+        system="<eos>" if chat == "chatml" else None,
     )
     labels, none = ["<eos>", "[INST]"], "<bos>"
-    layout = layout_of(template, CHATS[chat], labels, none)
-    bare = layout_of(PromptTemplate("{labels}", "{text}\n{answer}\n"), CHATS[chat])
-    for part, plain in zip(parts(layout), parts(bare), strict=True):
-        own = [s.text.strip() for s in part if s.special]
-        assert own == [s.text.strip() for s in plain if s.special]
-    compiled = CompiledPrompt(TOKENIZER, layout, "json", [*labels, none], [("<|im_end|>", [0, 1]), ("<bos>", [])])
+    layout = layout_of(template, CHATS[chat], labels, none, n_demonstrations=2)
+    prompt = compiled(
+        template, CHATS[chat], [("<|im_end|>", [0, 1]), ("<bos>", [])], words=[*labels, none], layout=layout
+    )
     messages = [{"role": ("user", "assistant")[i % 2], "content": "x"} for i in range(5)]
-    expected = TOKENIZER(chat_renderer(CHATS[chat], SPECIAL_TEXTS)(messages), special=True)
-    assert controls([*compiled.prefix, *compiled.document("<eos>")]) == controls(expected)
-
-
-def parts(layout):
-    return layout.head, layout.bridge, layout.after
+    if template.system:
+        messages = [{"role": "system", "content": "x"}, *messages]
+    expected = TOKENIZER(ChatTemplate(CHATS[chat], SPECIAL_TEXTS).render(messages), special=True)
+    assert controls([*prompt.prefix, *prompt.document("<eos>"), *prompt.bridge]) == controls(expected)
 
 
 def controls(tokens):
@@ -304,27 +288,27 @@ def test_in_plain_text_the_template_may_have_control_tokens_but_nothing_else():
     )
     labels, none = ["<bos>", "a <|im_end|>"], "[INST]"
     layout = layout_of(template, None, labels, none)
-    for segment in layout.head:
-        assert segment.special == (segment.text.strip() != "<bos>, a <|im_end|> [INST]")
-    compiled = CompiledPrompt(TOKENIZER, layout, "json", [*labels, none], [("<|im_end|>", [0, 1])])
-    names = [TOKENIZER.text([token]) for token in controls([*compiled.prefix, *compiled.document("<|im_end|>")])]
+    assert [s.text for s in layout.head if not s.special] == ["<bos>, a <|im_end|>", "[INST]"]
+    prompt = compiled(template, None, [("<|im_end|>", [0, 1])], words=[*labels, none], layout=layout)
+    tokens = [*prompt.prefix, *prompt.document("<|im_end|>"), *prompt.bridge, *prompt.answers.slot().lead]
+    names = [TOKENIZER.text([token]) for token in controls(tokens)]
     line = ["<|im_end|>", "<|im_start|>"]
     assert names == ["<|im_start|>", "<eos>", *line, "<|im_end|>", *line]
 
 
 def test_questions_take_turns_at_their_last_line_break():
-    render = chat_renderer(CHATML, SPECIAL_TEXTS)
+    chat = ChatTemplate(CHATML, SPECIAL_TEXTS)
 
     def pieces(demonstration, **values):
-        layout = chat_layout(QuestionTemplate("{labels}", demonstration), LABELS, NONE, render, values)
+        layout = chat_layout(QuestionTemplate("{labels}", demonstration), LABELS, NONE, chat, values)
         text = "".join(s.text for s in layout.bridge)
-        assert_spaces_go_with_words(layout)
+        assert layout.opening == layout.bridge
         assert all(s.text.startswith("<|im_end|>") for s in layout.bridge if s.special)
         return text.split("<|im_end|>\n<|im_start|>assistant\n")
 
-    assert pieces("{text}\nLabel: {label}\nFits: {answer}\n", label="joy") == ["\nLabel: joy", "Fits:"]
-    assert pieces("{text}\nDoes {label} fit? {answer}\n", label="joy") == ["", "Does joy fit?"]
-    assert pieces("{text}\n{first}\n{second}{{}}: {answer}\n", first="a\nb", second="c") == ["\na\nb", "c{}:"]
+    assert pieces("{text}\nLabel: {label}\nFits: {answer}\n", label="joy") == ["\nLabel: joy", "Fits: "]
+    assert pieces("{text}\nDoes {label} fit? {answer}\n", label="joy") == ["", "Does joy fit? "]
+    assert pieces("{text}\n{first}\n{second}{{}}: {answer}\n", first="a\nb", second="c") == ["\na\nb", "c{}: "]
 
 
 BAD_CHATS = {
@@ -335,20 +319,19 @@ BAD_CHATS = {
     "turns without ends": ("{% for m in messages %}{{ m.content }}{% endfor %}", "does not show where a turn ends"),
     "numbers turns": (
         "{% for m in messages %}<{{ loop.index }}>{{ m.content }}</u>{% endfor %}<{{ messages | length + 1 }}>",
-        "renders later turns otherwise",
-    ),
-    "no prompt for the answer": (
-        "{% for m in messages %}<{{ m.role }}>{{ m.content }}</m>{% endfor %}",
-        "renders later turns",
+        "writes later turns otherwise",
     ),
     "raises": ("{{ raise_exception('no') }}", "fails: TemplateError: no"),
     "fails": ("{{ messages[9].content.x }}", "fails: UndefinedError"),
     "no template": ("{% for m in messages %}", "does not compile"),
-    "unknown tag": ("{% generation %}{% endgeneration %}", "does not compile"),
+    "unknown tag": ("{% wander %}{% endwander %}", "does not compile"),
     "reads classes": ("{{ ''.__class__.__mro__ }}", "fails: SecurityError"),
     "reads functions": ("{{ raise_exception.__globals__['os'] }}", "fails: SecurityError"),
     "reads by filter": ("{{ (''|attr('__class__')).mro() }}", "fails: (SecurityError|UndefinedError)"),
-    "reads by format": ("{{ '{0.__class__.__mro__}'.format(messages) }}", "is refused: it formats text"),
+    "reads by format": ("{{ '{0.__class__.__mro__}'.format(messages) }}", "fails: SecurityError"),
+    "formats widely": ("{{ '{:>99999999}'.format('x') }}", "is refused: it formats text with a large width"),
+    "computes a width": ("{{ '{:>{}}'.format('x', 99999999) }}", "is refused: it formats text with a large width"),
+    "formats with %": ("{{ '%99999999d' % 1 }}", "is refused: it formats text with a large width"),
     "writes": ("{{ messages.append(1) }}", "fails: SecurityError"),
     "reads files": ("{% include '/etc/passwd' %}", "is refused: it wants another file"),
     "large loop": ("{% for i in range(999999999) %}{% endfor %}", "fails: OverflowError"),
@@ -359,10 +342,11 @@ BAD_CHATS = {
 def test_chat_templates_that_cannot_be_used(name):
     source, message = BAD_CHATS[name]
     with pytest.raises(ValueError, match=rf"chat template {message}.* Use mode='plain'\."):
-        layout_of(PromptTemplate(mode="chat"), source)
-    for mode in ("auto", "plain"):
-        template = PromptTemplate(mode=mode)
-        assert layout_of(template, source) == plain_layout(template, LABELS, NONE)
+        layout_of(PromptTemplate(mode="chat"), source, n_demonstrations=2)
+    plain = plain_layout(PromptTemplate(), LABELS, NONE)
+    assert layout_of(PromptTemplate(mode="plain"), source) == plain
+    with pytest.warns(UserWarning, match=rf"plain text, not as a chat: .*chat template {message}.*mode=\"plain\""):
+        assert layout_of(PromptTemplate(), source, n_demonstrations=2) == plain
 
 
 def test_no_chat_template():
@@ -376,12 +360,29 @@ def test_prompts_do_not_change_overnight():
     assert "Today is 01 Jan 2025." in layout_of(PromptTemplate(), LLAMA).head[0].text
 
 
+def test_a_template_that_asks_for_no_answer_gives_the_bridge_of_past_turns():
+    layout = layout_of(PromptTemplate(), "{% for m in messages %}<{{ m.role }}>{{ m.content }}</m>{% endfor %}")
+    assert "".join(s.text for s in layout.opening) == "</m><assistant>"
+
+
 # --- tokens ---
 
 
-def compiled(template=TEMPLATES["default"], chat=None, shots=SHOTS, tokenizer=TOKENIZER, bos=()):
-    layout = layout_of(template, chat)
-    return CompiledPrompt(tokenizer, layout, template.answer_format, [*LABELS, NONE], shots, bos)
+def compiled(
+    template=TEMPLATES["default"],
+    chat=None,
+    shots=SHOTS,
+    tokenizer=TOKENIZER,
+    bos=(),
+    words=(*LABELS, NONE),
+    layout=None,
+):
+    layout = layout or layout_of(template, chat, n_demonstrations=len(shots))
+    encoder = Encoder(tokenizer)
+    said = [render_answer(template.answer_format, [words[k] for k in labels] or [words[-1]]) for _, labels in shots]
+    turns = [(text, layout.bridge, answer) for (text, _), answer in zip(shots, said, strict=True)]
+    prefix = compile_prefix(encoder, layout, turns, bos)
+    return CompiledPrompt(encoder, prefix, layout, template.answer_format, words)
 
 
 @pytest.mark.parametrize("chat", [None, *CHATS])
@@ -413,27 +414,16 @@ HOSTILE = [
 @pytest.mark.parametrize("chat", [None, *CHATS])
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
 def test_documents_change_nothing_around_them(template, chat, text):
-    prompt = compiled(template, CHATS.get(chat))
-    tokens = prompt.document(text)
-    bridge = prompt.bridge
-    assert bridge and tokens[len(tokens) - len(bridge) :] == bridge
-    own = tokens[: len(tokens) - len(bridge)]
-    assert own == prompt.text(text)
-    assert TOKENIZER.text(own).lstrip(" ") == text.lstrip(" ")
+    prompt, layout = compiled(template, CHATS.get(chat)), layout_of(template, CHATS.get(chat), n_demonstrations=3)
+    own = prompt.document(text)
     assert not controls(own)
-    assert prompt.document(text, slice(1, None)) == [*own[1:], *bridge]
-    shown = compiled(template, CHATS.get(chat), [(text, [1])])
-    assert shown.prefix[len(compiled(template, CHATS.get(chat), []).prefix) :][: len(tokens)] == tokens
-
-
-@pytest.mark.parametrize("chat", [None, *CHATS])
-@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
-def test_the_prefix_is_the_prompt(template, chat):
-    prompt, layout = compiled(template, CHATS.get(chat)), layout_of(template, CHATS.get(chat))
-    text = TOKENIZER.text([*prompt.prefix, *prompt.document("so?")])
-    assert text == written(layout, template, SHOTS, "so?")
-    lead = layout.answer_lead + render_answer(template.answer_format, ["@"]).partition("@")[0]
-    assert TOKENIZER.text(prompt.answers.slot().lead).strip() == lead.strip()
+    tokens = [*prompt.prefix, *own, *prompt.bridge, *prompt.answers.slot().lead]
+    begun = render_answer(template.answer_format, ["@"]).partition("@")[0]
+    assert TOKENIZER.text(tokens) == prompt.text(text) == (written(layout, template, SHOTS, text) + begun).rstrip(" ")
+    # What is shown as a demonstration reads as a document does.
+    shown = compiled(template, CHATS.get(chat), [*SHOTS, (text, [1])])
+    assert (written(layout, template, [*SHOTS, (text, [1])], "so?") + begun).rstrip(" ") == shown.text("so?")
+    assert shown.prefix[: len(prompt.prefix)] == prompt.prefix
 
 
 def test_words_keep_the_space_before_them():
@@ -441,20 +431,24 @@ def test_words_keep_the_space_before_them():
     prompt = compiled(TEMPLATES["list"], shots=[("sun", [0, 1])], tokenizer=tokenizer)
     text = [tokenizer.text([token]) for token in prompt.prefix]
     assert text[text.index("Text:") :] == ["Text:", " sun", "\n", "Feels:", " joy", ",", " anger", "\n", "Text:"]
+    assert [tokenizer.text([token]) for token in prompt.document("sun")][0] == " sun"
 
 
 @pytest.mark.parametrize("chat", [None, *CHATS])
 def test_vocabularies_that_put_a_space_before_every_text(chat):
-    """The space stands before the prompt alone, not before each of its pieces."""
+    """The space stands where llama.cpp puts it: before the prompt, and behind each control token."""
     pieces, controls = [" joy", "joy", " so", "Input"], dict.fromkeys(CONTROLS)
     spaced, bare = Tokenizer(pieces, controls, space_prefix=True), Tokenizer(pieces, controls)
     got, expected = (compiled(chat=CHATS.get(chat), tokenizer=tokenizer) for tokenizer in (spaced, bare))
-    assert got.prefix == [32, *expected.prefix]
-    assert got.bridge == expected.bridge
+    layout = layout_of(PromptTemplate(), CHATS.get(chat), n_demonstrations=3)
     for text in HOSTILE:
-        assert got.document(text) == expected.document(text)
-    assert got.answers.slot().lead == expected.answers.slot().lead
-    assert got.answers.slot().trie.paths == expected.answers.slot().trie.paths
+        turns = [(shot, layout.bridge, answer_of(PromptTemplate(), labels)) for shot, labels in SHOTS]
+        parts = fragments(spaced, [*layout.conversation(turns, text), *layout.opening])
+        whole = [t for part in parts for t in ([part] if isinstance(part, int) else spaced(part))]
+        assert [*got.prefix, *got.document(text), *got.bridge] == whole[
+            : len(got.prefix + got.document(text) + got.bridge)
+        ]
+        assert got.text(text) == expected.text(text)
 
 
 # --- demonstrations ---

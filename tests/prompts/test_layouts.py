@@ -1,0 +1,207 @@
+"""Chat templates as models have them: each prompt equals a plain Jinja rendering, and none asks inside a thought."""
+
+import json
+import re
+from datetime import datetime
+
+import jinja2
+import pytest
+from chat_templates import CHATML, LABELS, NONE, REAL_TEMPLATES, SPECIAL_TEXTS
+from jinja2.ext import Extension
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from layouts import layout_of
+
+from skmlmc import PromptTemplate
+from skmlmc.prompts import render_answer
+
+ANSWER = render_answer("json", ["joy"])
+
+
+class Generation(Extension):
+    tags = {"generation"}
+
+    def parse(self, parser):
+        next(parser.stream)
+        return parser.parse_statements(["name:endgeneration"], drop_needle=True)
+
+
+def jinja_text(source, messages, **values):
+    """As the ecosystem renders chat templates; shares nothing with the product."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
+    )
+
+    def fail(message):
+        raise jinja2.TemplateError(message)
+
+    def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+    environment.filters["tojson"] = tojson
+    environment.globals.update(raise_exception=fail, strftime_now=lambda form: datetime(2025, 1, 1).strftime(form))
+    template = environment.from_string(source)
+    for more in ({"tools": None, "documents": None, **values}, values):
+        try:
+            return template.render(messages=messages, add_generation_prompt=True, **SPECIAL_TEXTS, **more)
+        except (TypeError, jinja2.UndefinedError):
+            pass
+    raise AssertionError("the template fails in plain Jinja too")
+
+
+# Flags that people pass to switch thoughts off.
+SWITCHES = {
+    "enable_thinking": False,
+    "thinking": False,
+    "thinking_budget": 0,
+    "thinking_mode": "disabled",
+    "reasoning": False,
+}
+EFFORTS = ("none", "no_think", None)
+
+
+def messages_of(shots, texts, system=None):
+    """Default prompt as messages: the instruction stands in the first turn."""
+    opening = PromptTemplate().instruction.format(labels=", ".join(LABELS), none=NONE, wording="labels") + "\n\n"
+    messages = [] if system is None else [{"role": "system", "content": system}]
+    for k, text in enumerate(texts):
+        messages.append({"role": "user", "content": (opening if k == 0 else "") + f"Input: {text}"})
+        if k < shots:
+            messages.append({"role": "assistant", "content": ANSWER})
+    return messages
+
+
+def written(layout, texts, opening=False):
+    turns = [(text, layout.bridge, ANSWER) for text in texts[:-1]]
+    return "".join(s.text for s in [*layout.conversation(turns, texts[-1]), *(layout.opening if opening else ())])
+
+
+def expected_texts(source, shots, texts, system=None):
+    """Renderings of the same turns, one for each thing that a template may call its effort."""
+    found = []
+    for effort in EFFORTS:
+        values = SWITCHES if effort is None else {**SWITCHES, "reasoning_effort": effort}
+        found.append(jinja_text(source, messages_of(shots, texts, system), **values))
+    return found
+
+
+THOUGHT = re.compile(r"</?[^<>]*think[^<>]*>|\[/?THINK\]|<\|(START|END)_THINKING\|>|<\|?channel\|?>\w*", re.IGNORECASE)
+
+
+def unfinished(text):
+    """Whether the last mark about thoughts begins one, or a channel that is not the final one."""
+    marks = [m.group() for m in THOUGHT.finditer(text)]
+    return bool(marks) and not (
+        "/" in marks[-1] or "END" in marks[-1] or marks[-1] in ("<channel|>", "<|channel|>final")
+    )
+
+
+@pytest.mark.parametrize("name", REAL_TEMPLATES)
+def test_templates_of_real_models(name):
+    source = REAL_TEMPLATES[name]()
+    if "functions" in source and "fire" in name:
+        with pytest.warns(UserWarning, match="plain text, not as a chat.*'functions' is undefined.*mode=\"plain\""):
+            assert layout_of(PromptTemplate(), source).mode == "plain"
+        return
+    for shots in (0, 1, 3):
+        layout = layout_of(PromptTemplate(mode="chat"), source, n_demonstrations=shots)
+        texts = [f"  text {k} " for k in range(shots + 1)]
+        got = written(layout, texts)
+        assert any(text.startswith(got) for text in expected_texts(source, shots, texts))
+        opening = "".join(s.text for s in layout.opening)
+        assert opening and not unfinished(opening)
+        assert not opening.rstrip().endswith((":", ">>>")), "the model would be in the middle of something"
+
+
+ENDINGS = {
+    "Qwen-Qwen3-0.6B": "<|im_start|>assistant\n<think>\n\n</think>\n\n",
+    "Qwen3.5-4B": "<|im_start|>assistant\n<think>\n\n</think>\n\n",
+    "openai-gpt-oss-120b": "<|start|>assistant<|channel|>final<|message|>",
+    "GLM-4.6": "<|assistant|>\n<think></think>\n",
+    "Kimi-K2-Thinking": "<|im_middle|><think></think>",
+    "google-gemma-4-31B-it": "<|turn>model\n<|channel>thought\n<channel|>",
+    "deepseek-ai-DeepSeek-R1-Distill-Llama-8B": "<｜Assistant｜><think>\n\n</think>\n\n",
+    "MiniMax-M2": "]~b]ai\n<think>\n\n</think>\n\n",
+    "Apriel-1.6-15b-Thinker-fixed": "<|begin_assistant|>\n",
+    "muse-glimmer": "<|start|>assistant to=user<|message|>",
+    "meta-llama-Llama-3.2-3B-Instruct": "<|start_header_id|>assistant<|end_header_id|>\n\n",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in ENDINGS if name in REAL_TEMPLATES])
+def test_what_stands_before_an_answer(name):
+    layout = layout_of(PromptTemplate(mode="chat"), REAL_TEMPLATES[name]())
+    assert "".join(s.text for s in layout.opening).endswith(ENDINGS[name])
+
+
+TURN = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+ASSISTANT = "<|end|><|assistant|>"
+# Ways of templates with thoughts, in our own words: source behind the turns, what must stand before an answer, what
+# the layout says of it.
+WAYS = {
+    "a flag": (
+        "{% if enable_thinking %}<think>{% else %}<think></think>{% endif %}",
+        "<think></think>",
+        "switched off",
+    ),
+    "another flag": ("<t>{% if thinking is not defined or thinking %}<think>\n{% endif %}", "<t>", "switched off"),
+    "a budget": ("{% if thinking_budget == 0 %}<b></b>{% endif %}", "<b></b>", "switched off"),
+    "an effort": ("{% if reasoning_effort != 'no_think' %}<think>{% endif %}", "", "switched off"),
+    "a mode": ("{% if thinking_mode != 'disabled' %}<think>{% endif %}", "", "switched off"),
+    "none": ("<think>\n", "<think>\n\n</think>\n\n", "closed"),
+    "capitals": ("[THINK]", "[THINK]\n[/THINK]\n\n", "closed"),
+    "words": ("Here are my reasoning steps:\n", "", "closed"),
+    "no thought": ("", "", "none"),
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_ways_of_thinking(name):
+    behind, opening, thinking = WAYS[name]
+    source = TURN + "{% if add_generation_prompt %}<|assistant|>" + behind + "{% endif %}"
+    layout = layout_of(PromptTemplate(mode="chat"), source)
+    assert "".join(s.text for s in layout.opening) == ASSISTANT + opening
+    assert layout.thinking == thinking
+
+
+def test_a_thought_is_ended_as_past_turns_end_it():
+    past = "{% if m.reasoning_content %}<mull>{{ m.reasoning_content }}\n</mull>~{% endif %}"
+    source = (
+        TURN.replace("|>{{", "|>" + past + "{{") + "{% if add_generation_prompt %}<|assistant|><think:x>\n{% endif %}"
+    )
+    layout = layout_of(PromptTemplate(mode="chat"), source)
+    assert "".join(s.text for s in layout.opening) == ASSISTANT + "<think:x>\n\n</mull>~"
+
+
+def test_past_turns_keep_their_bridge():
+    source = TURN + "{% if add_generation_prompt %}<|assistant|><think>{% endif %}"
+    layout = layout_of(PromptTemplate(mode="chat"), source, n_demonstrations=2)
+    assert "".join(s.text for s in layout.bridge) == ASSISTANT
+    assert "".join(s.text for s in layout.opening) == ASSISTANT + "<think>\n</think>\n\n"
+
+
+def test_a_system_text():
+    template = PromptTemplate(mode="chat", system="You label <|im_end|> messages.")
+    layout = layout_of(template, CHATML)
+    got = written(layout, ["hello"], opening=True)
+    assert got == jinja_text(CHATML, messages_of(0, ["hello"], template.system))
+    assert not any(s.special and "label" in s.text for s in layout.head), "a text of one's own stays text"
+    plain = layout_of(PromptTemplate(mode="plain", system="You label messages."), None)
+    assert "".join(s.text for s in plain.head).startswith("You label messages.\n\nClassify")
+    with pytest.raises(TypeError, match="Got system=3 but expected a str"):
+        PromptTemplate(system=3)
+    refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHATML
+    with pytest.raises(ValueError, match="no system role"):
+        layout_of(template, refuses)
+
+
+def test_what_the_template_trims():
+    trims = TURN.replace("m.content", "m.content | trim") + "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    bare = PromptTemplate("{labels}", "{text}\n{answer}\n", mode="chat")
+    layout = layout_of(bare, trims, n_demonstrations=1)
+    messages = [
+        {"role": role, "content": text}
+        for role, text in zip(("user", "assistant", "user"), ("joy, anger\n\n  a ", ANSWER, " b  "), strict=True)
+    ]
+    assert written(layout, ["  a ", " b  "], opening=True) == jinja_text(trims, messages)
+    with_words = PromptTemplate("{labels}", "Text: {text} !\n{answer}\n", mode="chat")
+    assert written(layout_of(with_words, trims), ["  a "]) == "<|user|>joy, anger\n\nText:   a "
