@@ -84,13 +84,13 @@ def probe_own_labels(
     probe = LinearProbe() if probe is None else probe
     first = answers.said[:, :1]
     later = answers.is_label[:, :1] & (np.arange(answers.n_labels) != first)
-    rows = []
-    for target, truth, groups in (("gold", H, {"gold": None}), ("pred", own, {"pred": None, "pred 2+": later})):
-        proba, tested = _out_of_fold(probe, X, truth, folds)
-        for name, counted in groups.items():
-            counted = np.ones(own.shape, bool) if counted is None else counted
-            counted = counted & tested[:, None]
-            rows.append((name, *_probe_scores(gold if target == "gold" else own, proba, counted)))
+    (of_gold, tested), (of_own, _) = (_out_of_fold(probe, X, truth, folds) for truth in (H, own))
+    everywhere = np.broadcast_to(tested[:, None], own.shape)
+    rows = [
+        ("gold", *_probe_scores(gold, of_gold, everywhere)),
+        ("pred", *_probe_scores(own, of_own, everywhere)),
+        ("pred 2+", *_probe_scores(own, of_own, everywhere & later)),
+    ]
     names = ("target", "documents", "positives", "micro_f1", "macro_f1", "jaccard", "auc")
     return make_table(names, rows, as_frame)
 
