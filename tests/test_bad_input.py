@@ -2,7 +2,6 @@
 
 import importlib.util
 import re
-import sqlite3
 import struct
 import subprocess
 import sys
@@ -10,12 +9,11 @@ import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
 from ecosystem_data import LABELS, extractor, same
-from inside import FILE_NAME, fingerprint, loaded, merge_letters, note_decoding
+from inside import fingerprint, loaded, merge_letters, note_decoding
 from sklearn.exceptions import NotFittedError
 from text_estimators import answer, text_estimators
 
@@ -214,18 +212,12 @@ def test_hub_errors_come_through(make, monkeypatch):
 
 # -- documents
 
+# What the checks of rooms below refuse is tested there; of each kind a few reach every estimator.
 BAD_TEXTS = [
     ("a text", TypeError, r"list, 1-D array or Series of str.*got a single str\. Put it in a list: \[X\]"),
-    (b"a text", TypeError, "got a single bytes"),
-    (5, TypeError, "Expected X to be a list.*got.*int"),
     (None, TypeError, "Expected X to be a list"),
-    ({"a", "b"}, TypeError, "Make it a list first"),
     (["a", None, "b"], TypeError, "element 1 is None.*Drop missing texts"),
-    (["a", "b", float("nan")], TypeError, "element 2 is nan.*Drop missing texts"),
-    (pd.Series(["a", pd.NA], dtype="string"), TypeError, "element 1 is <NA>.*Drop missing texts"),
-    (np.array(["a", np.nan], dtype=object), TypeError, "element 1 is nan.*Drop missing texts"),
     (["a", 3], TypeError, "element 1 is 3 of type int.*Convert it to str"),
-    ([["a", "b"], ["c", "d"]], TypeError, "element 0 is"),
     (np.array([["a", "b"]]), ValueError, r"Select the column of texts, e\.g\. X\[:, 0\]"),
     (
         pd.DataFrame({"text": ["a"]}),
@@ -233,7 +225,6 @@ BAD_TEXTS = [
         r"Select the column .* X\['text'\], and in a ColumnTransformer 'text' instead",
     ),
     ([], ValueError, "X"),
-    (np.array([], dtype=str), ValueError, "X"),
     (["fine", "a\ud800"], ValueError, "element 1 has .*UTF-8|UTF-8 can encode, but element 1"),
 ]
 
@@ -265,19 +256,11 @@ def test_an_empty_document_is_answered_from_the_prompt(make):
 BAD_LABELS = [
     (None, ValueError, r"Got labels=None but expected label names.*DataFrame y"),
     ([], ValueError, "at least two names.*got 0"),
-    ({}, ValueError, "got 0"),
     (["joy"], ValueError, r"at least two names.*got 1: \['joy'\].*two labels"),
-    (["joy", "anger", "joy"], ValueError, "different label names, but 'joy' comes twice. Remove one"),
     (["joy", "Joy"], ValueError, "'joy' comes twice.*Reword one"),
-    (["joy", 3], TypeError, "label name to be a str, but name 1 is 3"),
     ({"joy": "joy", "anger": None}, TypeError, "label wording to be a str, but wording 1 is None"),
-    (["joy", ""], ValueError, "not blank, but name 1 is ''"),
     (["joy", "none"], ValueError, "'none', is the same as none_label='none'.*choose another none_label"),
-    (["joy", "NONE "], ValueError, "is the same as none_label='none'"),
-    ({"joy": "joy", "neutral": "none"}, ValueError, "wording 1, 'none', is the same as none_label"),
     ("joy", TypeError, r"got labels='joy'\. Write e\.g\. labels=\["),
-    (7, TypeError, "got labels=7"),
-    ({"joy", "anger"}, TypeError, "got labels={"),
 ]
 
 
@@ -332,20 +315,13 @@ def test_labels_from_frames(make):
 
 BAD_TARGETS = [
     ([["joy"], ["anger"], [], ["joy", "anger"], [], []], ValueError, "MultiLabelBinarizer"),
-    ([{"joy"}, set(), set(), set(), set(), set()], ValueError, "MultiLabelBinarizer"),
-    (["joy", "anger", "joy", "joy", "joy", "joy"], ValueError, "1-D y.*MultiLabelBinarizer"),
     ([0, 1, 2, 0, 1, 2], ValueError, "1-D y of shape .6,."),
     (Y[:, :2], ValueError, r"y to have 3 columns, one a label .*but got 2"),
-    (np.hstack([Y, Y]), ValueError, "3 columns.*got 6"),
     (pd.DataFrame(Y, columns=["joy", "anger", "fear"]), ValueError, r"missing: \['sadness'\], unexpected: \['fear'\]"),
-    (pd.DataFrame(Y[:, :2], columns=["joy", "anger"]), ValueError, r"missing: \['sadness'\]"),
     (Y * 2, ValueError, r"y in \[0, 1\], but row 0, column 0 is 2"),
-    (Y - 0.5, ValueError, r"y in \[0, 1\]"),
-    (np.where(Y == 1, np.nan, 0), ValueError, "y contains NaN, first in row 0, column 0"),
     (pd.DataFrame(np.where(Y, np.nan, 0), columns=LABELS), ValueError, "NaN, first in row 0, column 'joy'"),
     (Y[:4], ValueError, "6 rows, one a document, but got 4"),
     (Y.astype(str), TypeError, "numbers in .0, 1."),
-    ("joy", TypeError, "numbers in .0, 1.*got 'joy'"),
 ]
 
 
@@ -584,44 +560,6 @@ def test_nothing_is_lost_when_one_document_is_too_long(make, tmp_path, tiny_mode
 
 
 # -- cache folders
-
-
-def garbage(path):
-    path.write_bytes(b"this is no database" * 100)
-
-
-def foreign(path):
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE results (something, else_)")
-        connection.execute("INSERT INTO results VALUES (1, 2)")
-    connection.close()
-
-
-def cut_short(path):
-    path.write_bytes(path.read_bytes()[:5000])
-
-
-def scribbled(path):
-    with sqlite3.connect(path) as connection:
-        (column,) = [row[1] for row in connection.execute("PRAGMA table_info(results)") if row[1] != "key"][:1]
-        connection.execute(f"UPDATE results SET {column} = x'00112233'")
-    connection.close()
-
-
-@pytest.mark.parametrize("damage", [garbage, foreign, cut_short, scribbled], ids=lambda f: f.__name__)
-def test_damaged_cache(make, tmp_path, tiny_model, damage):
-    fitted = make(memory=joblib.Memory(tmp_path, verbose=0)).fit()
-    expected = answer(fitted, TEXTS)
-    path = tmp_path / FILE_NAME
-    assert path.exists()
-    if damage is foreign:
-        path.unlink()
-    damage(path)
-    with pytest.warns(UserWarning, match="(Expected a result cache of this version|entries read .* were damaged)"):
-        assert same(answer(fitted, TEXTS), expected)
-    decoded = loaded(tiny_model).decoded
-    assert same(answer(fitted, TEXTS), expected), "computed again and kept"
-    assert loaded(tiny_model).decoded == decoded
 
 
 def test_a_file_where_the_folder_should_be(make, tmp_path):

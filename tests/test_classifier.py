@@ -18,14 +18,10 @@ from campaigns import sampled
 from ecosystem_data import LABELS, TEXTS, H, Y, same
 from inside import loaded, set_clock
 from sklearn.base import clone, is_classifier
-from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import make_scorer
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict, cross_val_score, cross_validate
-from sklearn.multiclass import OneVsRestClassifier
-from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import estimator_checks as checks
 from sklearn.utils import get_tags
@@ -189,18 +185,6 @@ def test_python_without_docstrings():
     subprocess.run([sys.executable, "-OO", "-c", "import skmlmc"], cwd=ROOT, check=True, timeout=100)
 
 
-def test_reprs(make):
-    estimator = make(shots=2)
-    assert type(estimator).__name__ in repr(estimator)
-    assert "shots=2" in repr(estimator)
-    for estimator in (make(shots=2), make(shots=2).fit(TEXTS, Y)):
-        html = estimator._repr_html_()
-        assert type(estimator).__name__ in html
-        assert "shots" in html
-    pipeline = make_pipeline(make(), FunctionTransformer())
-    assert type(estimator).__name__ in pipeline._repr_html_()
-
-
 def test_eight_threads_on_one_estimator(make):
     estimator = make(shots=3, random_state=0).fit(TEXTS, Y)
     expected = answer(estimator, FEW)
@@ -247,14 +231,6 @@ def test_classes(classifier):
     clf.fit()
     assert [c.tolist() for c in clf.classes_] == [[0, 1]] * 3
     assert [c.tolist() for c in classifier(labels=["hot", "cold"]).fit().classes_] == [[0, 1]] * 2
-
-
-def test_tags(classifier):
-    tags = get_tags(classifier())
-    assert tags.estimator_type == "classifier"
-    assert tags.classifier_tags.multi_label
-    assert tags.input_tags.string
-    assert not tags.target_tags.required
 
 
 @pytest.mark.parametrize("method", sampled(["linear_probe", *ZERO_SHOT], 3))
@@ -500,11 +476,6 @@ def test_cross_val_predict_of_soft_targets_through_metadata(classifier, wrap, y)
         assert same(proba[test], fitted.predict_proba([TEXTS[i] for i in test]))
 
 
-def test_without_metadata_soft_targets_are_refused_there(classifier):
-    with pytest.raises(ValueError, match="cross_val_predict"):
-        cross_val_predict(classifier(shots=4), TEXTS, H, cv=4, method="predict_proba")
-
-
 def test_distribution_names_the_labels_and_is_used_instead_of_y(classifier):
     frame = pd.DataFrame(H, columns=LABELS)
     with sklearn.config_context(enable_metadata_routing=True):
@@ -539,13 +510,6 @@ def test_grid_search_with_the_cache_decodes_once(classifier, tmp_path, decoded):
     assert decoded() == documents
 
 
-def test_grid_search_over_thresholds_of_every_form(classifier):
-    grid = {"threshold": [0.5, [0.1, 0.5, 0.9], {"joy": 0.1, "anger": 0.5, "sadness": 0.9}]}
-    search = GridSearchCV(classifier(), grid, cv=3, error_score="raise").fit(TEXTS, Y)
-    scores = search.cv_results_["mean_test_score"]
-    assert scores[1] == scores[2]
-
-
 def test_scorers_see_all_columns(classifier):
     """With flat classes of two names scikit-learn would pass one column."""
     seen = []
@@ -559,30 +523,6 @@ def test_scorers_see_all_columns(classifier):
 
 def steps_pipeline(tiny_model, **params):
     return make_pipeline(StepwiseExtractor(tiny_model, labels=LABELS, n_threads=1), MaxOverGenerations(), **params)
-
-
-def test_set_output(tiny_model):
-    pipeline = steps_pipeline(tiny_model).set_output(transform="pandas")
-    frame = pipeline.fit(TEXTS, pd.DataFrame(Y, columns=LABELS)).transform(TEXTS)
-    assert list(frame.columns) == LABELS
-    assert same(frame.to_numpy(), steps_pipeline(tiny_model).fit(TEXTS).transform(TEXTS))
-    assert isinstance(pipeline.predict_proba(TEXTS), np.ndarray)
-    plain = steps_pipeline(tiny_model).set_output(transform="pandas").fit(TEXTS).transform(TEXTS)
-    assert list(plain.columns) == LABELS
-
-
-@pytest.mark.parametrize("make", [c for c in text_estimators() if hasattr(c, "transform")], indirect=True)
-def test_set_output_of_extractors(make):
-    estimator = make()
-    expected = estimator.fit().transform(TEXTS)
-    frame = make().set_output(transform="pandas").fit().transform(TEXTS)
-    assert same(np.asarray(frame), expected)
-    if expected.ndim == 2:
-        assert list(frame.columns) == list(estimator.get_feature_names_out())
-    else:
-        assert isinstance(frame, np.ndarray)
-    with sklearn.config_context(transform_output="pandas"):
-        assert isinstance(make().fit().transform(TEXTS), type(frame))
 
 
 def test_pipeline_memory(tiny_model, tmp_path, decoded):
@@ -614,44 +554,6 @@ def test_grid_search_over_aligners(tiny_model, tmp_path):
     grid = {"align": [MaxOverGenerations(), CompareToNone()], "align__threshold": [0.2, 0.5]}
     search = GridSearchCV(pipeline, grid, cv=3, error_score="raise", scoring=scorers()["nll"]).fit(TEXTS, Y)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
-
-
-def test_feature_union_beside_tf_idf(tiny_model):
-    union = FeatureUnion([("llm", steps_pipeline(tiny_model)), ("tfidf", TfidfVectorizer())])
-    model = make_pipeline(union, OneVsRestClassifier(LogisticRegression())).fit(TEXTS, Y)
-    X = union.fit_transform(TEXTS, Y)
-    n_words = len(TfidfVectorizer().fit(TEXTS).vocabulary_)
-    assert X.shape == (len(TEXTS), 3 + n_words)
-    assert same(X[:, :3].toarray(), steps_pipeline(tiny_model).fit(TEXTS).transform(TEXTS))
-    assert model.predict_proba(TEXTS).shape == (len(TEXTS), 3)
-    result = cross_validate(model, TEXTS, Y, cv=3, scoring=scorers(), error_score="raise")
-    assert np.isfinite(result["test_l1"]).all()
-
-
-def test_column_transformer_beside_other_columns(tiny_model):
-    data = pd.DataFrame({"text": TEXTS, "length": [len(text) for text in TEXTS]})
-    columns = ColumnTransformer(
-        [
-            ("llm", steps_pipeline(tiny_model), "text"),
-            ("tfidf", TfidfVectorizer(), "text"),
-            ("rest", "passthrough", ["length"]),
-        ],
-        sparse_threshold=0,
-    )
-    X = columns.fit_transform(data, pd.DataFrame(Y, columns=LABELS))
-    assert same(X[:, :3], steps_pipeline(tiny_model).fit(TEXTS).transform(TEXTS))
-    assert same(columns.transform(data), X)
-    assert make_pipeline(columns, OneVsRestClassifier(LogisticRegression())).fit(data, Y).score(data, Y) >= 0
-
-
-def test_column_transformer_names_the_labels(tiny_model):
-    data = pd.DataFrame({"text": TEXTS, "length": [len(text) for text in TEXTS]})
-    columns = ColumnTransformer([("llm", steps_pipeline(tiny_model), "text"), ("rest", "passthrough", ["length"])])
-    frame = columns.set_output(transform="pandas").fit_transform(data, pd.DataFrame(Y, columns=LABELS))
-    assert list(frame.columns) == ["llm__joy", "llm__anger", "llm__sadness", "rest__length"]
-    union = FeatureUnion([("llm", steps_pipeline(tiny_model)), ("tfidf", TfidfVectorizer())])
-    names = union.fit(TEXTS, pd.DataFrame(Y, columns=LABELS)).get_feature_names_out()
-    assert list(names[:3]) == ["llm__joy", "llm__anger", "llm__sadness"]
 
 
 # -- the result cache, through the estimator

@@ -177,18 +177,6 @@ def test_randomized_search(tiny_model, tmp_path):
 # -- curves and tests
 
 
-@pytest.mark.parametrize("targets", [Y, H], ids=["indicator", "soft"])
-def test_learning_curve(tiny_model, targets):
-    clf = classifier(tiny_model, aligner="platt")
-    sizes, _, scores = learning_curve(
-        clf, TEXTS, targets, cv=KFold(2), train_sizes=[6, 10], scoring=nll_scorer, error_score="raise"
-    )
-    assert list(sizes) == [6, 10]
-    train, test = next(iter(KFold(2).split(TEXTS)))
-    fitted = clone(clf).fit([TEXTS[i] for i in train[:6]], targets[train[:6]])
-    assert scores[0, 0] == pytest.approx(-nll(targets[test], fitted.predict_proba([TEXTS[i] for i in test])))
-
-
 def test_validation_curve(tiny_model):
     clf, thresholds = classifier(tiny_model), [0.1, 0.5, 0.9]
     _, scores = validation_curve(
@@ -210,20 +198,6 @@ def test_curve_displays(tiny_model):
     assert validation.test_scores.shape == (2, 2)
     learning.figure_.clear()
     validation.figure_.clear()
-
-
-def test_permutation_test(tiny_model):
-    clf = classifier(tiny_model, aligner="platt")
-    score, permuted, p = permutation_test_score(
-        clf, TEXTS, H, cv=KFold(2), n_permutations=3, scoring=nll_scorer, random_state=0
-    )
-    assert score == pytest.approx(cross_val_score(clf, TEXTS, H, cv=KFold(2), scoring=nll_scorer).mean())
-    assert len(set(permuted)) == 3
-    assert p in (0.25, 0.5, 0.75, 1)
-    _, zero_shot, _ = permutation_test_score(
-        classifier(tiny_model), TEXTS, Y, cv=2, n_permutations=2, scoring=nll_scorer, random_state=0
-    )
-    assert np.isfinite(zero_shot).all()
 
 
 @pytest.mark.parametrize("targets", [Y, H], ids=["indicator", "soft"])

@@ -7,7 +7,7 @@ import pytest
 from campaigns import sampled
 from ecosystem_data import LABELS, TEXTS, H, N, Y, classifier, extractor, label_pipeline, same
 from inside import loaded
-from sklearn.calibration import CalibratedClassifierCV, CalibrationDisplay, calibration_curve
+from sklearn.calibration import CalibratedClassifierCV, CalibrationDisplay
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier, StackingClassifier, VotingClassifier
 from sklearn.frozen import FrozenEstimator
@@ -17,13 +17,9 @@ from sklearn.metrics import (
     PrecisionRecallDisplay,
     RocCurveDisplay,
     average_precision_score,
-    classification_report,
     get_scorer,
     label_ranking_average_precision_score,
-    multilabel_confusion_matrix,
-    precision_recall_curve,
     roc_auc_score,
-    roc_curve,
 )
 from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV, cross_validate
 from sklearn.multiclass import OneVsRestClassifier
@@ -55,20 +51,6 @@ def fitted(tiny_model):
 # -- curves, displays and reports: one label is one column
 
 
-@pytest.mark.parametrize("label", range(3), ids=LABELS)
-def test_displays_of_a_label(fitted, label):
-    proba = fitted.predict_proba(TEXTS)
-    y, p = Y[:, label], proba[:, label]
-    shown = CalibrationDisplay.from_predictions(y, p, n_bins=4, name=fitted.labels_[label])
-    true, predicted = calibration_curve(y, p, n_bins=4)
-    assert same(shown.prob_true, true)
-    assert same(shown.prob_pred, predicted)
-    shown = PrecisionRecallDisplay.from_predictions(y, p)
-    assert same(shown.precision, precision_recall_curve(y, p)[0])
-    assert shown.average_precision == pytest.approx(average_precision_score(y, p))
-    assert same(RocCurveDisplay.from_predictions(y, p).tpr, roc_curve(y, p)[1])
-
-
 @pytest.mark.parametrize("display", [CalibrationDisplay, PrecisionRecallDisplay, RocCurveDisplay])
 @pytest.mark.parametrize("n_labels", [2, 3])
 def test_displays_refuse_all_labels_at_once(tiny_model, display, n_labels):
@@ -79,17 +61,6 @@ def test_displays_refuse_all_labels_at_once(tiny_model, display, n_labels):
             display.from_estimator(clf, TEXTS, y)
     with pytest.raises(ValueError, match="binary"):
         display.from_predictions(Y[:, :n_labels], clf.predict_proba(TEXTS))
-
-
-def test_reports(fitted):
-    pred = fitted.predict(TEXTS)
-    matrices = multilabel_confusion_matrix(Y, pred)
-    report = classification_report(Y, pred, target_names=fitted.labels_, zero_division=0, output_dict=True)
-    for k, label in enumerate(LABELS):
-        assert matrices[k, 1, 1] == (Y[:, k] & pred[:, k]).sum()
-        assert report[label]["support"] == Y[:, k].sum()
-        assert report[label]["recall"] == pytest.approx((Y[:, k] & pred[:, k]).sum() / Y[:, k].sum())
-    assert LABELS[0] in classification_report(Y, pred, target_names=list(fitted.labels_), zero_division=0)
 
 
 @pytest.mark.parametrize("n_labels", [2, 3])
@@ -231,38 +202,6 @@ def test_a_controlled_limit_is_a_threshold(tiny_model):
     threshold = np.nextafter(controller.best_predict_param[0], 1)
     pred = classifier(tiny_model, threshold=threshold).fit().predict(TEXTS)
     assert same(pred, controller.predict(TEXTS)[:, :, 0].astype(int))
-
-
-def test_control_in_batches_and_for_several_levels(fitted):
-    whole = risk_controller(fitted, target_level=[0.5, 0.8]).calibrate(TEXTS, LABELLED)
-    parts = risk_controller(fitted, target_level=[0.5, 0.8])
-    for rows in (slice(0, 10), slice(10, None)):
-        parts.compute_risks(TEXTS[rows], LABELLED[rows])
-    parts.compute_best_predict_param()
-    assert same(parts.best_predict_param, whole.best_predict_param)
-    assert whole.predict(TEXTS).shape == (N, 3, 2)
-
-
-@pytest.mark.parametrize(
-    "params",
-    [
-        {"method": "rcps", "rcps_bound": "hoeffding", "confidence_level": 0.8, "target_level": 0.5},
-        {"risk": "precision", "confidence_level": 0.8, "target_level": 0.5},
-    ],
-    ids=["recall", "precision"],
-)
-def test_other_ways_of_control(params):
-    """On a classifier that knows enough to be controlled."""
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(300, 3))
-    y = (logits + 0.3 * rng.normal(size=logits.shape) > 0).astype(int)
-    y[y.sum(axis=1) == 0, 0] = 1
-    proba = 1 / (1 + np.exp(-4 * logits))
-    aligner = UnaryBreakdown().fit(proba)
-    sets = risk_controller(aligner, **params).calibrate(proba, y).predict(proba)[:, :, 0]
-    wanted = sets if params.get("risk") == "precision" else y
-    rows = wanted.sum(axis=1) > 0
-    assert ((sets & (y == 1)).sum(axis=1)[rows] / wanted.sum(axis=1)[rows]).mean() >= 0.5
 
 
 # -- several classifiers together
