@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -126,7 +127,24 @@ def check_labels(labels: Any, none_label: str = "none") -> dict[str, str]:
             f"Expected labels with different wordings, but {first_repeated(keys)!r} comes twice (upper case and outer "
             "spaces do not count: a model's spellings of one label are combined). Reword one."
         )
+    _check_look(names, "name")
+    _check_look([*wordings, none_label], "wording")
     return {str.__str__(name): str.__str__(wording) for name, wording in zip(names, wordings, strict=True)}
+
+
+def _check_look(words: list, what: str) -> None:
+    """Raise ValueError where two of `words` look alike: composed and decomposed letters, marks that have no width."""
+    seen: dict[str, str] = {}
+    for word in words:
+        looks = "".join(c for c in unicodedata.normalize("NFKC", word) if unicodedata.category(c) != "Cf")
+        looks = " ".join(looks.split())
+        if looks in seen:
+            a, b = (" ".join(f"U+{ord(c):04X}" for c in text) for text in (seen[looks], word))
+            raise ValueError(
+                f"Expected labels that a reader can tell apart, but two {what}s look like {looks!r}: {a} and {b}. They "
+                "differ in how letters are composed, in spaces, or in characters without width. Remove one."
+            )
+        seen[looks] = word
 
 
 def _check_words(what: str, values: list, none_label: str) -> None:

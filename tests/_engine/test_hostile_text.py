@@ -525,9 +525,9 @@ def test_labels_can_be_read_back_or_are_refused(path, words, answer_format):
         answers = task.compile(vocabulary).answers
         slots = [answers.slot(), *(answers.slot(k) for k in range(len(labels)))]
     except ValueError as error:
-        said = "UTF-8 can encode|contains a comma or a line break|cannot be told apart|the other answer_format"
+        said = "UTF-8 can encode|contains a comma or a line break|cannot be told apart|can tell apart|the other answer_format"
         assert re.search(said, str(error))
-        assert not encodes(*words) or answer_format == "list" or "told apart" in str(error)
+        assert not encodes(*words) or answer_format == "list" or " apart" in str(error)
         return
     for slot in slots:
         assert not any(controls(vocabulary, path) for path in slot.trie.paths)
@@ -556,7 +556,7 @@ def whole_path(cls, path, words, shown, documents):
             made = answer(cls(path, **params).fit(), documents)
         except ValueError as error:
             assert re.search("UTF-8 can encode|cannot be told apart", str(error))
-            assert not encodes(*words, shown, *documents) or "told apart" in str(error)
+            assert not encodes(*words, shown, *documents) or " apart" in str(error)
             return
     assert encodes(*words, shown, *documents)
     check_result(made, labels, len(documents))

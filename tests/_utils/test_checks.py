@@ -567,3 +567,26 @@ def test_choice():
             check_choice(value, "outcome", ("soft", "hard"))
     with pytest.raises(ValueError, match="Got multi_label=1 but expected one of True, False"):
         check_choice(1, "multi_label", (True, False))
+
+
+@pytest.mark.parametrize(
+    ("twin", "points"),
+    [
+        ("cafe\u0301", "U+0063 U+0061 U+0066 U+0065 U+0301"),
+        ("caf\u00e9\u200b", "U+0063 U+0061 U+0066 U+00E9 U+200B"),
+        ("caf\u00e9\ufeff", "U+FEFF"),
+    ],
+)
+def test_labels_that_nobody_can_tell_apart(twin, points):
+    message = "two names look like 'caf\u00e9': U\\+0063 U\\+0061 U\\+0066 U\\+00E9 and .*" + points.replace("+", "\\+")
+    with pytest.raises(ValueError, match=message):
+        check_labels(["caf\u00e9", twin, "bar"])
+    with pytest.raises(ValueError, match="two wordings look like"):
+        check_labels({"a": "caf\u00e9", "b": twin})
+
+
+def test_labels_with_other_spaces():
+    with pytest.raises(ValueError, match="look like 'red wine': .*U\\+0020.* and .*U\\+00A0"):
+        check_labels(["red wine", "red\u00a0wine"])
+    alike_but_other = ["resume", "r\u00e9sum\u00e9", "\u0440esume"]  # the last one begins with a Cyrillic letter
+    assert list(check_labels(alike_but_other)) == alike_but_other
