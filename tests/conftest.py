@@ -1,9 +1,13 @@
 """Models that the tests share."""
 
 import importlib.util
+import os
 import sys
 from functools import partial
 from pathlib import Path
+
+# Before numpy reads it: on a busy machine the threads of tiny models and matrices wait for each other, for minutes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import campaigns
 import doctests
