@@ -8,15 +8,7 @@ import numpy as np
 
 
 class BatchArrays:
-    """Tokens, positions, owners, and which rows have logits.
-
-    Parameters
-    ----------
-    batch : ctypes structure
-        An empty ``llama_batch``, whose pointers are set to the arrays.
-    capacity : int
-        Most tokens of a batch.
-    """
+    """Tokens, positions, owners, and which rows have logits: arrays to which an empty ``llama_batch`` points."""
 
     def __init__(self, batch, capacity: int):
         self._tokens, self._positions = np.zeros(capacity, np.int32), np.zeros(capacity, np.int32)

@@ -80,20 +80,9 @@ class Ask(NamedTuple):
 class Plan:
     """One decode call: sequences to remove and to fork beforehand, then tokens with positions and owners.
 
-    Attributes
-    ----------
-    removes : list of int
-        Sequences to empty.
-    forks : list of (int, int)
-        Source and destination sequences whose cells are shared.
-    tokens, positions : ndarray of shape (n_tokens,), int32
-        What to decode and where in the sequence it stands.
-    spans : list of (int, int, tuple of int)
-        First and last + 1 token of each branch, and the sequences that own them.
-    outputs : list of (int, Read)
-        Token of the call and what to read there, in the order in which the asks name them.
-    counts : list of (hashable, list of int)
-        Document and number of reads of each of its branches, to hand the readings back.
+    `forks` are source and destination. `spans` are the first and last + 1 token of each branch, and the sequences that
+    own them. `outputs` are tokens of the call and what to read there, in the order in which the asks name them.
+    `counts` are each document's numbers of reads, a branch each, to hand the readings back.
     """
 
     removes: list[int] = field(default_factory=list)
@@ -111,15 +100,7 @@ class Plan:
 
 
 class Forest:
-    """Sequences of one context: the prefix, and the branches of the documents in work.
-
-    Parameters
-    ----------
-    prefix_length : int
-        Tokens of the prompt's prefix, in sequence 0.
-    n_seq : int
-        Sequences that the context has, the prefix's included.
-    """
+    """Sequences of one context: number 0 for the prefix of `prefix_length` tokens, the others for documents in work."""
 
     def __init__(self, prefix_length: int, n_seq: int):
         self.prefix_length, self.n_seq = prefix_length, n_seq
@@ -128,24 +109,10 @@ class Forest:
         self._length: dict[tuple[Hashable, Hashable], int] = {}
 
     def plan(self, asks: Mapping[Hashable, Ask]) -> Plan:
-        """Plan one decode call that answers every ask.
+        """Plan one decode call that answers what each document asks for; the forest already counts it as done.
 
-        Parameters
-        ----------
-        asks : dict of hashable to Ask
-            The documents in work and what each wants next.
-
-        Returns
-        -------
-        Plan
-            Arrays for one call; the forest already counts it as done.
-
-        Raises
-        ------
-        ValueError
-            An ask names no branch, or one twice, or reads beside a branch's tokens.
-        RuntimeError
-            There are more branches than sequences.
+        ValueError: an ask names no branch, or one twice, or reads beside a branch's tokens. RuntimeError: there are
+        more branches than sequences.
         """
         plan, tokens, positions = Plan(), [], []
         at = 0

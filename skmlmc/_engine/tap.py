@@ -19,27 +19,12 @@ def _declare(library: CDLL):
 
 
 class HiddenTap:
-    """Reads hidden states through llama.cpp's evaluation callback.
+    """Reads hidden states through llama.cpp's evaluation callback, into `rows`.
 
     llama.cpp's own embeddings mode makes every token of a batch an output, and logits for all of them cost a third
     more time and gigabytes for large vocabularies. The evaluation callback sees the same tensor for the outputs alone,
-    and the outputs of inner blocks for all tokens.
-
-    Parameters
-    ----------
-    library : CDLL
-        ggml's base library.
-    callback_type : ctypes function type
-        ``ggml_backend_sched_eval_callback``.
-    n_embd : int
-        Width of the model.
-    block : int or None
-        Block whose output is read; None: the last one, normalised, at the tokens that have logits.
-
-    Attributes
-    ----------
-    rows : ndarray of shape (n, n_embd), float32
-        Hidden states of the last decode call: of all its tokens, or with ``block=None`` of its outputs.
+    and the outputs of inner blocks for all tokens. With ``block=None`` the states are those behind the last block,
+    normalised, at the outputs.
     """
 
     def __init__(self, library: CDLL, callback_type, n_embd: int, block: int | None):
@@ -59,13 +44,7 @@ class HiddenTap:
         self.callback = callback_type(on_tensor)
 
     def take(self, n: int) -> np.ndarray:
-        """Return the states of the `n` tokens just decoded.
-
-        Raises
-        ------
-        RuntimeError
-            llama.cpp computes this architecture's blocks under another name.
-        """
+        """Return the states of the `n` tokens just decoded, or raise RuntimeError: the blocks have another name."""
         rows, self.rows = self.rows, self.rows[:0]
         if len(rows) != n:
             raise RuntimeError(
@@ -82,22 +61,10 @@ class _TensorHead(Structure):
 
 
 class AttentionTap:
-    """Reads attention weights, averaged over heads, and over blocks where several are read.
+    """Reads attention weights, averaged over heads, of one block (-1: the last one) or averaged over `every` block.
 
-    llama.cpp computes them as tensors of their own where flash attention is off.
-
-    Parameters
-    ----------
-    library : CDLL
-        ggml's base library.
-    callback_type : ctypes function type
-        ``ggml_backend_sched_eval_callback``.
-    n_cells : int
-        Cells of the cache, which is the width of the rows.
-    block : int
-        Block whose weights are read; -1: the last one.
-    every : bool
-        Read all blocks instead, and average.
+    llama.cpp computes them as tensors of their own where flash attention is off. Their rows are as wide as the cache,
+    which has `n_cells`.
     """
 
     def __init__(self, library: CDLL, callback_type, n_cells: int, block: int, every: bool):
@@ -128,13 +95,7 @@ class AttentionTap:
         self._count += 1
 
     def take(self, n: int) -> np.ndarray:
-        """Return the weights of the `n` tokens just decoded, of shape (n, n_cells).
-
-        Raises
-        ------
-        RuntimeError
-            llama.cpp shows no attention weights of this model.
-        """
+        """Return the (n, n_cells) weights of the `n` tokens just decoded, or raise RuntimeError: there are none."""
         rows, self._sum, count, self._count = self._sum, self._sum[:0], self._count, 0
         if len(rows) != n:
             raise RuntimeError(
@@ -147,19 +108,9 @@ class AttentionTap:
 def make_tap(
     library: CDLL, callback_type, n_embd: int, block: int | None, settings: Settings
 ) -> HiddenTap | AttentionTap:
-    """Return the tap for what `settings.tap` asks for.
+    """Return the tap for what ``settings.tap`` asks for.
 
-    Parameters
-    ----------
-    library, callback_type, n_embd, block
-        As for `HiddenTap`.
-    settings : Settings
-        Of the context.
-
-    Returns
-    -------
-    HiddenTap or AttentionTap
-        The latter reads the block, or all of them where no layer is named.
+    That for attention reads the block, or all of them where no layer is named.
     """
     if not isinstance(settings.tap, Attention):
         return HiddenTap(library, callback_type, n_embd, block)

@@ -45,24 +45,11 @@ class Choice:
 class LabelTrie:
     """Token trie of the labels' spellings at one slot.
 
-    Parameters
-    ----------
-    paths : list of list of int
-        Tokens of each label as the prompt spells it, the empty answer's word last. A path may be empty, a prefix of
-        another one, or even the same if other tokens follow.
-    ends : list of (int, int)
-        For each label the tokens that follow it when another label comes and when the answer ends.
-    variants : list of list of int
-        For each label the first tokens of other spellings of it ("Joy", " joy"); those that begin another label too
-        are left out.
+    `paths` are the tokens of each label as the prompt spells it, the empty answer's word last; a path may be empty, a
+    prefix of another one, or even the same if other tokens follow. `ends` are for each label the tokens that follow it
+    when another label comes and when the answer ends. `variants` are the first tokens of its other spellings ("Joy",
+    " joy"); those that begin another label too are left out. ValueError: tokens cannot tell two labels apart.
 
-    Raises
-    ------
-    ValueError
-        Two labels cannot be told apart by their tokens.
-
-    Notes
-    -----
     At each branching node the model chooses among the children that continue some label; where a label ends, the
     separator and the end of the answer are together one more child. A label's probability is the product along its
     path. Other spellings count by their first token alone, and a label's score is the highest of its spellings'
@@ -158,19 +145,9 @@ class LabelTrie:
         return tokens[::-1]
 
     def inner_branches(self, parent, step=0) -> tuple[Branch, ...]:
-        """Return the branches that read every branching node below the root, each token once.
+        """Return branches named ``(step, n)`` that read every branching node below the root, each token once.
 
-        Parameters
-        ----------
-        parent : hashable
-            Branch at whose end the slot begins.
-        step : int
-            Number of the answer's step, part of the names.
-
-        Returns
-        -------
-        tuple of Branch
-            Named ``(step, n)``, in the order of ``branching[1:]``.
+        They stand in the order of ``branching[1:]``; `parent` is the branch at whose end the slot begins.
         """
         made = []
         for n in self.branching[1:]:
@@ -192,37 +169,17 @@ class LabelTrie:
         return node, self.paths[label][len(self.path_to(node)) :]
 
     def ends_at(self, label, node, logits) -> list[float]:
-        """Logits of the two tokens that may follow a label that ends at a branching node, which was read already.
+        """Logits of another label coming, and of the answer's end, where a label ends at a node that was read already.
 
-        Parameters
-        ----------
-        label : int
-            The label.
-        node : int
-            The node where it ends, as `deepest` gives it.
-        logits : list of ndarray
-            As for `probabilities`.
-
-        Returns
-        -------
-        list of float
-            Of another label coming, and of the answer's end.
+        The node is the one that `deepest` gives, the logits are those of `probabilities`.
         """
         row = dict(zip(self.columns[node], logits[self.branching.index(node)], strict=True))
         return [row[token] for token in self.ends[label]]
 
     def probabilities(self, logits) -> np.ndarray:
-        """Exact probabilities of the labels at this slot.
+        """Exact probabilities of the labels at this slot, the empty answer's word last.
 
-        Parameters
-        ----------
-        logits : list of ndarray
-            For each node of ``branching``, the logits of ``columns[node]``.
-
-        Returns
-        -------
-        ndarray of shape (L + 1,)
-            Sums to 1; the empty answer's word last.
+        `logits` are for each node of ``branching`` those of ``columns[node]``.
         """
         # numpy's own reductions: scipy's checks would take longer than the arithmetic, at each step of each document.
         rows = [np.asarray(row, float) for row in logits]
@@ -238,15 +195,7 @@ class LabelTrie:
 
 @dataclass(frozen=True)
 class Slot:
-    """One slot of an answer.
-
-    Attributes
-    ----------
-    lead : list of int
-        Tokens between what stands before (the prompt or the label before) and the label.
-    trie : LabelTrie
-        The labels' spellings here.
-    """
+    """One slot: the tokens between what stands before (the prompt or a label) and the label, and its trie of labels."""
 
     lead: list[int]
     trie: LabelTrie
@@ -255,12 +204,8 @@ class Slot:
 class AnswerSpace:
     """All answers that a label set allows, in tokens.
 
-    Parameters
-    ----------
-    tokenize : callable
-        ``tokenize(answer labels) -> list of int``: tokens of a whole answer (a list of wordings), with what follows it.
-    words : list of str
-        The labels' wordings, the empty answer's word last.
+    `tokenize` gives the tokens of a whole answer (a list of wordings), with what follows it. The last of the `words` is
+    the empty answer's.
     """
 
     def __init__(self, tokenize: Callable[[list[str]], list[int]], words: Sequence[str]):
@@ -269,18 +214,7 @@ class AnswerSpace:
         self._slots: dict[int | None, Slot] = {}
 
     def slot(self, previous: int | None = None) -> Slot:
-        """Return the slot after label `previous`, or the first slot.
-
-        Parameters
-        ----------
-        previous : int or None
-            Number of the label that stands before; None: the answer begins.
-
-        Returns
-        -------
-        Slot
-            Found once, then kept.
-        """
+        """Return the slot after label number `previous`, or the first slot; found once, then kept."""
         if previous not in self._slots:
             self._slots[previous] = self._find_slot([] if previous is None else [self.words[previous]])
         return self._slots[previous]

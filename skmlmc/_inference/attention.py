@@ -41,34 +41,16 @@ class Attended(NamedTuple):
 
 
 class Written(NamedTuple):
-    """An answer in tokens.
-
-    Attributes
-    ----------
-    tokens : list of int
-        Tokens of the whole answer up to its last label.
-    spans : list of (int, int)
-        First and last + 1 token of each label.
-    """
+    """Tokens of an answer up to its last label, and the first and last + 1 token of each label."""
 
     tokens: list[int]
     spans: list[tuple[int, int]]
 
 
 def write_answer(answers, said: Sequence[int]) -> Written:
-    """Write an answer in tokens, and find its labels.
+    """Write the answer that holds the labels of these numbers in tokens, and find its labels.
 
-    Parameters
-    ----------
-    answers : AnswerSpace
-        Answers in tokens.
-    said : sequence of int
-        Numbers of the labels.
-
-    Returns
-    -------
-    Written
-        A label that has no tokens of its own there, since all labels begin alike, counts as the token before it.
+    A label that has no tokens of its own there, since all labels begin alike, counts as the token before it.
     """
     tokens: list[int] = []
     spans = []
@@ -83,28 +65,10 @@ def write_answer(answers, said: Sequence[int]) -> Written:
 
 
 def count_attention(row: np.ndarray, n_prompt: int, n_input: int, earlier: Sequence[tuple[int, int]], stop: int):
-    """Add up one label's attention by what it looks at.
+    """Return the number of tokens of each of `TARGETS` that a label sees, and its attention to them.
 
-    Parameters
-    ----------
-    row : ndarray of shape (n_cells,)
-        Attention of the label to each token of the sequence.
-    n_prompt, n_input : int
-        Tokens before the document, and of the document.
-    earlier : sequence of (int, int)
-        First and last + 1 token of each earlier label.
-    stop : int
-        Last + 1 token of the label itself.
-
-    Returns
-    -------
-    tokens, weights : ndarray of shape (4,)
-        Number of tokens of each of `TARGETS`, and the attention to them.
-
-    Raises
-    ------
-    RuntimeError
-        If the weights do not lie on the tokens up to `stop`, or do not sum to 1.
+    `row` is the attention to each token of the sequence, `earlier` the spans of the labels before, and `stop` where the
+    label itself ends. RuntimeError: the weights do not lie on the tokens up to there, or do not sum to 1.
 
     Examples
     --------

@@ -13,14 +13,9 @@ from .answers import ROOT, AnswerSpace, Slot
 
 
 class Marginal(NamedTuple):
-    """Marginal label probabilities of a document.
+    """Probability that a document's answer holds each label, and the mass of the answers followed to their end.
 
-    Attributes
-    ----------
-    labels : ndarray of shape (L,)
-        Probability that the answer holds each label, as far as answers were followed: a lower bound.
-    mass : float
-        Probability of the answers that were followed to their end; 1: the bound is exact.
+    The probabilities are lower bounds, exact where the mass is 1.
     """
 
     labels: np.ndarray
@@ -46,21 +41,9 @@ class _State(NamedTuple):
 
 
 def next_labels(trie, logits, said: Sequence[int]) -> np.ndarray:
-    """Distribution over the labels that may come next: none that the answer holds already.
+    """Distribution over the labels that may come next, the answer's end last: none that the answer holds already.
 
-    Parameters
-    ----------
-    trie : LabelTrie
-        Spellings at this slot.
-    logits : list of ndarray
-        As for `LabelTrie.probabilities`.
-    said : sequence of int
-        Labels written so far.
-
-    Returns
-    -------
-    ndarray of shape (L + 1,)
-        Sums to 1, zero at `said`; the last entry ends the answer.
+    `logits` are those of `LabelTrie.probabilities`, `said` the labels written so far.
     """
     p = trie.probabilities(logits)
     p[list(said)] = 0
@@ -79,21 +62,8 @@ class AnswerBeam:
     the model's own choice between their first tokens. A label stands in an answer at most once, so the probabilities
     of all places where it is written add up.
 
-    Parameters
-    ----------
-    answers : AnswerSpace
-        Answers in tokens.
-    max_labels : int
-        Most labels of an answer that is followed; longer ones count as not followed to their end.
-    min_probability : float
-        Answers in progress below it are not followed, but for the greedy one.
-    sequences : int
-        Sequences that a document may use.
-
-    Raises
-    ------
-    ValueError
-        So many levels need more sequences than there are.
+    Answers of more than `max_labels` count as not followed to their end, and so do those in progress below
+    `min_probability`, but for the greedy one. ValueError: so many levels need more than the `sequences` of a document.
     """
 
     def __init__(self, answers: AnswerSpace, *, max_labels: int, min_probability: float, sequences: int):
@@ -108,22 +78,9 @@ class AnswerBeam:
             )
 
     def answer(self, document: Sequence[int]) -> Generator[Ask, list, Marginal]:
-        """Follow the answers to a document.
+        """Follow the answers to a document, given in tokens with what leads over to the answer.
 
-        Parameters
-        ----------
-        document : sequence of int
-            Tokens of the document and of what leads over to the answer.
-
-        Yields
-        ------
-        Ask
-            The document; then the labels that may come next, as many together as there are sequences.
-
-        Returns
-        -------
-        Marginal
-            The labels' probabilities and the mass covered.
+        Asks for the document; then for the labels that may come next, as many together as there are sequences.
         """
         slot, trunk = self._answers.slot(), ("answer",)
         tokens = [*document, *slot.lead]

@@ -31,17 +31,7 @@ _BORDER = re.compile(r"(?<=\s)(?=\S)|(?<=\S)(?=\s)|(?<=[^\w\s])(?=\w)")
 def fragments(vocabulary: Any, segments: Sequence[Segment]) -> list[Any]:
     r"""Divide a prompt at its control tokens.
 
-    Parameters
-    ----------
-    vocabulary : Vocabulary
-        The model's.
-    segments : sequence of Segment
-        Texts and whether control tokens in them count.
-
-    Returns
-    -------
-    list of int or str
-        Control tokens, and between two of them a text, which may be empty; a text comes first and last.
+    Between two of them stands a text, which may be empty, and a text comes first and last.
 
     Examples
     --------
@@ -65,18 +55,9 @@ def fragments(vocabulary: Any, segments: Sequence[Segment]) -> list[Any]:
 class Encoder:
     """Tokenise texts that begin behind a control token, and texts that continue others.
 
-    Many SentencePiece vocabularies put a space before every text, which would stand in the middle of words and lines
-    of a prompt made of pieces. There a line break is put before a text that continues, and its tokens are taken off.
-
-    Parameters
-    ----------
-    vocabulary : Vocabulary
-        The model's. It is not kept alive: prompts that are kept for a model must not keep it in their turn.
-
-    Attributes
-    ----------
-    adds_space : bool
-        Whether the tokenizer puts a space before every text.
+    Many SentencePiece vocabularies put a space before every text (`adds_space`), which would stand in the middle of
+    words and lines of a prompt made of pieces. There a line break is put before a text that continues, and its tokens
+    are taken off. The vocabulary is not kept alive: prompts that are kept for a model must not keep it in their turn.
     """
 
     def __init__(self, vocabulary: Any):
@@ -101,20 +82,9 @@ class Encoder:
     def cut(self, text: str, afters: Sequence[str], befores: Sequence[str] = ("",), *, fresh: bool = False) -> int:
         """Find the last place of a text where no token reaches over, whatever stands before and behind it.
 
-        Parameters
-        ----------
-        text : str
-            The text.
-        afters, befores : sequence of str
-            What may stand behind and before it.
-        fresh : bool, default=False
-            Whether the text (with what stands before it) begins behind a control token.
-
-        Returns
-        -------
-        int
-            Characters before the cut; the whole length where nothing joins. Where every place is bridged by some
-            token, the one that fewest reach over.
+        That may be one of `befores` and one of `afters`. Returns the characters before the cut: the whole length where
+        nothing joins; where every place is bridged by some token, the one that fewest reach over. `fresh`: the text,
+        with what stands before it, begins behind a control token.
         """
         borders = [m.start() for m in _BORDER.finditer(text)]
         start = max((b for b in borders if b < len(text) - NEAR), default=0)
@@ -139,18 +109,9 @@ class Encoder:
 class Prefix:
     """Everything before the document.
 
-    Attributes
-    ----------
-    tokens : list of int
-        What every prompt begins with.
-    begun : str
-        The end of the text before the document, which is tokenised with it.
-    fresh : bool
-        Whether that follows on a control token.
-    text : str
-        All of it as a text, with the name of the begin token where the model adds that by itself.
-    first : bool
-        Whether the document stands in the first turn: no demonstrations before it.
+    Every prompt begins with `tokens`. `begun` is the end of the text before the document, which is tokenised with it,
+    and `fresh` says whether that follows on a control token. `text` is all of it, with the name of the begin token
+    where the model adds that by itself. `first`: no demonstrations stand before the document.
     """
 
     tokens: list[int]
@@ -163,21 +124,8 @@ class Prefix:
 def compile_prefix(encoder: Encoder, layout: Layout, turns: Sequence[tuple], bos: Sequence[int] = ()) -> Prefix:
     """Tokenise everything before the document.
 
-    Parameters
-    ----------
-    encoder : Encoder
-        Of the model.
-    layout : Layout
-        Where texts and answers stand.
-    turns : sequence of (str, sequence of Segment, str)
-        Demonstrations: a text, the bridge behind it, and the answer.
-    bos : sequence of int
-        The model's begin token, or nothing; put first where the template does not do so itself.
-
-    Returns
-    -------
-    Prefix
-        What is decoded once.
+    `turns` are demonstrations: a text, the bridge behind it, and the answer. `bos`, the model's begin token or nothing,
+    is put first where the template does not do so itself.
     """
     segments = layout.conversation(turns, "")
     *parts, last = fragments(encoder.vocabulary, segments)
@@ -191,27 +139,8 @@ def compile_prefix(encoder: Encoder, layout: Layout, turns: Sequence[tuple], bos
 class CompiledPrompt:
     """What stands between a document and its answer, and all answers, in tokens.
 
-    Parameters
-    ----------
-    encoder : Encoder
-        Of the model.
-    prefix : Prefix
-        What stands before the document.
-    layout : Layout
-        Where texts and answers stand.
-    answer_format : str
-        "json" or "list".
-    words : sequence of str
-        Wordings of the labels, the empty answer's word last.
-    shared : int or None, default=None
-        Characters behind the document that belong to it (see `shared_opening`); None: as many as may.
-
-    Attributes
-    ----------
-    bridge : list of int
-        Tokens between what `document` gives and the answer.
-    answers : AnswerSpace
-        The answers in tokens.
+    The last of the `words` is the empty answer's. `shared` characters behind the document belong to it (see
+    `shared_opening`; None: as many as may), and `bridge` holds the tokens between what `document` gives and the answer.
     """
 
     def __init__(
@@ -271,17 +200,7 @@ class CompiledPrompt:
 def shared_opening(encoder: Encoder, layouts: Sequence[Layout]) -> int:
     r"""Characters behind a document that several questions about it share, and that no token reaches over.
 
-    Parameters
-    ----------
-    encoder : Encoder
-        Of the model.
-    layouts : sequence of Layout
-        One a question.
-
-    Returns
-    -------
-    int
-        Of ``\nLabel: joy`` and ``\nLabel: anger`` the first eight or so: the space goes with the label.
+    Of ``\nLabel: joy`` and ``\nLabel: anger`` these are the first eight or so: the space goes with the label.
     """
     behind = [fragments(encoder.vocabulary, layout.opening)[0] for layout in layouts]
     common = os.path.commonprefix(behind)
@@ -289,21 +208,7 @@ def shared_opening(encoder: Encoder, layouts: Sequence[Layout]) -> int:
 
 
 def longest_that_fits(text: str, fits: Callable[[str], bool], end: bool) -> str:
-    """Cut a text to as many characters as fit.
-
-    Parameters
-    ----------
-    text : str
-        The text.
-    fits : callable
-        ``fits(text) -> bool``.
-    end : bool
-        Whether the end is cut off, or the start.
-
-    Returns
-    -------
-    str
-        Its start, or its end.
+    """Cut the end of a text off, or with ``end=False`` its start, so that as many characters are left as fit.
 
     Examples
     --------
@@ -339,20 +244,8 @@ _kept: weakref.WeakKeyDictionary[Any, _Recent] = weakref.WeakKeyDictionary()
 
 
 def prepared_prompt(task, model):
-    """Make a task's prompt ready for a model, or give the one that was made before and kept as long as the model.
+    """Make a task's prompt ready for a model, with or without weights; the eight used last are kept with the model.
 
     Tokenising every spelling of 30 labels takes a quarter of a second.
-
-    Parameters
-    ----------
-    task : Task
-        What is asked of documents.
-    model : Vocabulary
-        The tokenizer, with or without weights.
-
-    Returns
-    -------
-    Prepared
-        One of the eight used last with this model.
     """
     return _kept.setdefault(model, _Recent(8)).get(task, lambda: task.prepare(model))

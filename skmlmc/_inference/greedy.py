@@ -38,29 +38,11 @@ def greedy_answer(
     """Write a constrained greedy answer and keep the distribution over labels at each step.
 
     At each step the most probable label that the answer does not hold yet is written; the empty answer's word ends the
-    answer. After a label the model itself chooses between "another label" and the end.
+    answer. After a label the model itself chooses between "another label" and the end. `document` holds what leads over
+    to the answer too; with `hidden` the context's tap is read in the same pass.
 
-    Parameters
-    ----------
-    document : sequence of int
-        Tokens of the document and of what leads over to the answer.
-    answers : AnswerSpace
-        Answers in tokens.
-    max_labels : int
-        Most labels of an answer.
-    hidden : bool
-        Whether to read the hidden state too, in the same pass; the context's tap says which.
-
-    Yields
-    ------
-    Ask
-        The document with the first slot's inner branches; then the label; then, where the model goes on, the separator
-        with the inner branches of the next slot.
-
-    Returns
-    -------
-    Answer
-        What was read.
+    Asks for the document with the first slot's inner branches; then for the label; then, where the model goes on, for
+    the separator with the inner branches of the next slot.
     """
     slot, trunk = answers.slot(), "answer"
     tokens = [*document, *slot.lead]

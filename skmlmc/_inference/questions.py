@@ -24,22 +24,9 @@ class _Node:
 
 
 def share(paths: Sequence[Sequence[int]]) -> list[_Node]:
-    """Arrange token paths as a radix tree, parents first.
+    """Arrange token paths, none a prefix of another, as a radix tree: parents first, each token in one node.
 
-    Parameters
-    ----------
-    paths : sequence of sequence of int
-        Tokens of each question; none is a prefix of another.
-
-    Returns
-    -------
-    list of _Node
-        Each token of the tree stands in one node. A parent of -1 is the document.
-
-    Raises
-    ------
-    ValueError
-        A path is a prefix of another one.
+    A parent of -1 is the document.
 
     Examples
     --------
@@ -83,25 +70,9 @@ def share(paths: Sequence[Sequence[int]]) -> list[_Node]:
 class Questionnaire:
     """All questions of one prompt, planned once for every document.
 
-    Parameters
-    ----------
-    questions : list of list of int
-        Tokens of each question up to where its answer begins.
-    tries : list of LabelTrie
-        The two answer words at the end of each question.
-    sequences : int
-        Sequences that a document may use.
-
-    Attributes
-    ----------
-    common : list of int
-        Tokens that all questions share; they follow the document.
-    asks : list of Ask
-        What to decode, one call after another, beside the document itself.
-    cells : int
-        Cells that the questions fill at most at one time.
-    sequences : int
-        Sequences that a document uses at most, its own included.
+    `questions` are the tokens of each up to where its answer begins, `tries` the two answer words at its end. The
+    `common` tokens of all questions follow the document; `asks` are what is decoded beside it, one call after another;
+    `cells` and `sequences` are what a document takes at most at one time.
     """
 
     def __init__(self, questions: list[list[int]], tries: list[LabelTrie], sequences: int):
@@ -151,22 +122,9 @@ class Questionnaire:
         return isinstance(name, int) and any(n.parent == name for n in self._nodes[i:])
 
     def answer(self, text: Sequence[int]) -> Generator[Ask, list, np.ndarray]:
-        """Ask a document all questions.
+        """Ask a document, given in tokens, all questions; returns the probability of each one's first answer word.
 
-        Parameters
-        ----------
-        text : sequence of int
-            Tokens of the document.
-
-        Yields
-        ------
-        Ask
-            The document with as many questions as the budget allows, then the others.
-
-        Returns
-        -------
-        ndarray of shape (n_questions,)
-            Probability of the first of the two answer words.
+        Asks for the document with as many questions as the budget allows, then for the others.
         """
         rows = []
         for k, ask in enumerate(self.asks):

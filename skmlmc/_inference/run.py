@@ -282,32 +282,11 @@ def answer(
     options: Options,
     files: ModelFiles,
 ) -> Generator:
-    """Answer tokenised documents in this process.
+    """Answer tokenised documents, short enough for the context, in this process; yields (number, result).
 
-    Parameters
-    ----------
-    model : Model
-        Loaded from `files`.
-    task : Task
-        What to ask.
-    documents : mapping of int to list of int, or sequence
-        Tokens of each document by its number, short enough for the context.
-    groups : sequence of sequence of int
-        Documents that are decoded together.
-    options : Options
-        How to run.
-    files : ModelFiles
-        The model and its adapters as the call found them.
-
-    Yields
-    ------
-    (int, object)
-        Document and result.
-
-    Raises
-    ------
-    RuntimeError
-        The files hold something else now; the result at hand is not given.
+    `documents` gives the tokens of each by its number, `groups` says which are decoded together, and `files` are the
+    model and its adapters as the call found them. RuntimeError: they hold something else now; the result at hand is not
+    given.
     """
     prepared = prepared_prompt(task, model)
     most = max(sum(len(documents[i]) + prepared.cells for i in group) for group in groups)

@@ -88,26 +88,10 @@ def share_of_threads(n_threads: int | None, n_jobs: int) -> int | None:
 
 
 def spread(call: Callable[[Any], Any], pieces: Sequence[Any], n_jobs: int) -> Generator[Any, None, None]:
-    """Call a function on each piece in joblib's processes.
+    """Call a function on each piece in `n_jobs` processes of joblib; yields what the calls return, as soon as they do.
 
-    Parameters
-    ----------
-    call : callable
-        Can be pickled, and so can its results.
-    pieces : sequence
-        Arguments, one a call.
-    n_jobs : int
-        Processes.
-
-    Yields
-    ------
-    object
-        What the calls return, as soon as they do. Pieces of a worker that died are handed out again.
-
-    Raises
-    ------
-    RuntimeError
-        Workers died again before any piece was done.
+    Function and results can be pickled. Pieces of a worker that died are handed out again; RuntimeError: workers died
+    again before any piece was done.
     """
     todo = dict(enumerate(pieces))
     while todo:

@@ -326,23 +326,9 @@ def _replace_concatenations(tree, nodes, filtered):
 class ChatTemplate:
     """A model's chat template, compiled in a sandbox.
 
-    Parameters
-    ----------
-    source : str
-        Jinja source from the model file.
-    special_texts : dict
-        ``bos_token`` and ``eos_token``.
-
-    Attributes
-    ----------
-    switches : dict
-        Variables of the template that decide about thinking, set so that the model thinks least.
-
-    Raises
-    ------
-    ValueError
-        The template does not compile, or does what no chat template needs: other files, too many steps. Rendering
-        raises it too.
+    `source` is Jinja from the model file, `special_texts` are its ``bos_token`` and ``eos_token``. `switches` are the
+    variables of the template that decide about thinking, set so that the model thinks least. ValueError, from
+    ``render`` too: the template does not compile, or does what none needs: other files, too many steps.
     """
 
     def __init__(self, source: str, special_texts: dict[str, str]):
@@ -370,17 +356,7 @@ class ChatTemplate:
     def render(self, messages: list[dict], *, ask: bool = True) -> str:
         """Return the text of a conversation, thinking switched off where the template knows how.
 
-        Parameters
-        ----------
-        messages : list of dict
-            With ``role`` and ``content``.
-        ask : bool, default=True
-            With the prompt for the assistant's next turn behind it.
-
-        Returns
-        -------
-        str
-            What the model would read.
+        `messages` have ``role`` and ``content``. With `ask` the prompt for the assistant's next turn follows.
         """
         values = dict(self._special_texts, messages=messages, add_generation_prompt=ask)
         # As transformers does, which passes these two whether or not there are any; some templates want them undefined.

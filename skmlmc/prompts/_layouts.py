@@ -57,19 +57,9 @@ class Layout:
         return text.rstrip() if end else text
 
     def conversation(self, turns: Sequence[tuple[str, Sequence[Segment], str]], text: str) -> list[Segment]:
-        """Return all segments of a prompt.
+        """Return all segments of a prompt up to the end of the document `text`.
 
-        Parameters
-        ----------
-        turns : sequence of (str, sequence of Segment, str)
-            Demonstrations: a text, the bridge behind it, and the answer.
-        text : str
-            The document.
-
-        Returns
-        -------
-        list of Segment
-            Up to the end of the document.
+        `turns` are demonstrations: a text, the bridge behind it, and the answer.
         """
         parts = [*self.head]
         for k, (shown, bridge, answer) in enumerate(turns):
@@ -121,23 +111,10 @@ def _split_turns(between):
 
 
 def plain_layout(template, words: Sequence[str], none: str, values: Mapping[str, str] = MappingProxyType({})) -> Layout:
-    """Lay the prompt out as plain text.
+    """Lay the prompt out as plain text; control tokens count in the template's own text alone.
 
-    Parameters
-    ----------
-    template : PromptTemplate or QuestionTemplate
-        The template.
-    words : sequence of str
-        Wordings of the labels, in the prompt's order.
-    none : str
-        Word for the empty answer.
-    values : dict of str to str
-        What a question's own placeholders stand for.
-
-    Returns
-    -------
-    Layout
-        Control tokens count in the template's own text alone.
+    `words` are the labels' wordings in the prompt's order, `none` is the word for the empty answer, and `values` say
+    what a question's own placeholders stand for.
     """
     before, between, behind = _demonstration_parts(template, values)
     system = [] if template.system is None else [Segment(template.system + "\n\n", True)]
@@ -152,24 +129,9 @@ def chat_layout(
 ) -> Layout:
     """Lay the prompt out with a chat template: texts are the user's turns, answers the assistant's.
 
-    Parameters
-    ----------
-    template, words, none, values
-        As for `plain_layout`.
-    chat : ChatTemplate
-        The model's chat template.
-    n_demonstrations : int, default=0
-        Past turns that there will be: some templates write a first turn otherwise where others follow.
-
-    Returns
-    -------
-    Layout
-        Control tokens count in the chat template's own text alone.
-
-    Raises
-    ------
-    ValueError
-        The chat template changes or drops the contents of messages, or writes later turns otherwise.
+    Control tokens count in the chat template's own text alone. `n_demonstrations` counts the past turns that there will
+    be: some templates write a first turn otherwise where others follow. ValueError: the chat template changes or drops
+    the contents of messages, or writes later turns otherwise.
     """
     system = [] if template.system is None else [{"role": "system", "content": _SYSTEM}]
     head, turns, final = _take_apart(chat, system, min(n_demonstrations, 2))
@@ -292,27 +254,30 @@ def make_layout(
 
     Parameters
     ----------
-    template, words, none, values, n_demonstrations
-        As for `chat_layout`.
+    template : PromptTemplate or QuestionTemplate
+        The template.
+    words : sequence of str
+        Wordings of the labels, in the prompt's order.
+    none : str
+        Word for the empty answer.
     chat_template : str or None
         The model's own template.
     special_texts : dict
         ``bos_token`` and ``eos_token``.
+    values : dict of str to str
+        What a question's own placeholders stand for.
+    n_demonstrations : int, default=0
+        Past turns that there will be.
 
     Returns
     -------
     Layout
-        Chat or plain.
+        Chat, or plain: so too, with a warning, where ``mode="auto"`` and the chat template cannot be used.
 
     Raises
     ------
     ValueError
         ``mode="chat"`` and the model has no usable chat template.
-
-    Warns
-    -----
-    UserWarning
-        ``mode="auto"`` and the model's chat template cannot be used.
     """
     if template.mode == "plain" or (template.mode == "auto" and not chat_template):
         return plain_layout(template, words, none, values)
