@@ -20,6 +20,7 @@ ENCODERS = frozenset(
 )
 OTHERS = frozenset("clip dflash eagle3 gemma4-assistant pockettts qwen3tts wavtokenizer-dec".split())
 DIFFUSION = frozenset("dream llada llada-moe rnd1".split())
+DEADLY = frozenset(["chameleon"])  # llama.cpp 0.3.36 of llama-cpp-python ends the process at the first decode
 POOLINGS = {1: "mean", 2: "cls", 3: "last", 4: "rank"}
 MAX_LAYERS, MAX_EXPERTS, MAX_TOKENS, MAX_WINDOW = 512, 1024, 1 << 21, 1 << 25
 ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
@@ -92,6 +93,8 @@ def _check_is_model(header: Header) -> str:
     if arch in ENCODERS or arch in OTHERS or arch in DIFFUSION:
         what = "a diffusion model" if arch in DIFFUSION else "an encoder" if arch in ENCODERS else "a helper model"
         raise WrongFileError(f"is {what} (general.architecture is {arch!r}): it gives no next word. {NEEDS}")
+    if arch in DEADLY:
+        raise WrongFileError(f"is of the architecture {arch!r}, with which llama.cpp ends the process. {NEEDS}")
     if header.values.get(f"{arch}.attention.causal") is False:
         raise WrongFileError(f"is an encoder ({arch}.attention.causal is false): it gives no next word. {NEEDS}")
     pooling = header.values.get(f"{arch}.pooling_type", 0)
@@ -236,13 +239,16 @@ def _check_attention(header, arch):
     names = [f"{arch}.attention.{k}" for k in ("key_length", "key_length_swa")]
     own = [_most(header, name) for name in names if name in header.values]
     own += [width // n for n in _per_layer(header, f"{arch}.attention.head_count") if n]
+    linear = {name for name in header.tensors if name.endswith(".ssm_a")}  # layers of linear attention
     for key in (f"{arch}.rope.dimension_count", f"{arch}.rope.dimension_count_swa"):
         n = _size(header, key)
-        if n is not None:
+        if n is not None and not (n == 0 and linear):
             _expect(0 < n <= max(own) and n % 2 == 0, header, key, f"an even number up to {max(own)}, a head's length")
     key = f"{arch}.attention.head_count_kv"
     if isinstance(header.values.get(key), tuple):
         for i, n in enumerate(_per_layer(header, key)):
+            if n == 0 and f"blk.{i}.ssm_a" in linear:  # its keys are no attention heads
+                continue
             keys = header.tensors.get(f"blk.{i}.attn_k.weight")
             if keys is not None and len(keys.shape) == 2:
                 fits = keys.shape[1] in {n * size for size in own}
