@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skmlmc.datasets import annotator_distribution
-from skmlmc.datasets._annotators import krippendorff
 
 ROWS = [
     ("b", "ann", ["joy", "love"]),
@@ -135,12 +134,6 @@ def test_missing_annotators_are_no_zeros():
 def test_arrays_of_bool_and_int():
     values = np.array([[[1, 0], [1, 1]]])
     assert_array_equal(annotator_distribution(values).soft, annotator_distribution(values.astype(bool)).soft)
-
-
-def test_counts_alone_are_enough_for_alpha():
-    disagreement, alpha = krippendorff(np.array([[2], [0], [1]]), np.array([2, 2, 1]))
-    assert_array_equal(disagreement, [0])
-    assert_array_equal(alpha, [1])
 
 
 @pytest.mark.parametrize(

@@ -58,8 +58,6 @@ def table(header, rows):
     return pd.DataFrame(rows, columns=header).to_csv(index=False)
 
 
-# --- JSON lines ---
-
 LINES = [
     {"id": "x", "text": "so glad", "annotations": {"a": ["joy"], "b": ["joy", "love"]}},
     {"id": "y", "text": "a table, ünlit", "annotations": {"a": []}},
@@ -161,8 +159,6 @@ def test_pandas_is_needed_for_frames_alone(tmp_path):
     assert run.stdout.split("\n")[:2] == ["(2, 2) (2, 12)", "False"]
 
 
-# --- GoEmotions ---
-
 EMOTIONS = _posts.EMOTIONS
 RATER_HEADER = [
     *"text id author subreddit link_id parent_id created_utc rater_id example_very_unclear".split(),
@@ -258,8 +254,6 @@ def test_malformed_goemotions_are_named(goemotions, monkeypatch):
         fetch_goemotions(**goemotions.offline)
 
 
-# --- MFRC ---
-
 MFRC_HEADER = ["text", "subreddit", "bucket", "annotator", "annotation", "confidence"]
 
 
@@ -288,9 +282,6 @@ def test_mfrc(home):
     home.put("mfrc", "final_mfrc_data.csv", table(MFRC_HEADER, [*rows, ["Café", *rows[0][1:]]]).encode("latin-1"))
     with pytest.raises(ValueError, match="final_mfrc_data.csv, line 6: expected UTF-8 text"):
         fetch_mfrc(**home.offline)
-
-
-# --- Stack Overflow ---
 
 
 def stackoverflow_sheets(marks):
@@ -370,8 +361,6 @@ def test_a_workbook_needs_pandas_and_openpyxl(stackoverflow, monkeypatch, packag
         fetch_stackoverflow_emotions(**stackoverflow.offline)
 
 
-# --- SemEval-2018 ---
-
 SEMEVAL = "anger anticipation disgust fear joy love optimism pessimism sadness surprise trust".split()
 
 
@@ -394,9 +383,6 @@ def test_semeval2018(tmp_path):
     file.write_text(first, encoding="utf-8")
     with pytest.raises(ValueError, match="2018-E-c-En-train.txt, line 1: expected the tab-separated header ID, Tweet"):
         load_semeval2018(file)
-
-
-# --- HateXplain ---
 
 
 def post(tokens, *answers):
@@ -461,8 +447,6 @@ def test_malformed_posts_are_named(hatexplain):
         fetch_hatexplain(**hatexplain.offline)
 
 
-# --- ConvAbuse ---
-
 CONV_HEADER = [
     *"example_no annotator_id conv_id prev_agent prev_user agent user bot".split(),
     *"is_abuse.1 is_abuse.0 is_abuse.-1 is_abuse.-2 is_abuse.-3".split(),
@@ -520,9 +504,6 @@ def test_malformed_convabuse_is_named(home):
         fetch_convabuse(**home.offline)
 
 
-# --- HS-Brexit ---
-
-
 def tweet(text, hate, aggressive, offensive, annotators="Ann1,Ann2"):
     other = {"aggressive language detection": aggressive, "offensive language detection": offensive}
     return {"text": text, "annotations": hate, "annotators": annotators, "other_info": {"other annotations": other}}
@@ -573,8 +554,6 @@ def test_malformed_hs_brexit_is_named(home):
         fetch_hs_brexit(subset="train", **home.offline)
 
 
-# --- all that download ---
-
 FETCHERS = {
     fetch_convabuse: ("convabuse", "ConvAbuseEMNLPfull.csv"),
     fetch_goemotions: ("goemotions", "goemotions_1.csv"),
@@ -607,9 +586,6 @@ def test_without_a_network_the_error_says_what_to_put_where(tmp_path, fetcher, m
     with pytest.raises(OSError, match="Could not download https://.*no network.*Put what https://"):
         fetcher(data_home=tmp_path, n_retries=5, delay=0.25)
     assert [(one["n_retries"], one["delay"]) for one in tries] == [(5, 0.25)]
-
-
-# --- the real files ---
 
 
 def put_real(home, name, *files):

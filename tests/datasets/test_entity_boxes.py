@@ -71,21 +71,12 @@ def test_items_have_none_one_and_several_labels():
 
 @pytest.mark.parametrize(
     "wrong",
-    [
-        {"n_samples": 0},
-        {"n_boxes": 1},
-        {"n_objects": 31},
-        {"n_objects": 2.5},
-        {"n_operations": -1},
-        {"max_per_box": 0},
-    ],
+    [{"n_samples": 0}, {"n_boxes": 1}, {"n_objects": 31}, {"n_objects": 2.5}, {"n_operations": -1}, {"max_per_box": 0}],
 )
 def test_numbers_out_of_range_are_named(wrong):
     with pytest.raises(ValueError, match=f"Got {next(iter(wrong))}=.* but expected a"):
         make_boxes(**wrong)
 
-
-# --- the owners' format ---
 
 START = "Box 0 contains the key and the cup, Box 1 is empty. Move the cup from Box 0 to Box 1. "
 LINES = [

@@ -114,13 +114,6 @@ def test_a_wrong_file_is_not_used_without_a_download_either(tmp_path):
     assert names(tmp_path) == ["file.csv.wrong-checksum"]
 
 
-def test_no_server_is_an_error_that_says_what_to_do(tmp_path):
-    url = "http://127.0.0.1:9/folder/file.csv"
-    with pytest.raises(OSError, match="Could not download") as caught:
-        fetch(url, tmp_path, n_retries=0)
-    assert f"Put what {url} gives into the folder {tmp_path} under the name file.csv" in str(caught.value)
-
-
 @pytest.mark.parametrize("wrong", [{"n_retries": -1}, {"delay": -0.5}])
 def test_numbers_below_zero_are_refused(tmp_path, wrong):
     with pytest.raises(ValueError, match="expected 0 or more"):

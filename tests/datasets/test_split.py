@@ -44,18 +44,6 @@ def test_what_is_left_over_goes_to_fewer_labels_and_to_agreement(n_test, expecte
     assert_array_equal(cells(H[test]), expected)
 
 
-def test_a_cell_with_too_few_is_filled_from_its_own_row():
-    H = np.repeat(CELLS, [50, 50, 50, 50, 50, 3], axis=0)
-    test, _ = paper_split(H, n_test=60, random_state=0)
-    assert_array_equal(cells(H[test]), [[10, 10], [10, 10], [17, 3]])
-
-
-def test_indicators_are_balanced_over_numbers_of_labels():
-    H = np.repeat(np.round(CELLS), 20, axis=0)
-    test, _ = paper_split(H, n_test=30, random_state=0)
-    assert_array_equal(cells(H[test]), [[10, 0], [10, 0], [10, 0]])
-
-
 def test_a_row_with_too_few_is_filled_from_all_others_with_a_warning():
     H = np.repeat(CELLS, [50, 50, 50, 50, 2, 3], axis=0)
     with pytest.warns(UserWarning, match=r"Too few documents with several labels \(5 of 20\)"):

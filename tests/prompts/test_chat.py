@@ -10,12 +10,11 @@ import tracemalloc
 import numpy as np
 import pytest
 from campaigns import at_most
-from chat_templates import CHATS, LABELS, NONE, SPECIAL_TEXTS
+from chat_templates import CHATS, SPECIAL_TEXTS
 from hypothesis import given
 from hypothesis import strategies as st
 from inside import loaded
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from layouts import layout_of
 from scripts import run_script
 from tiny_gguf import CHATML, write_tiny_gguf
 
@@ -23,7 +22,6 @@ from skmlmc import StepwiseExtractor, clear_models
 from skmlmc.prompts import PromptTemplate
 from skmlmc.prompts import _chat as room
 from skmlmc.prompts._chat import BUDGET, FILTERS, MAX_SOURCE, ChatTemplate
-from skmlmc.prompts._layouts import plain_layout
 
 MESSAGES = [
     {"role": "user", "content": "hello {{ 1 }}\n"},
@@ -152,9 +150,6 @@ def test_any_expression_gives_what_jinja_gives(parts):
     assert ChatTemplate(source, SPECIAL_TEXTS).render(MESSAGES) == expected
 
 
-# ---------------------------------------------------------------- hostile ones
-
-
 def grow(start, step, use, n=60):
     return f"{{% set a = {start} %}}{{% set b = {start} %}}" + f"{{% set a = {step} %}}{{% set b = b %}}" * n + use
 
@@ -182,6 +177,7 @@ HOSTILE = {
     "by map": ("{{ ([''] | map(attribute='__class__') | list)[0].x }}", CLOSED),
     "format filter": ("{{ '%s' | format(1) }}", CLOSED),
     "wide format": ("{{ '{:999999999}'.format(1) }}", CLOSED),
+    "computed width": ("{{ '{:>{}}'.format(1, 999999999) }}", CLOSED),
     "percent": ("{{ '%999999999d' % 1 }}", CLOSED),
     "percent of markup": ("{{ ('%999999999d' | e) % 1 }}", CLOSED),
     "appends": ("{{ messages.append(1) }}", CLOSED),
@@ -322,20 +318,6 @@ def test_threads_do_not_spend_each_others_budget():
     for thread in threads:
         thread.join()
     assert got == ["ok"] * 4
-
-
-# ---------------------------------------------------------------- what the user sees
-
-
-@pytest.mark.parametrize("name", ["text times", "include", "macro tree", "classes", "long"])
-def test_modes(name):
-    source = HOSTILE[name][0]
-    with pytest.raises(ValueError, match=r"The model's chat template .*Use mode='plain'\."):
-        layout_of(PromptTemplate(mode="chat"), source)
-    plain = plain_layout(PromptTemplate(), LABELS, NONE)
-    assert layout_of(PromptTemplate(mode="plain"), source) == plain
-    with pytest.warns(UserWarning, match="plain text, not as a chat: The model's chat template"):
-        assert layout_of(PromptTemplate(), source) == plain
 
 
 @pytest.mark.parametrize("name", ["text times", "concatenate", "include"])

@@ -62,9 +62,6 @@ def formatted(template, shots, text):
     return out + template.demonstration.format(text=text, answer=mark).partition(mark)[0]
 
 
-# --- templates ---
-
-
 @pytest.mark.parametrize(
     ("parameters", "error", "message"),
     [
@@ -139,9 +136,6 @@ def test_what_a_prompt_parameter_means():
         check_prompt("Which?")
 
 
-# --- answers ---
-
-
 @given(st.lists(st.text(), min_size=1, max_size=4))
 def test_json_answers_can_be_read_back(words):
     assert json.loads(render_answer("json", words)) == {"label": words}
@@ -191,16 +185,6 @@ def test_templates_with_odd_braces_fail_at_once_or_mean_what_format_means(instru
     assert "".join(s.text for s in [*layout.conversation([], "T"), *layout.opening]) == expected
 
 
-# --- plain layout ---
-
-
-@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
-def test_plain_prompts_are_what_format_gives(template):
-    layout = layout_of(template)
-    for n in range(len(SHOTS) + 1):
-        assert written(layout, template, SHOTS[:n], "a text") == formatted(template, SHOTS[:n], "a text")
-
-
 literals = st.text(st.sampled_from(" \n:x{}"), max_size=4).map(lambda s: s.replace("{", "{{").replace("}", "}}"))
 
 
@@ -222,9 +206,6 @@ def test_the_default_prompt():
         'Output exactly these emotions and no others, or "none" where none of them fits.\n\n'
         'Input: ha ha\n{"label": ["joy"]}\n\nInput: it rained\n{"label": ["none"]}\n\nInput: so?\n'
     )
-
-
-# --- chat layout ---
 
 
 def turns(template, shots, text):
@@ -326,15 +307,7 @@ BAD_CHATS = {
     "no template": ("{% for m in messages %}", "does not compile"),
     "unknown tag": ("{% wander %}{% endwander %}", "does not compile"),
     "reads classes": ("{{ ''.__class__.__mro__ }}", "fails: SecurityError"),
-    "reads functions": ("{{ raise_exception.__globals__['os'] }}", "fails: SecurityError"),
-    "reads by filter": ("{{ (''|attr('__class__')).mro() }}", "fails: (SecurityError|UndefinedError)"),
-    "reads by format": ("{{ '{0.__class__.__mro__}'.format(messages) }}", "fails: SecurityError"),
-    "formats widely": ("{{ '{:>99999999}'.format('x') }}", "is refused: it formats text with a large width"),
-    "computes a width": ("{{ '{:>{}}'.format('x', 99999999) }}", "is refused: it formats text with a large width"),
-    "formats with %": ("{{ '%99999999d' % 1 }}", "is refused: it formats text with a large width"),
-    "writes": ("{{ messages.append(1) }}", "fails: SecurityError"),
     "reads files": ("{% include '/etc/passwd' %}", "is refused: it wants another file"),
-    "large loop": ("{% for i in range(999999999) %}{% endfor %}", "fails: OverflowError"),
 }
 
 
@@ -363,9 +336,6 @@ def test_prompts_do_not_change_overnight():
 def test_a_template_that_asks_for_no_answer_gives_the_bridge_of_past_turns():
     layout = layout_of(PromptTemplate(), "{% for m in messages %}<{{ m.role }}>{{ m.content }}</m>{% endfor %}")
     assert "".join(s.text for s in layout.opening) == "</m><assistant>"
-
-
-# --- tokens ---
 
 
 def compiled(
@@ -451,26 +421,7 @@ def test_vocabularies_that_put_a_space_before_every_text(chat):
         assert got.text(text) == expected.text(text)
 
 
-# --- demonstrations ---
-
 MIXED = np.array([[1, 0, 0]] * 6 + [[1, 1, 0]] * 3 + [[0, 0, 0]] * 3 + [[1, 1, 1]] * 2)
-
-
-@pytest.mark.parametrize(("shots", "several"), [(1, 0), (2, 1), (3, 1), (6, 3), (10, 5), (12, 5), (14, 5)])
-def test_half_of_the_demonstrations_have_several_labels(shots, several):
-    for seed in range(20):
-        chosen = choose_demonstrations(MIXED, shots, random_state=seed)
-        assert len(set(chosen)) == shots
-        assert (MIXED[chosen].sum(axis=1) > 1).sum() == several
-
-
-def test_shortages_are_filled_from_the_other_side():
-    few = np.array([[1, 0]] + [[1, 1]] * 9)
-    assert (few[choose_demonstrations(few, 6, random_state=0)].sum(axis=1) > 1).sum() == 5
-    none_ = np.eye(5, dtype=int)
-    assert sorted(choose_demonstrations(none_, 5, random_state=0)) == list(range(5))
-    all_ = np.ones((5, 2), int)
-    assert len(set(choose_demonstrations(all_, 4, random_state=0))) == 4
 
 
 indicators = st.integers(1, 4).flatmap(
@@ -506,16 +457,7 @@ def test_one_random_state_draws_on():
 
 
 # Documents that show a rare label beside four frequent ones look poor on average.
-CROWDED = [
-    [1, 1, 1, 0, 0, 0],
-    [1, 1, 1, 0, 1, 1],
-    [0, 1, 0, 0, 1, 0],
-    [0, 1, 1, 1, 1, 0],
-    [1, 1, 1, 0, 1, 1],
-    [1, 0, 1, 0, 0, 0],
-    [1, 0, 0, 0, 0, 0],
-    [1, 1, 0, 0, 0, 0],
-]
+CROWDED = [[*map(int, row)] for row in "111000 111011 010010 011110 111011 101000 100000 110000".split()]
 
 
 @given(indicators, st.integers(0, 9))
