@@ -7,7 +7,6 @@ What each case does to llama.cpp when nothing checks it first stands beside it, 
 import errno
 import os
 import socket
-import stat
 import struct
 import subprocess
 import sys
@@ -40,8 +39,6 @@ def refused(path, match, resolve=resolve_model):
         resolve(path)
     assert str(path) in str(caught.value)
 
-
-# ---------------------------------------------------------------- keys and tensors
 
 HEADS, ROPE, WINDOW = "attention.head_count_kv", "rope.dimension_count", "attention.sliding_window"
 # arch, key, type, values, and what llama.cpp does with them
@@ -245,9 +242,6 @@ def test_a_deadly_file_leaves_the_process_alive(tmp_path, tiny_model):
     assert results["unchecked"].returncode != 0 and "alive" not in results["unchecked"].stdout
 
 
-# ---------------------------------------------------------------- what is no file
-
-
 def within(seconds, function, *args):
     """Call a function that might wait for ever."""
     caught = []
@@ -314,21 +308,6 @@ def test_no_permission(tmp_path, tiny_model, monkeypatch):
     monkeypatch.setattr(os, "open", closed)
     with pytest.raises(PermissionError, match="No permission to read .*m.gguf.*ls -l"):
         resolve_model(path)
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX")
-def test_a_mode_that_forbids_reading(tmp_path):
-    path = Path(write_tiny_gguf(tmp_path / "m.gguf"))
-    path.chmod(0)
-    if os.geteuid() == 0:
-        resolve_model(path)  # root may read all
-    else:
-        with pytest.raises(PermissionError, match="No permission to read"):
-            resolve_model(path)
-    assert stat.S_IMODE(path.stat().st_mode) == 0
-
-
-# ---------------------------------------------------------------- damage that no header shows
 
 
 @pytest.mark.parametrize("make", [StepwiseExtractor, UnaryExtractor])

@@ -17,7 +17,7 @@ from scipy.special import expit, logit, softmax
 from sklearn.base import BaseEstimator, TransformerMixin, clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict, cross_validate
+from sklearn.model_selection import KFold, cross_val_predict, cross_validate
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import get_tags
@@ -40,7 +40,7 @@ from skmlmc.align import (
 )
 from skmlmc.align import _arithmetic as arithmetic
 from skmlmc.calibrate import LinearProbe, ScalingAligner
-from skmlmc.metrics import example_f1, nll, scorers
+from skmlmc.metrics import nll, scorers
 
 NAN = [np.nan] * 4
 STEPS = np.array(
@@ -74,27 +74,6 @@ def random_pairs(n, n_players=5, scale=2.0, seed=0):
     return pairs_of(np.random.default_rng(seed).normal(scale=scale, size=(n, n_players, n_players)))
 
 
-# --- what the model generated ---
-
-
-def test_generated_labels():
-    answers = generated_labels(STEPS)
-    assert_array_equal(answers, [[0, 1, 3], [3, -1, -1], [2, 0, 1], [1, 3, -1]])
-    assert answers.dtype.kind == "i"
-
-
-def test_nothing_is_generated_after_none():
-    row = [0.2, 0.1, 0.7]
-    assert_array_equal(generated_labels([[row, row, row]]), [[2, -1, -1]])
-    assert_array_equal(label_sets([[row, row, row]]), [[0, 0]])
-
-
-def test_label_sets():
-    sets = label_sets(STEPS)
-    assert_array_equal(sets, [[1, 1, 0], [0, 0, 0], [1, 1, 1], [0, 1, 0]])
-    assert sets.dtype.kind == "i"
-
-
 def slow_answer(steps):
     answer = []
     for row in steps:
@@ -112,9 +91,7 @@ def test_generated_labels_agree_with_a_loop(seed, n_steps, n_labels):
     assert answers.tolist() == [slow_answer(document) for document in steps]
     indicators = [[int(label in answer) for label in range(n_labels)] for answer in answers]
     assert label_sets(steps).tolist() == indicators
-
-
-# --- compare to none, hard predictions, max over generations ---
+    assert answers.dtype.kind == label_sets(steps).dtype.kind == "i"
 
 
 def test_compare_to_none_is_a_sigmoid_of_the_logits():
@@ -174,9 +151,6 @@ def test_functions_check_their_input_and_leave_it_alone(function):
         function(STEPS * 2)
     with pytest.raises(ValueError, match=r"shape \(n, R, L \+ 1\)"):
         function(STEPS[0])
-
-
-# --- Bradley-Terry ---
 
 
 def slow_scores(pairs, l2):
@@ -241,12 +215,6 @@ def test_pairs_within_the_tolerance_are_averaged():
     assert_allclose(bradley_terry_scores(off.transpose(0, 2, 1)), -scores, atol=1e-9)
 
 
-def test_many_documents_take_a_moment():
-    pairs = np.tile(random_pairs(100, 29), (20, 1, 1))
-    scores = bradley_terry_scores(pairs)
-    assert np.linalg.norm(gradient_of(scores, pairs, 0.01), axis=1).max() < 1e-9
-
-
 def test_no_convergence_warns(monkeypatch):
     monkeypatch.setattr(arithmetic, "MAX_ITERATIONS", 2)
     with pytest.warns(ConvergenceWarning, match="scores of 1 documents did not converge in 2 steps. Increase l2"):
@@ -274,15 +242,6 @@ def test_scores_follow_a_permutation_of_the_players(logits, random):
     random.shuffle(order)
     permuted = bradley_terry_scores(pairs[:, order][:, :, order])
     assert_allclose(permuted, bradley_terry_scores(pairs)[:, order], atol=1e-7)
-
-
-@few
-@given(logit_arrays)
-def test_scores_sum_to_zero_and_turn_with_the_outcomes(logits):
-    pairs = pairs_of(logits)
-    scores = bradley_terry_scores(pairs)
-    assert_allclose(scores.sum(axis=1), 0, atol=1e-7)
-    assert_allclose(bradley_terry_scores(pairs.transpose(0, 2, 1)), -scores, atol=1e-7)
 
 
 @few
@@ -339,17 +298,9 @@ def test_hard_outcomes_are_rounded_and_draws_stay():
     assert_array_equal(hard.predict_proba(within_tolerance), hard.predict_proba(pairs))
 
 
-# --- the estimators ---
-
 ALIGNERS = [
-    CompareToNone(),
-    CompareToNone(multi_label=False),
-    HardPredictions(),
-    HardPredictions(multi_label=False),
-    MaxOverGenerations(),
-    BradleyTerry(),
-    BradleyTerry(outcome="hard"),
-    BradleyTerry(multi_label=False),
+    *(cls(multi_label=m) for cls in (CompareToNone, HardPredictions, BradleyTerry) for m in (True, False)),
+    *(MaxOverGenerations(), BradleyTerry(outcome="hard")),
 ]
 every_aligner = pytest.mark.parametrize("aligner", ALIGNERS, ids=repr)
 NAMES = ["joy", "anger", "fear", "hope"]
@@ -416,12 +367,6 @@ class TestEveryAligner:
             assert_array_equal(pred.sum(axis=1), 1)
             assert_array_equal(pred.argmax(axis=1), proba.argmax(axis=1))
 
-    def test_score_is_example_f1(self, aligner):
-        X, y = input_for(aligner), targets()
-        aligner = clone(aligner).fit(X, y)
-        assert aligner.score(X, y) == example_f1(y, aligner.predict(X))
-        assert aligner.score(X, y[NAMES[::-1]]) == aligner.score(X, y)
-
     def test_not_fitted(self, aligner):
         X = input_for(aligner)
         for method in ("predict", "predict_proba", "transform"):
@@ -464,12 +409,6 @@ class TestEveryAligner:
             for value in wrong[name]:
                 with pytest.raises(ValueError, match=f"Got (a )?{name}"):
                     clone(aligner).set_params(**{name: value}).fit(X)
-
-    def test_params(self, aligner):
-        changed = clone(aligner).set_params(threshold={"a": 0.5})
-        assert changed.get_params()["threshold"] == {"a": 0.5}
-        assert aligner.get_params()["threshold"] == 0.5
-        assert vars(aligner) == aligner.get_params()  # __init__ only assigns
 
     def test_pickle_is_small_and_the_same(self, aligner):
         X = input_for(aligner)
@@ -528,12 +467,6 @@ class TestEveryAligner:
         assert_array_equal(cross_val_predict(aligner, X, y, cv=3, method="predict_proba"), proba)
         assert_array_equal(cross_val_predict(aligner, X, y, cv=3), clone(aligner).fit(X).predict(X))
 
-    def test_grid_search_over_the_threshold(self, aligner):
-        X, y = input_for(aligner), targets()
-        search = GridSearchCV(aligner, {"threshold": [0.1, 0.5, 0.9]}, cv=3, error_score="raise").fit(X, y)
-        assert np.isfinite(search.cv_results_["mean_test_score"]).all()
-        assert search.best_estimator_.labels_ == NAMES
-
 
 class Untouched(TransformerMixin, BaseEstimator):
     """Stands for an extractor: gives a 3-D array, whatever set_output says."""
@@ -546,9 +479,6 @@ class Untouched(TransformerMixin, BaseEstimator):
 
     def __sklearn_is_fitted__(self):
         return True
-
-
-# --- arrays that know what they hold ---
 
 
 @pytest.mark.parametrize(
@@ -581,16 +511,6 @@ def test_what_the_model_wrote_is_read_where_it_is_known():
     assert_array_equal(label_sets(known), [[0, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0]])
     assert_array_equal(hard_predictions(known, eps=0.1), np.where(label_sets(known) == 1, 0.9, 0.1))
     assert_array_equal(HardPredictions(eps=0.1).fit_transform(known), hard_predictions(known, eps=0.1))
-
-
-# --- scikit-learn's own checks ---
-
-
-def test_scikit_learn_checks_3d_estimators_for_one_thing_only():
-    """Why the adapters below exist; if this fails, run the checks on the aligners themselves."""
-    with pytest.warns(match="Can't test estimator"):
-        checks = list(parametrize_with_checks([CompareToNone()]).args[1])
-    assert [check.func.__name__ for _, check in checks] == ["check_estimator_cloneable"]
 
 
 class Flat:
@@ -635,17 +555,14 @@ class FlatBradleyTerry(Flat, BradleyTerry):
 ZERO_SHOT = "the labels are those of the input, whatever y: a zero-shot aligner reads nothing but names from it"
 NAMES_ONLY = "the adapter has more labels than the check's y has columns, so score refuses"
 EXPECTED_FAILURES = {
-    "check_fit_score_takes_y": NAMES_ONLY,
-    "check_pipeline_consistency": NAMES_ONLY,
-    "check_classifiers_one_label": ZERO_SHOT,
-    "check_classifiers_classes": ZERO_SHOT,
-    "check_classifier_multioutput": ZERO_SHOT,
-    "check_classifiers_train": ZERO_SHOT,
-    "check_classifiers_regression_target": ZERO_SHOT,
-    "check_classifiers_multilabel_output_format_predict": ZERO_SHOT,
-    "check_classifiers_multilabel_output_format_predict_proba": ZERO_SHOT,
-    "check_supervised_y_no_nan": ZERO_SHOT,
-    "check_classifier_not_supporting_multiclass": ZERO_SHOT,
+    **dict.fromkeys(["check_fit_score_takes_y", "check_pipeline_consistency"], NAMES_ONLY),
+    **dict.fromkeys(
+        """check_classifiers_one_label check_classifiers_classes check_classifier_multioutput check_classifiers_train
+        check_classifiers_regression_target check_classifiers_multilabel_output_format_predict
+        check_classifiers_multilabel_output_format_predict_proba check_supervised_y_no_nan
+        check_classifier_not_supporting_multiclass""".split(),
+        ZERO_SHOT,
+    ),
 }
 
 

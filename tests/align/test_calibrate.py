@@ -28,7 +28,6 @@ from sklearn_checks import parametrize_with_applicable_checks
 from versions import ARRAY_API
 
 from skmlmc.align import BradleyTerry, MaxOverGenerations
-from skmlmc.align import _arithmetic as _scaling
 from skmlmc.calibrate import LinearProbe, ScalingAligner
 from skmlmc.metrics import nll
 
@@ -88,9 +87,6 @@ def data_for(estimator, **params):
 
 
 EVERYTHING = estimators() + estimators(False) + [probe(), probe(multi_label=False)]
-
-
-# --- against independent minimisers ---------------------------------------------------------------
 
 
 def scaled(theta, kind, P, multi_label):
@@ -196,9 +192,6 @@ def test_probe_is_logistic_regression_up_to_one_document():
     assert 0 < difference.max() < 5e-3
 
 
-# --- soft targets and weights ---------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("estimator", EVERYTHING, ids=repr)
 def test_soft_targets_are_exactly_the_annotators_one_by_one(estimator):
     X, H = data_for(estimator, n=60)
@@ -226,9 +219,6 @@ def test_documents_of_weight_zero_do_not_take_part_in_the_choice_of_strength(est
     weights = np.r_[np.zeros(40), np.ones(40)]
     weighted, without = clone(estimator).fit(X, H, sample_weight=weights), clone(estimator).fit(X[40:], H[40:])
     assert_array_equal(weighted.cv_results_["nll"], without.cv_results_["nll"])
-
-
-# --- labels and data at the edge ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("estimator", EVERYTHING, ids=repr)
@@ -305,9 +295,6 @@ def test_two_labels_of_a_single_label_task_agree_with_one_logistic_regression():
     one = probe().fit(X, H[:, 1:])
     assert_allclose(single.predict_proba(X)[:, 1], one.predict_proba(X)[:, 0], atol=1e-4)
     assert_allclose(single.predict_proba(X).sum(axis=1), 1)
-
-
-# --- what the functions promise -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -391,9 +378,6 @@ def test_training_documents_are_never_fitted_much_worse_than_by_the_base_rate(es
     assert score < nll(H, constant, multi_label=estimator.multi_label) + 0.01
 
 
-# --- the probe's parts ----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("n_components", "shape", "expected"),
     [
@@ -463,9 +447,6 @@ def test_a_given_strength_is_used_without_a_search():
         fitted = estimator.fit(*data_for(estimator))
         assert fitted.C_ == 0.5
         assert fitted.cv_results_ is None
-
-
-# --- scikit-learn's conventions -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("estimator", [ScalingAligner(), ScalingAligner("matrix"), probe()], ids=repr)
@@ -581,9 +562,6 @@ def test_matrix_takes_several_read_outs_side_by_side():
     assert stacked.predict_proba(P).shape == (200, 3)
 
 
-# --- messages -------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("estimator", "message"),
     [
@@ -647,19 +625,6 @@ def test_single_label_targets_must_be_distributions():
             estimator.fit(np.full((3, 2), 0.5), [[1, 0], [0.5, 0.5], [0, 0]])
         with pytest.raises(ValueError, match="two columns or more.*there is one column"):
             estimator.fit(np.full((3, 1), 0.5), np.ones((3, 1)))
-
-
-def test_arithmetic_stays_finite_far_out():
-    Z = np.array([[-1e4, 0.0, 1e4], [1e4, 1e4, -1e4]])
-    soft = np.array([[0.5, 0.0, 0.5], [0.5, 0.5, 0.0]])
-    assert_allclose(_scaling.row_nll(Z, soft, True), [1e4 + np.log(2), 1e4])
-    assert_allclose(_scaling.row_nll(Z, soft, False), [1e4, np.log(2)])
-    for multi_label in (True, False):
-        proba = _scaling.to_proba(Z, multi_label)
-        assert ((proba > 0) & (proba < 1)).all()
-
-
-# --- scikit-learn's own checks --------------------------------------------------------------------
 
 
 def indicator(y):

@@ -70,9 +70,6 @@ def assert_tables_agree(got, expected, atol=1e-5):
         assert_allclose(got["per_token"], expected["attention"] / expected["tokens"], atol=atol)
 
 
-# -- numbers
-
-
 def first_block(path, n_head=4, base=10000.0):
     """Attention weights of a Llama's first block in NumPy, averaged over heads: ``weights(tokens)``."""
     tensors = {t.name: np.array(t.data, np.float64) for t in GGUFReader(path).tensors}
@@ -156,9 +153,6 @@ def test_a_document_counts_alone(models):
         pd.testing.assert_frame_equal(left.reset_index(drop=True), right.reset_index(drop=True), check_exact=True)
 
 
-# -- which tokens
-
-
 @pytest.mark.parametrize("answer_format", ["json", "list"])
 def test_spans_spell_the_labels(models, answer_format):
     demonstration = "Text: {text}\nLabels: {answer}\n"
@@ -198,9 +192,6 @@ def test_weights_elsewhere_are_an_error(row):
         count_attention(np.array(row), 1, 1, [], 2)
 
 
-# -- how it runs
-
-
 def test_answers_of_one_label_have_no_rows(models):
     fitted = extractor(models["llama"], max_labels=1)
     assert set(map(len, attention_to_labels(fitted, TEXTS).values())) == {0}
@@ -237,7 +228,7 @@ def test_the_longest_answer_fits(models, labels, max_labels):
     fitted = extractor(models["llama"], labels=labels, demonstrations=[], max_labels=max_labels)
     ready = AttentionTask(fitted._task()).prepare(loaded(fitted))
     answers = permutations(range(len(labels)), max_labels)
-    assert max(len(write_answer(ready.compiled.answers, said).tokens) for said in answers) <= ready.cells
+    assert max(len(write_answer(ready.compiled.answers, said)[0]) for said in answers) <= ready.cells
     cut = extractor(models["llama"], truncation="end", n_ctx=512, max_labels=max_labels)
     with pytest.warns(UserWarning, match="documents were cut"):
         table = attention_to_labels(cut, [f"{text} " * 200 for text in TEXTS if text], as_frame=True)
