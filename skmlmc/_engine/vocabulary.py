@@ -42,21 +42,9 @@ def pieces(text: str, size: int = PIECE) -> list[str]:
 
 
 class Vocabulary:
-    """What a model file says about text.
+    """What a model file, loaded with or without its weights, says about text.
 
-    Parameters
-    ----------
-    library : module
-        llama.cpp's functions.
-    model : ctypes pointer
-        A loaded model, with or without its weights.
-
-    Attributes
-    ----------
-    n_vocab : int
-        Tokens of the vocabulary.
-    n_seq : int
-        Sequences of a context of this model.
+    The vocabulary has `n_vocab` tokens, and a context of this model `n_seq` sequences.
     """
 
     def __init__(self, library, model):
@@ -220,15 +208,7 @@ class Vocabulary:
     def cell_bytes(self, value_bytes: int) -> int:
         """Bytes of attention cache that one token takes, all layers together; 0 where the file does not say.
 
-        Parameters
-        ----------
-        value_bytes : int
-            Bytes of one number of the cache.
-
-        Returns
-        -------
-        int
-            Layers times key and value heads times their lengths; recurrent layers count as if they had them.
+        Layers times key and value heads times their lengths; recurrent layers count as if they had them.
         """
         layers, heads, width = (
             self._numbers(f"{{arch}}.{k}") for k in ("block_count", "attention.head_count", "embedding_length")

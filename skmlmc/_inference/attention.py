@@ -40,15 +40,8 @@ class Attended(NamedTuple):
     weights: np.ndarray
 
 
-class Written(NamedTuple):
-    """Tokens of an answer up to its last label, and the first and last + 1 token of each label."""
-
-    tokens: list[int]
-    spans: list[tuple[int, int]]
-
-
-def write_answer(answers, said: Sequence[int]) -> Written:
-    """Write the answer that holds the labels of these numbers in tokens, and find its labels.
+def write_answer(answers, said: Sequence[int]) -> tuple[list[int], list[tuple[int, int]]]:
+    """Return the tokens of an answer up to its last label, and the first and last + 1 token of each label.
 
     A label that has no tokens of its own there, since all labels begin alike, counts as the token before it.
     """
@@ -61,7 +54,7 @@ def write_answer(answers, said: Sequence[int]) -> Written:
         tokens += [*slot.lead, *path]
         spans.append((len(tokens) - max(1, len(path)), len(tokens)))
         previous = label
-    return Written(tokens, spans)
+    return tokens, spans
 
 
 def count_attention(row: np.ndarray, n_prompt: int, n_input: int, earlier: Sequence[tuple[int, int]], stop: int):
@@ -99,7 +92,6 @@ class PreparedAttention(PreparedSteps):
         return self.compiled.answers.longest(self.max_labels + 1)
 
     def job(self, tokens):
-        """Start a document."""
         alive: set = set()
         answer = yield from _tracking(super().job(tokens), alive)
         said = [k for k in answer.written.tolist() if k != self.compiled.answers.none]
@@ -107,17 +99,17 @@ class PreparedAttention(PreparedSteps):
 
     def _look_back(self, tokens, said, drop) -> Generator[Ask, list, Attended]:
         """Decode document and answer as one sequence, a label an ask, and read the labels' attention."""
-        written = write_answer(self.compiled.answers, said)
+        written, spans = write_answer(self.compiled.answers, said)
         kept, weights = [], []
-        for k, (start, stop) in enumerate(written.spans[1:], 1):
+        for k, (start, stop) in enumerate(spans[1:], 1):
             if k == 1:
-                yield Ask((Branch("look back", [*tokens, *written.tokens[:start]]),), drop)
+                yield Ask((Branch("look back", [*tokens, *written[:start]]),), drop)
             # The reading is the mean over the label's tokens; what leads over to the next one stands behind it.
-            end = written.spans[k + 1][0] if k + 1 < len(said) else stop
+            end = spans[k + 1][0] if k + 1 < len(said) else stop
             read = Read(stop - start - 1, np.empty(0, int), tap=True)
-            ((reading,),) = yield Ask((Branch("look back", written.tokens[start:end], None, (read,)),))
+            ((reading,),) = yield Ask((Branch("look back", written[start:end], None, (read,)),))
             before = len(self.prefix) + len(tokens)
-            earlier = [(a + before, b + before) for a, b in written.spans[:k]]
+            earlier = [(a + before, b + before) for a, b in spans[:k]]
             n_input = len(tokens) - len(self.compiled.bridge)
             row = reading.tapped.astype(float)
             counted = count_attention(row, len(self.prefix), n_input, earlier, stop + before)
@@ -157,28 +149,22 @@ class AttentionTask:
 
     @property
     def words(self):
-        """Wordings of the labels, the empty answer's word last."""
         return self.answer.words
 
     @property
     def tap(self):
-        """What is read beside logits."""
         return Attention(self.layer)
 
     def key(self):
-        """Everything that a result depends on beside the model, the document and the options."""
         return ("attention", self.layer, *self.answer.key())
 
     def prepare(self, model):
-        """Make the prompt ready for a loaded model."""
         return PreparedAttention(self.answer.compile(model), self.answer.max_labels, False)
 
     def to_arrays(self, result):
-        """Turn a result into arrays for the cache."""
         return result._asdict()
 
     def from_arrays(self, arrays):
-        """Turn a cache entry into a result."""
         labels = arrays.get("labels", np.empty(()))
         shape = (*labels.shape, len(TARGETS))
         number = np.dtype(int).name

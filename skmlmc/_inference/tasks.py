@@ -1,4 +1,7 @@
-"""What is asked of a document: its answer step by step, all its answers, or questions; keys and cache entries."""
+"""What is asked of a document: its answer step by step, all its answers, or questions; keys and cache entries.
+
+`Task` and `Prepared` in ``run.py`` say what the methods of these classes are for.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,6 @@ class PreparedSteps:
 
     @property
     def prefix(self):
-        """Tokens before the document."""
         return self.compiled.prefix
 
     @property
@@ -46,7 +48,6 @@ class PreparedSteps:
         return [*self.compiled.document(text), *self.compiled.bridge]
 
     def job(self, tokens):
-        """Start a document."""
         return greedy_answer(tokens, self.compiled.answers, max_labels=self.max_labels, hidden=self.hidden)
 
 
@@ -78,7 +79,6 @@ class StepsTask:
     tap: Hidden | None = None
 
     def key(self):
-        """Everything that a result depends on beside the model, the document and the options."""
         key = ("steps", astuple(self.template), self.words, self.order, self.demonstrations, self.max_labels)
         return key if self.tap in (None, Hidden()) else (*key, self.tap)
 
@@ -97,11 +97,9 @@ class StepsTask:
         return CompiledPrompt(encoder, prefix, layout, template.answer_format, self.words)
 
     def prepare(self, model):
-        """Make the prompt ready for a loaded model."""
         return PreparedSteps(self.compile(model), self.max_labels, self.tap is not None)
 
     def to_arrays(self, result):
-        """Turn an answer into arrays for the cache."""
         arrays = {"steps": result.steps, "written": result.written, "label_mass": np.array(result.label_mass)}
         return arrays if result.hidden is None else {**arrays, "hidden": result.hidden}
 
@@ -136,7 +134,6 @@ class PreparedBeam(PreparedSteps):
         return self.compiled.answers.longest(1) * self.sequences
 
     def job(self, tokens):
-        """Start a document."""
         return self.beam.answer(tokens)
 
 
@@ -153,22 +150,18 @@ class BeamTask(StepsTask):
     min_probability: float = 0.002
 
     def key(self):
-        """Everything that a result depends on beside the model, the document and the options."""
         return ("beam", self.min_probability, *super().key())
 
     def prepare(self, model):
-        """Make the prompt ready for a loaded model."""
         compiled = self.compile(model)
         limits: dict[str, Any] = {"max_labels": self.max_labels, "min_probability": self.min_probability}
         beam = AnswerBeam(compiled.answers, **limits, sequences=model.sequences - 1)
         return PreparedBeam(compiled, self.max_labels, False, beam)
 
     def to_arrays(self, result):
-        """Turn the marginals into arrays for the cache."""
         return {"labels": result.labels, "mass": np.array(result.mass)}
 
     def from_arrays(self, arrays):
-        """Turn a cache entry into marginals."""
         labels = checked(arrays, "labels", (len(self.words) - 1,))
         return Marginal(labels, float(checked(arrays, "mass", ())))
 
@@ -182,12 +175,10 @@ class PreparedQuestions:
 
     @property
     def prefix(self):
-        """Tokens before the document."""
         return self.compiled.prefix
 
     @property
     def sequences(self):
-        """Sequences of a document."""
         return self.questionnaire.sequences
 
     @property
@@ -196,11 +187,9 @@ class PreparedQuestions:
         return len(self.questionnaire.common) + self.questionnaire.cells
 
     def document(self, text):
-        """Tokens of a document."""
         return self.compiled.document(text)
 
     def job(self, tokens):
-        """Start a document."""
         return self.questionnaire.answer(tokens)
 
 
@@ -233,7 +222,6 @@ class QuestionsTask:
     tap = None
 
     def key(self):
-        """Everything that a result depends on beside the model, the document and the options."""
         template = astuple(self.template)
         return ("questions", template, self.words, self.order, self.questions, self.demonstrations, self.answers)
 
@@ -257,16 +245,13 @@ class QuestionsTask:
         return [CompiledPrompt(encoder, prefix, layout, "list", self.answers, shared) for layout in layouts]
 
     def prepare(self, model):
-        """Make the questions ready for a loaded model."""
         compiled = self.compile(model)
         slots = [each.answers.slot() for each in compiled]
         tokens = [each.bridge + slot.lead for each, slot in zip(compiled, slots, strict=True)]
         return PreparedQuestions(compiled[0], Questionnaire(tokens, [s.trie for s in slots], model.sequences))
 
     def to_arrays(self, result):
-        """Turn the answers into arrays for the cache."""
         return {"first": result}
 
     def from_arrays(self, arrays):
-        """Turn a cache entry into answers."""
         return checked(arrays, "first", (len(self.questions),))

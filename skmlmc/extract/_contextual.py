@@ -19,19 +19,10 @@ CONTENT_FREE = ("N/A", "[MASK]", "")
 
 
 def divide_by_prior(probabilities: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """Divide probabilities by the content-free ones and normalise again.
+    """Divide probabilities by the content-free ones and normalise again; NaN stays NaN.
 
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n, R, L + 1), (n, L) or (n, K, K)
-        Step distributions, or probabilities of two-way answers.
-    prior : ndarray of shape (L + 1,), (L,) or (K, K)
-        The content-free distribution at the first step, or the content-free probabilities of the same answers.
-
-    Returns
-    -------
-    ndarray, shape of `probabilities`
-        Distributions that sum to 1 again; NaN stays NaN.
+    Step distributions (n, R, L + 1) are divided by that of the first step (L + 1,), probabilities of two-way answers,
+    (n, L) or (n, K, K), by those of the same answers.
 
     Examples
     --------

@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from .._inference.tasks import BeamTask
 from .._utils.checks import check_positive, check_positive_int, check_threshold
 from .._utils.labelled import label
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Threshold
 from ..base import LabelColumnsMixin, LabelProbabilityMixin
-from ..prompts._templates import PromptTemplate, check_prompt, check_words
-from ._base import Extractor, documented_extractor, keep_parameters
+from ..prompts._templates import PromptTemplate
+from ._base import documented_extractor, keep_parameters
+from ._steps import WrittenAnswerExtractor
 
 
 @documented_extractor
 class MarginalExtractor(
     LabelColumnsMixin,
     LabelProbabilityMixin,
-    Extractor,
+    WrittenAnswerExtractor,
     auto_wrap_output_keys=("transform",),  # type: ignore[call-arg]
 ):
     """Probability that each label stands in the model's answer at all, over all answers the model may give.
@@ -108,21 +108,16 @@ class MarginalExtractor(
         return np.array([m.labels for m in self._run(X, self._task())])
 
     def _check_parameters(self):
-        check_prompt(self.prompt)
-        check_positive_int(self.max_labels, "max_labels")
+        super()._check_parameters()
+        check_positive_int(self.max_labels, "max_labels")  # None is no choice here
         check_positive(self.min_probability, "min_probability", upper=1)
 
     def _after_fit(self):
-        check_words(check_prompt(self.prompt).answer_format, self._words())
+        super()._after_fit()
         check_threshold(self.threshold, self.labels_)
 
-    def _task(self):
-        check_is_fitted(self)
-        shown = tuple(self._numbered_demonstrations())
-        longest, template = min(self.max_labels, len(self.labels_)), check_prompt(self.prompt)
-        return BeamTask(
-            template, self._words(), self._order(), shown, max_labels=longest, min_probability=self.min_probability
-        )
+    def _task(self, kind=BeamTask, **more):
+        return super()._task(kind, min_probability=self.min_probability, **more)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -35,10 +35,10 @@ class WrittenAnswerExtractor(Extractor, auto_wrap_output_keys=None):  # type: ig
     def _n_steps(self):
         return min(self.max_labels or len(self.labels_), len(self.labels_))
 
-    def _task(self, tap=None):
+    def _task(self, kind=StepsTask, **more):
         check_is_fitted(self)
         shown = tuple(self._numbered_demonstrations())
-        return StepsTask(check_prompt(self.prompt), self._words(), self._order(), shown, self._n_steps(), tap)
+        return kind(check_prompt(self.prompt), self._words(), self._order(), shown, self._n_steps(), **more)
 
 
 @documented_extractor
@@ -218,7 +218,7 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
 
         {document_errors}
         """
-        answers = self._run(X, self._task(Hidden(self.layer, self.pooling)))
+        answers = self._run(X, self._task(tap=Hidden(self.layer, self.pooling)))
         hidden = np.array([answer.hidden for answer in answers])
         self.n_features_out_ = hidden.shape[1]
         return label(hidden, "hidden", None, X)
