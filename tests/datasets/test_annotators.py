@@ -70,14 +70,6 @@ def test_krippendorff_on_his_own_example():
     assert found.disagreement[0] == pytest.approx(0.4)
 
 
-def test_agreement_that_is_not_defined_is_nan():
-    everyone_the_same = annotator_distribution([{"a": ["joy"], "b": ["joy"]}], ["joy", "love"])
-    assert_array_equal(everyone_the_same.disagreement, [0, 0])
-    assert np.isnan(everyone_the_same.agreement).all()
-    alone = annotator_distribution([{"a": ["joy"]}, {"b": ["love"]}])
-    assert np.isnan(alone.disagreement).all() and np.isnan(alone.agreement).all()
-
-
 def slow_alpha(mappings, label):
     """Alpha by counting pairs of answers one by one."""
     values = [[label in answer for answer in given_.values()] for given_ in mappings if len(given_) > 1]
@@ -129,11 +121,8 @@ def test_missing_annotators_are_no_zeros():
     found = annotator_distribution(values)
     assert_array_equal(found.soft, [[1, 0], [0.5, 0.5]])
     assert found.labels == ["label0", "label1"]
-
-
-def test_arrays_of_bool_and_int():
-    values = np.array([[[1, 0], [1, 1]]])
-    assert_array_equal(annotator_distribution(values).soft, annotator_distribution(values.astype(bool)).soft)
+    whole = values[1:].astype(int)
+    assert_array_equal(annotator_distribution(whole).soft, annotator_distribution(whole.astype(bool)).soft)
 
 
 @pytest.mark.parametrize(

@@ -22,28 +22,6 @@ def cells(H):
     return counts
 
 
-def test_every_cell_gives_its_sixth():
-    H = np.repeat(CELLS, [40, 30, 50, 60, 35, 45], axis=0)
-    test, rest = paper_split(H, n_test=120, random_state=0)
-    assert_array_equal(cells(H[test]), np.full((3, 2), 20))
-    assert len(rest) == len(H) - 120
-
-
-@pytest.mark.parametrize(
-    ("n_test", "expected"),
-    [
-        (7, [[2, 1], [1, 1], [1, 1]]),
-        (8, [[2, 1], [2, 1], [1, 1]]),
-        (9, [[2, 1], [2, 1], [2, 1]]),
-        (1, [[1, 0], [0, 0], [0, 0]]),
-    ],
-)
-def test_what_is_left_over_goes_to_fewer_labels_and_to_agreement(n_test, expected):
-    H = np.repeat(CELLS, 10, axis=0)
-    test, _ = paper_split(H, n_test=n_test, random_state=1)
-    assert_array_equal(cells(H[test]), expected)
-
-
 def test_a_row_with_too_few_is_filled_from_all_others_with_a_warning():
     H = np.repeat(CELLS, [50, 50, 50, 50, 2, 3], axis=0)
     with pytest.warns(UserWarning, match=r"Too few documents with several labels \(5 of 20\)"):
