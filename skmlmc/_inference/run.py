@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from numbers import Integral
+from pathlib import Path
 from typing import Any, Protocol
 
 from tqdm.auto import tqdm
@@ -251,7 +252,7 @@ def _decode(task, todo, texts, files, options):
     if jobs == 1:
         answers = answer(model, task, documents, groups, options, files)
     else:
-        answers = _answer_elsewhere(task, documents, groups, options, files.content, jobs)
+        answers = _answer_elsewhere(task, documents, groups, options, files, jobs)
     name = type(task).__name__.removesuffix("Task")
     with (
         closing(answers) as done,
@@ -305,11 +306,15 @@ class _Worker:
     task: Task
     options: Options
     content: Fingerprints
+    path: Path | None = None
 
     def __call__(self, piece):
         """Answer ``(documents by number, groups of numbers)``; returns pairs of number and result."""
         documents, groups = piece
-        files = find_files(self.options.model, self.options.lora)
+        model = self.options.model
+        if model is None and self.path is not None and self.path.exists():
+            model = self.path  # a worker that was started before has the environment of then
+        files = find_files(model, self.options.lora)
         found = files.content
         if found != self.content:
             what = "adapters" if found.model == self.content.model else f"file {str(files.path)!r}"
@@ -317,17 +322,19 @@ class _Worker:
                 f"The model {what} of a worker differs from the one of the process that started it: expected the same "
                 f"on every machine, with the fingerprints {self.content}, found {found}."
             )
-        return list(answer(load_model(files.path), self.task, documents, groups, self.options, files))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The prompt is laid out as plain text")  # the caller has been told
+            return list(answer(load_model(files.path), self.task, documents, groups, self.options, files))
 
 
-def _answer_elsewhere(task, documents, groups, options, content, jobs):
+def _answer_elsewhere(task, documents, groups, options, files, jobs):
     """Answer documents in `jobs` other processes, which write no cache; yields as `answer` does.
 
     A group's results depend on the group alone, so it does not matter who answers which.
     """
     threads = share_of_threads(options.n_threads, jobs)
     theirs = replace(options, memory=None, verbose=0, n_jobs=1, n_threads=threads)
-    worker = _Worker(task, theirs, content)
+    worker = _Worker(task, theirs, files.content, files.path)
     size = min(FLUSH_DOCUMENTS // options.batch_size, len(groups) // (PIECES * jobs)) or 1
     parts = [groups[at : at + size] for at in range(0, len(groups), size)]
     pieces = [({i: documents[i] for group in part for i in group}, part) for part in parts]

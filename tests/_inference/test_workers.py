@@ -302,3 +302,11 @@ def test_a_forked_child_says_that_it_uses_one_thread(tiny_model, monkeypatch):
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", "The label tokens")
         build(StepwiseExtractor, tiny_model, n_threads=2).fit().transform(TEXTS[:1])
+
+
+def test_workers_take_the_callers_default_model(tiny_model, tiny_chat_model, monkeypatch):
+    """The environment variable may have changed since the workers were started."""
+    for model in (tiny_model, tiny_chat_model):
+        monkeypatch.setenv("SKMLMC_MODEL", str(model))
+        alone, shared = (StepwiseExtractor(labels=LABELS, n_jobs=n).fit().transform(TEXTS) for n in (1, 2))
+        assert np.array_equal(alone, shared, equal_nan=True)
