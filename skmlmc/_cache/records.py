@@ -57,23 +57,11 @@ def _encode_part(part: Any) -> bytes:
 
 
 def result_key(*parts: Any) -> bytes:
-    """Digest everything a result depends on into the key it is kept under.
+    """Digest everything a result depends on into the key it is kept under, 32 bytes.
 
-    Parameters
-    ----------
-    *parts : str, bytes, int, float, bool, None, tuple, list, dict or ndarray
-        Values and their types count: ``1``, ``1.0``, ``True`` and ``"1"`` are four keys, and so are a tuple and a
-        list. The order of a dict's items does not. NumPy scalars count as the Python number of the same value.
-
-    Returns
-    -------
-    bytes of length 32
-        The key.
-
-    Raises
-    ------
-    TypeError
-        When a part, at any depth, is of another type.
+    Values and their types count: ``1``, ``1.0``, ``True`` and ``"1"`` are four keys, and so are a tuple and a list. The
+    order of a dict's items does not. NumPy scalars count as the Python number of the same value. TypeError where a
+    part, at any depth, is no str, bytes, int, float, bool, None, tuple, list, dict or ndarray.
 
     Examples
     --------
@@ -99,14 +87,8 @@ def checked(
 ) -> np.ndarray:
     """Return an array of an entry, or raise `DamagedEntryError` where it is not as expected.
 
-    Parameters
-    ----------
-    arrays : mapping of str to ndarray
-        The entry.
-    name, shape, dtype : str, tuple of int or None, str
-        Name, shape and type of the array; None in the shape: any length from 1.
-    most : float or None, default=1
-        Values lie from 0 to here, a rounding error aside. None: they are finite.
+    None in `shape` stands for any length from 1. Values lie from 0 to `most`, a rounding error aside; where that is
+    None, they are finite.
 
     Examples
     --------

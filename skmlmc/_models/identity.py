@@ -68,16 +68,10 @@ def fitted_with(estimator: Any) -> Fingerprints | None:
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """The files that a call works with, found once.
+    """The files that a call works with, found once: the model, and adapters with their scales.
 
-    Attributes
-    ----------
-    path, adapters : pathlib.Path, tuple of (pathlib.Path, float)
-        The model file, and adapter files with their scales.
-    content : Fingerprints
-        What they held when they were found.
-    states : tuple of tuple
-        `file_state` of the model and of each adapter, from before their content was read.
+    `content` is what they held when they were found; `states` is `file_state` of the model and of each adapter, from
+    before their content was read.
     """
 
     path: Path
@@ -91,19 +85,11 @@ class ModelFiles:
         return tuple((state, scale) for state, (_, scale) in zip(self.states[1:], self.adapters, strict=True))
 
     def check(self, *, loaded: bool) -> None:
-        """See to it that the files in use are still those that were found.
+        """Raise RuntimeError where the files in use hold something else than when they were found.
 
-        Parameters
-        ----------
-        loaded : bool
-            Whether an earlier check has shown that the right files were loaded. Then a file that another one took the
-            place of, as downloads do it, does no harm: whoever has loaded the old one keeps it whole. A file that was
-            written over does harm in any case, for that changes the weights in memory too.
-
-        Raises
-        ------
-        RuntimeError
-            They hold something else than when they were found.
+        `loaded`: an earlier check has shown that the right files were loaded. Then a file that another one took the
+        place of, as downloads do it, does no harm: whoever has loaded the old one keeps it whole. A file that was
+        written over does harm in any case, for that changes the weights in memory too.
         """
         now = None
         if loaded:
@@ -130,19 +116,10 @@ def _places(states):
 
 
 def find_files(model: Any, lora: Any, expected: Fingerprints | None = None) -> ModelFiles:
-    """Find the files of the parameters `model` and `lora`, and see whether they are those of ``fit``.
+    """Find the files of the parameters `model` and `lora`, and see whether they are those that ``fit`` recorded.
 
-    Parameters
-    ----------
-    model, lora : object
-        The parameters.
-    expected : Fingerprints or None, default=None
-        What ``fit`` recorded; None: whatever lies there is right.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        A file is missing, or no GGUF file, or another one than in ``fit``.
+    With `expected` None whatever lies there is right. FileNotFoundError or ValueError where a file is missing, no GGUF
+    file, or another one than in ``fit``.
     """
     if expected is None:
         return _describe(resolve_model(model), resolve_lora(lora))

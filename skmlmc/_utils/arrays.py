@@ -107,30 +107,11 @@ def first_repeated(values: list) -> Any:
 def check_targets(
     y: Any, labels: Sequence[str] | None = None, n_samples: int | None = None, name: str = "y"
 ) -> tuple[np.ndarray, list[str] | None]:
-    """Return indicator or soft targets as a float array, and the label names if `y` has them.
+    """Return indicator or soft targets (n, L) as float64 in [0, 1], and the column names of a table that has them.
 
-    Parameters
-    ----------
-    y : array-like, sparse matrix, DataFrame (pandas, polars) or pyarrow table of shape (n, L)
-        Indicator (bool, 0/1) or annotator proportions in [0, 1].
-    labels : sequence of str, length L, default=None
-        Names, in the order wanted. A DataFrame is reordered by them.
-    n_samples : int, default=None
-        Number of rows required.
-    name : str, default="y"
-        How messages call `y`.
-
-    Returns
-    -------
-    values : ndarray of shape (n, L), float64
-        The targets, in [0, 1].
-    names : list of str, or None
-        Column names when `y` is a DataFrame that has them.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `y` does not hold numbers, or its shape, rows, columns or values are not as expected.
+    `y` is array-like, sparse, a DataFrame (pandas, polars) or a pyarrow table, whose columns are put into the order of
+    `labels`. TypeError or ValueError, which call it `name`, where it does not hold numbers, or its shape, rows
+    (`n_samples`), columns or values are not as expected.
     """
     return _check_proportions(y, labels, n_samples, name, hint=_RANKS_HINT)
 
@@ -291,24 +272,11 @@ def _to_cube(values: Any, name: str, shape: str, source: str) -> np.ndarray:
 
 
 def check_steps(steps: Any) -> np.ndarray:
-    """Return step distributions as a float array after checking that they are ones.
+    """Return step distributions (n, R, L + 1) as float64, laid out by ``lay_out``: not to be written into.
 
-    Parameters
-    ----------
-    steps : array-like of shape (n, R, L + 1)
-        Probability of every label, and of none in the last column, at each generation step; NaN in the rows of steps
-        that did not happen.
-
-    Returns
-    -------
-    ndarray of shape (n, R, L + 1), float64
-        As ``lay_out`` gives it: not to be written into.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `steps` does not hold numbers, is known to be something else, has a wrong shape or is empty, a row is no
-        distribution, or a step follows one that did not happen.
+    They hold the probability of every label, and of none in the last column, at each generation step; NaN in the rows
+    of steps that did not happen. TypeError or ValueError where they are no numbers or known to be something else, have
+    a wrong shape or are empty, a row is no distribution, or a step follows one that did not happen.
     """
     check_kind(steps, "steps")
     cube, tolerance = _to_cube(steps, "steps", "(n, R, L + 1)", "StepwiseExtractor"), _tolerance(steps)
@@ -352,24 +320,11 @@ def _tolerance(given: Any) -> float:
 
 
 def check_pairs(pairs: Any) -> np.ndarray:
-    """Return pairwise probabilities as a float array after checking that they are ones.
+    """Return pairwise probabilities (n, K, K) as a float64 copy with 0.5 on the diagonal, which is ignored.
 
-    Parameters
-    ----------
-    pairs : array-like of shape (n, K, K)
-        ``pairs[i, a, b]`` is the probability that player a beats player b in document i, the last player being none;
-        the diagonal is ignored.
-
-    Returns
-    -------
-    ndarray of shape (n, K, K), float64
-        A copy with 0.5 on the diagonal.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `pairs` does not hold numbers, is known to be something else, has a wrong shape or is empty, or
-        ``pairs[i, a, b] + pairs[i, b, a]`` is not 1.
+    ``pairs[i, a, b]`` is the probability that player a beats player b in document i, the last player being none.
+    TypeError or ValueError where they are no numbers or known to be something else, have a wrong shape or are empty, or
+    ``pairs[i, a, b] + pairs[i, b, a]`` is not 1.
     """
     check_kind(pairs, "pairs")
     cube = _to_cube(pairs, "pairs", "(n, L + 1, L + 1)", "PairwiseExtractor")

@@ -28,24 +28,11 @@ def is_missing(value: Any) -> bool:
 
 
 def check_texts(X: Any, name: str = "X") -> list[str]:
-    """Return the documents as a list of str.
+    """Return the documents as a list of plain str, in order; empty ones are allowed.
 
-    Parameters
-    ----------
-    X : list, tuple, 1-D ndarray, Series (pandas, polars) or pyarrow array of str, shape (n,)
-        The documents; empty ones are allowed.
-    name : str, default="X"
-        How messages call `X`.
-
-    Returns
-    -------
-    list of str, length n
-        The documents, in order.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `X` is no ordered collection, empty or two-dimensional, or an element is missing, no str or not encodable.
+    `X` is a list, tuple, 1-D ndarray, Series (pandas, polars) or pyarrow array. TypeError or ValueError, which call it
+    `name`, where it is no ordered collection, empty or two-dimensional, or an element is missing, no str or not
+    encodable.
     """
     expected = f"Expected {name} to be a list, 1-D array or Series of str, one element a document"
     if isinstance(X, (str, bytes, bytearray)):
@@ -86,25 +73,10 @@ def check_encodes(text: str, expected: str, what: str) -> None:
 
 
 def check_labels(labels: Any, none_label: str = "none") -> dict[str, str]:
-    """Return the labels as an ordered dict from name to wording in the prompt.
+    """Return label names, or a mapping from name to wording in the prompt, as an ordered dict from name to wording.
 
-    Parameters
-    ----------
-    labels : sequence of str, or mapping of str to str
-        At least two label names, or names with the wording the model reads.
-    none_label : str, default="none"
-        The answer for "no label", which no name or wording may equal.
-
-    Returns
-    -------
-    dict of str to str
-        Name -> wording, in the order given.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `labels` is no ordered collection or mapping, there are fewer than two, or one of them or `none_label` is no
-        str, blank, repeated, very long or nothing that UTF-8 can encode.
+    TypeError or ValueError where `labels` is no ordered collection or mapping, there are fewer than two, or one of them
+    or `none_label`, the answer for "no label", is no str, blank, repeated, very long or nothing that UTF-8 can encode.
     """
     expected = "Expected labels to be a sequence of at least two names, or a mapping of name to wording"
     if not isinstance(none_label, str) or not none_label.strip():
@@ -171,24 +143,10 @@ def _check_length(word: str, what: str) -> None:
 
 
 def check_threshold(threshold: Any, labels: Sequence[str]) -> float | np.ndarray:
-    """Return the decision threshold as a number, or as one number a label.
+    """Return the decision threshold as a float, or as one float64 a label (L,), in the order of `labels`.
 
-    Parameters
-    ----------
-    threshold : float, array-like of shape (L,) or mapping of label to float
-        Thresholds in [0, 1]; a mapping names every label.
-    labels : sequence of str, length L
-        Label names, in the order of the columns.
-
-    Returns
-    -------
-    float or ndarray of shape (L,), float64
-        The threshold.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the threshold is not made of numbers in [0, 1], or there is not one for each label.
+    A mapping names every label. TypeError or ValueError where the threshold is not made of numbers in [0, 1], or there
+    is not one for each label.
     """
     labels = list(labels)
     expected = f"expected a number in [0, 1], {len(labels)} of them (one a label) or a mapping from label to number"

@@ -16,17 +16,9 @@ ALWAYS = {"paper": PAPER, "section5": f"{PAPER},\n    section 5"}
 def documented(**texts: str) -> Callable[[T], T]:
     """Make a decorator that writes shared texts where a docstring, or one of a class's methods, names them in braces.
 
-    Parameters
-    ----------
-    **texts : str
-        What to write for ``{name}``, beside the names that are `ALWAYS` known; later lines indented as in the
-        docstring of a function. Where the name stands deeper, as in a method, or less deep, as in docstrings of Python
-        3.13, they follow it.
-
-    Returns
-    -------
-    callable
-        Decorator of a class or function, which it returns.
+    `texts` say what to write for ``{name}``, beside the names that are `ALWAYS` known; later lines indented as in the
+    docstring of a function. Where the name stands deeper, as in a method, or less deep, as in docstrings of Python
+    3.13, they follow it.
 
     Examples
     --------
