@@ -1,4 +1,4 @@
-"""Alignment fitted on annotators' shares: scaling of label probabilities, and a probe on hidden states."""
+"""Alignment fitted on annotators' shares: scaling of probabilities, a probe on hidden states; code in align._fitted."""
 
 from ._utils.docs import publish
 from .align._fitted import LinearProbe, ScalingAligner

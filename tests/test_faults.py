@@ -62,9 +62,6 @@ def quiet():
         yield
 
 
-# -- processes that are stopped at random moments
-
-
 def run_and_stop(kind, runs, model, folder, seed=0):
     command = [sys.executable, "-W", "ignore", ROOT / "tests" / "kill_runs.py", model, folder, seed, runs, kind]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -121,8 +118,6 @@ def test_an_error_in_mid_run_loses_nothing(make, tmp_path, monkeypatch, cls, err
     assert len(open_cache(tmp_path)) == 5
     assert same(fitted.transform(TEXTS), expected)
 
-
-# -- several at once
 
 AT_ONCE = """
     import time, warnings
@@ -209,9 +204,6 @@ def test_forks_while_a_thread_is_in_mid_call(tiny_model, tmp_path):
     """
     run = run_script(code, tiny_model, tmp_path, timeout=120)
     assert run.stdout.split("\n")[0] == "{(0, True)} True True", run.stdout + run.stderr
-
-
-# -- files that change while the process runs
 
 
 def other_model(tmp_path, seed=9):
@@ -357,9 +349,6 @@ def test_workers_notice_another_adapter(tiny_model, tmp_path):
         _run._Worker(None, options, content)(({}, []))
 
 
-# -- disks
-
-
 @posix
 def test_full_disk(tiny_model, tmp_path):
     """A limit on file sizes, which the system enforces as it does a full disk."""
@@ -447,9 +436,6 @@ def test_the_cache_vanishes_in_mid_run(make, tmp_path, monkeypatch, then):
     else:
         assert len(open_cache(folder)) == len(MANY) - sum(puts[:2])
         assert same(fitted.transform(MANY), expected)
-
-
-# -- entries that are not what was written
 
 
 def rows(folder):
@@ -617,9 +603,6 @@ def test_what_would_count_as_damaged_is_not_kept(make, tmp_path, monkeypatch):
             with contextlib.suppress(Exception):
                 make(memory=tmp_path).transform(TEXTS)
     assert len(open_cache(tmp_path)) == 0
-
-
-# -- a cache folder that came from somebody else
 
 
 @pytest.fixture

@@ -101,9 +101,6 @@ def run_script(code, *args, cwd, **environment):
     return run.stdout
 
 
-# -- round trips
-
-
 def fitted_estimators(model, adapter):
     """Yield name, fitted estimator and what to feed it: every public estimator, alone and nested."""
     engine_parameters = {"labels": LABELS, "shots": 3, "random_state": 0, "n_threads": 1}
@@ -254,9 +251,6 @@ def test_skops_asks_trust_for_public_classes_alone(saved):
         assert len(untrusted) <= 5
 
 
-# -- what the state holds
-
-
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("aligner", [None, "platt"])
 def test_states_are_small(tiny_model, method, aligner):
@@ -312,9 +306,6 @@ def test_relative_paths_stay_as_given(make, path, monkeypatch):
     assert not [place for raw in every_byte(estimator) for place in machine_paths(path.parent) if place in raw]
 
 
-# -- the model file is recorded
-
-
 def test_fit_records_the_content(make, tiny_model, path, other_model):
     recorded = make().fit().model_fingerprint_
     assert recorded == fingerprint(tiny_model)
@@ -334,9 +325,6 @@ def test_fit_records_adapters_with_scales(make, adapter):
     digits = fingerprint(adapter)
     assert make().fit().lora_fingerprints_ == []
     assert make(lora=[adapter, (adapter, 0.5), (adapter, 0)]).fit().lora_fingerprints_ == [(digits, 1.0), (digits, 0.5)]
-
-
-# -- the model file is checked
 
 
 def test_the_same_file_elsewhere(make, path, tmp_path):
@@ -516,9 +504,6 @@ def test_loading_needs_no_file(make, path, tiny_model):
         assert same(answer(again.set_params(model=tiny_model), FEW), before)
 
 
-# -- inside other estimators
-
-
 def test_classifiers_hand_on_where_the_model_lies(path, tiny_model, tmp_path, adapter):
     for params in ({"n_label_orders": 2}, {"content_free": ["N/A"]}, {"method": "linear_probe"}, {"aligner": "platt"}):
         clf = GGUFClassifier(path, labels=LABELS, n_threads=1, lora=adapter, random_state=0, **params).fit(TEXTS, H)
@@ -638,9 +623,6 @@ def test_locate_model_without_a_model(estimator):
         locate_model(estimator)
 
 
-# -- other ways to use a model
-
-
 def test_processes(path, tiny_model, other_model, tmp_path):
     estimator = StepwiseExtractor(path, labels=LABELS, n_jobs=2).fit()
     before = estimator.transform(FEW)
@@ -672,9 +654,6 @@ def test_streams(path, tiny_model, other_model, tmp_path):
     again = list(predict_chunks(moved, [FEW[:2], FEW[2:], TEXTS[:1]], tmp_path / "out"))
     assert same(np.concatenate(again[:2]), np.concatenate(before))
     assert len(again) == 3
-
-
-# -- versions
 
 
 def saved_by(version, estimator):

@@ -1,4 +1,4 @@
-"""The greedy answer to a document, label by label, with the distribution over labels at each step."""
+"""The greedy answer to a document, label by label; `answers.LabelTrie` computes the probabilities at each step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Zero-shot alignment: from what a model answers to label probabilities, without training data.
+"""Read-outs: from what a model answers to label probabilities; zero-shot here, fitted ones in `skmlmc.calibrate`.
 
 The methods of the paper's section 5 that read a model's answers, as functions on arrays and as estimators. Estimators
 need no training, but ``fit`` all the same, to learn how many labels there are and what they are called.

@@ -1,4 +1,4 @@
-"""Prompt templates, answer formats, and the choice of demonstrations."""
+"""Prompt templates, chat templates of models, answer formats, and the choice of demonstrations."""
 
 from .._utils.docs import publish
 from ._demonstrations import (

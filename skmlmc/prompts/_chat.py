@@ -7,6 +7,7 @@ budget, in steps rather than seconds: the same template is accepted or refused o
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from datetime import date
@@ -249,10 +250,11 @@ def _filters(environment, meter):
         meter.spend((len(str(d)) + 1) * len(pieces) // BYTES_A_STEP)
         return known["join"](eval_ctx, pieces, d, attribute)
 
-    def tojson(eval_ctx, value, indent=None):
+    def tojson(eval_ctx, value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
+        """As transformers does; Jinja's own filter would write ``<`` as an escape, for web pages."""
         if not (indent is None or (isinstance(indent, int) and indent <= 16)):
             raise _RefusedError("it indents JSON by more than 16")
-        return known["tojson"](eval_ctx, value, indent)
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
     def indent(eval_ctx, s, width=4, first=False, blank=False):
         if not isinstance(width, str) and int(width) > 1000:

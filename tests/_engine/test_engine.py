@@ -54,9 +54,6 @@ def count_calls(monkeypatch, name):
     return seen
 
 
-# -- loading
-
-
 def test_amx_guard(tiny_model, monkeypatch):
     """A build that would crash on this processor loads without extra buffers, works, and says once what to do."""
     expected = extractor(tiny_model).transform(TEXTS)
@@ -156,9 +153,6 @@ def test_a_replaced_file_is_noticed(tmp_path):
     assert not np.array_equal(after, before, equal_nan=True)
 
 
-# -- contexts
-
-
 def test_the_context_is_kept_between_calls(tiny_model, monkeypatch):
     made, threads = count_calls(monkeypatch, "llama_init_from_model"), []
     monkeypatch.setattr(C, "llama_set_n_threads", lambda _, *numbers: threads.append(numbers))
@@ -237,9 +231,6 @@ def test_no_memory_for_the_context(tiny_model, monkeypatch):
         with pytest.raises(MemoryError, match="context of n_ctx=512 tokens .* Choose a smaller n_ctx"):
             fitted.transform(TEXTS)
     assert fitted.transform(TEXTS[:1]).shape == (1, 4, 5)
-
-
-# -- interruptions
 
 
 def interrupt_at(monkeypatch, k, action):
@@ -347,9 +338,6 @@ def test_an_interrupt_stops_a_slow_decode_call(embedded_model):
     assert run.stdout.splitlines() == ["[2]", "(1, 1, 3)"], run.stdout + run.stderr
 
 
-# -- several threads, several processes
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 @pytest.mark.parametrize("parent, child", [(1, 2), (2, 2)])
 def test_a_forked_child_loads_its_own(tiny_model, parent, child):
@@ -403,9 +391,6 @@ def test_threads_on_one_model_and_two_prompts(tiny_model):
     for thread in threads:
         thread.join()
     assert not wrong
-
-
-# -- text
 
 
 def test_control_tokens_are_tokens_in_templates_alone(tiny_chat_model):
@@ -469,9 +454,6 @@ def test_what_is_after_a_nul_counts(tiny_model):
     steps = fitted.transform(["a\0b", "a\0c", "a"])
     assert not np.array_equal(steps[0], steps[1], equal_nan=True)
     assert not np.array_equal(steps[0], steps[2], equal_nan=True)
-
-
-# -- cost
 
 
 def test_a_document_costs_the_same_after_many_demonstrations(tiny_model, monkeypatch):

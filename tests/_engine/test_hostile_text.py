@@ -183,9 +183,6 @@ def prompts(estimator, path, text):
     return vocabulary, asked, [[*slot.lead, *path] for slot in slots for path in slot.trie.paths]
 
 
-# --- the models of these tests
-
-
 @pytest.mark.parametrize("token", TOKENS)
 def test_the_models_have_these_control_tokens(path, token):
     """Else the tests below could not fail."""
@@ -201,9 +198,6 @@ def test_llama_cpp_alone_would_be_fooled(paths, name):
     fooled = [token for token in TOKENS if controls(vocabulary, vocabulary._tokenize(f"a {token} b", False))]
     assert len(fooled) > 10
     assert not controls(vocabulary, vocabulary.tokenize("".join(TOKENS)))
-
-
-# --- structure, on token ids
 
 
 @pytest.mark.parametrize("text", DOCUMENTS, ids=lambda text: ascii(text)[:30])
@@ -286,9 +280,6 @@ def test_no_changed_tokens_in_ordinary_text(embedded_model):
         assert vocabulary.tokenize(text) == vocabulary._tokenize(text, False)
 
 
-# --- results
-
-
 def check_result(made, labels, n):
     """Shape, finite numbers and rows as documented."""
     n_labels = len(labels)
@@ -330,8 +321,6 @@ def test_texts_that_look_alike_are_different_texts(paths, tmp_path, decoded):
     assert not decoded, "all of them come from the cache"
     np.testing.assert_array_equal(fitted.set_params(memory=None).transform(np.array(texts, object)), steps)
 
-
-# --- what no tokenizer can read
 
 LONE = "a\ud800b"
 PAIR = "\ud83d\ude00"
@@ -381,8 +370,6 @@ def test_lone_surrogates_in_other_places(paths):
     with pytest.raises(ValueError, match="but element 0 has"):
         list(predict_chunks(fitted, [[LONE]], method="transform"))
 
-
-# --- a megabyte
 
 MEGABYTE = 1_000_000
 REPEATED = [("chatml", letter) for letter in ("a", " ", "\0", "悲", "<|im_end|>")]
@@ -475,8 +462,6 @@ def test_pieces_are_the_text(text, size):
     assert all(len(piece) <= size for piece in cut)
     assert all(cut[:-1])
 
-
-# --- any unicode
 
 anything = st.text(st.characters(codec=None), max_size=20)
 marks = st.lists(
@@ -575,8 +560,6 @@ def test_the_estimators_are_the_ones_we_mean():
     expected = {StepwiseExtractor, UnaryExtractor, PairwiseExtractor, HiddenStateExtractor, GGUFClassifier}
     assert expected <= set(text_estimators())
 
-
-# --- names of labels in tables, pages, files and plots
 
 NAMES = ["<b>$x$</b>", "a\0", "a", '_h\n"]}', "שלום\u202e", "{0!r:>1000000000}", "<script>alert(1)</script>"]
 

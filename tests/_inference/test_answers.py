@@ -33,9 +33,6 @@ def answer(space, logits, max_labels, **engine):
     return engine.run({0: job})[0], engine
 
 
-# --- the oracle: no tries, no slots, only whole answers in tokens ---
-
-
 def same_as_oracle(tokenizer, words, answer_format="json", seed=0, max_labels=None, lead="", **engine):
     tokenize = answer_tokenizer(tokenizer, answer_format, lead)
     logits = toy_logits(tokenizer.n_vocab, seed=seed)
@@ -52,8 +49,6 @@ def same_as_oracle(tokenizer, words, answer_format="json", seed=0, max_labels=No
         assert ran.cache.peak <= len(PREFIX) + len(DOCUMENT) + space.longest(max_labels)
     return got
 
-
-# --- label sets made to be awkward ---
 
 EMOTIONS = ["joy", "joyful", "anger", "sad", "sadness", "Joyce", "surprise"]
 SETS = {
@@ -187,9 +182,6 @@ def test_capitals_are_spellings_too():
     assert [{tokenizer.text([t]) for t in tokens} for tokens in trie.variants] == [{"joy", " joy"}, {" nasa"}, set()]
 
 
-# --- refusals ---
-
-
 def test_labels_with_the_same_tokens():
     with pytest.raises(ValueError, match="Labels number 0 and 1 cannot be told apart .* another wording"):
         AnswerSpace(lambda words: [5, *(ord(w[0]) for w in words), 2, 2], ["joy", "jealousy", "none"]).slot()
@@ -237,9 +229,6 @@ def test_a_separator_joined_with_the_next_label():
 def test_an_answer_that_nothing_ends():
     with pytest.raises(ValueError, match="Nothing in the prompt ends an answer"):
         AnswerSpace(answer_tokenizer(Tokenizer(), "list", after=""), ["joy", "anger", "none"]).slot()
-
-
-# --- slots and budgets ---
 
 
 @pytest.mark.parametrize("answer_format", ANSWER_FORMATS)

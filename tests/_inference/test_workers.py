@@ -147,9 +147,6 @@ class Spy(GGUFClassifier):
         return super().fit(X, y, **params)
 
 
-# -- workers that die
-
-
 def die_once(piece):
     """Kill the own process at the first call for piece 3."""
     path, k = piece
@@ -236,9 +233,6 @@ def test_interrupt_with_processes_keeps_the_cache(tiny_model, tmp_path):
     """
     run = run_script(code, tiny_model, tmp_path)
     assert run.stdout.split() == ["True", "True"], run.stdout + run.stderr
-
-
-# -- dask
 
 
 @pytest.fixture

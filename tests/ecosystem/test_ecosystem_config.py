@@ -43,8 +43,6 @@ ROOT = Path(__file__).parents[2]
 PUBLIC = public_estimators()
 NAMES = [type(estimator).__name__ for estimator in PUBLIC]
 
-# -- settings
-
 
 SETTINGS = {
     "transform_output": "pandas",
@@ -130,9 +128,6 @@ def test_parameters_are_checked_whatever_scikit_learn_skips(tiny_model):
             classifier(tiny_model, method="guess").fit()
         with pytest.raises(ValueError, match="NaN"):
             ScalingAligner().fit([[0.1, np.nan], [0.2, 0.3]], [[1, 0], [0, 1]])
-
-
-# -- HTML
 
 
 class Text(HTMLParser):
@@ -233,9 +228,6 @@ def test_text_shows_what_was_changed(estimator):
     assert all(f"{name}=" in whole for name in params)
     changed = [name for name, p in inspect.signature(type(estimator)).parameters.items() if p.default is p.empty]
     assert re.findall(r"(\w+)=", shown) == changed
-
-
-# -- what tools read off an estimator
 
 
 @pytest.mark.parametrize("estimator", PUBLIC, ids=NAMES)

@@ -111,9 +111,6 @@ def expected(tiny_model):
     return classifier(tiny_model, shots=3, random_state=0).fit(TEXTS, Y).predict_proba(TEXTS)
 
 
-# -- texts and targets
-
-
 @pytest.mark.parametrize("column", COLUMNS.values(), ids=COLUMNS)
 def test_texts(tiny_model, expected, column):
     clf = classifier(tiny_model, shots=3, random_state=0).fit(column(TEXTS), Y)
@@ -184,9 +181,6 @@ def test_cross_validation_of_frames(tiny_model, library, targets):
     )
     for name in scorers():
         assert same(frames[f"test_{name}"], arrays[f"test_{name}"])
-
-
-# -- output
 
 
 TWO_DIMENSIONAL = {
@@ -292,9 +286,6 @@ def test_an_output_that_was_set_is_set_after_fit_too(tiny_model):
     assert isinstance(transformer.transform(TEXTS), np.ndarray)
     assert isinstance(transformer.set_output(transform="pandas").transform(TEXTS), pd.DataFrame)
     assert isinstance(transformer.set_output(transform="default").transform(TEXTS), np.ndarray)
-
-
-# -- text columns beside others
 
 
 TABLES = {

@@ -53,9 +53,6 @@ def routing():
         yield
 
 
-# -- stratified splits of multi-label data
-
-
 SPLITTERS = {
     "k-fold": iterstrat.MultilabelStratifiedKFold(3, shuffle=True, random_state=0),
     "shuffle": iterstrat.MultilabelStratifiedShuffleSplit(3, test_size=0.3, random_state=0),
@@ -120,9 +117,6 @@ def test_splitters_of_scikit_learn(tiny_model):
         assert same(classifier(tiny_model).fit().predict_proba(test), expected)
 
 
-# -- searches
-
-
 def test_halving_grid_search_over_methods(tiny_model, tmp_path):
     methods = ["max_over_generations", "compare_to_none", "hard_predictions", "unary_breakdown"]
     clf = classifier(tiny_model, memory=tmp_path)
@@ -174,9 +168,6 @@ def test_randomized_search(tiny_model, tmp_path):
     assert np.isfinite(nested["test_score"]).all()
 
 
-# -- curves and tests
-
-
 def test_validation_curve(tiny_model):
     clf, thresholds = classifier(tiny_model), [0.1, 0.5, 0.9]
     _, scores = validation_curve(
@@ -205,8 +196,6 @@ def test_cross_validated_predictions(tiny_model, targets):
     pred = cross_val_predict(classifier(tiny_model, threshold=0.3), TEXTS, targets, cv=3)
     assert same(pred, classifier(tiny_model, threshold=0.3).fit().predict(TEXTS))
 
-
-# -- annotator distributions and weights as metadata
 
 WEIGHT = np.linspace(0.1, 2, N)
 

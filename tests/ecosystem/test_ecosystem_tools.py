@@ -48,9 +48,6 @@ def fitted(tiny_model):
     return classifier(tiny_model, threshold=0.3).fit()
 
 
-# -- curves, displays and reports: one label is one column
-
-
 @pytest.mark.parametrize("display", [CalibrationDisplay, PrecisionRecallDisplay, RocCurveDisplay])
 @pytest.mark.parametrize("n_labels", [2, 3])
 def test_displays_refuse_all_labels_at_once(tiny_model, display, n_labels):
@@ -102,9 +99,6 @@ def test_calibration_of_each_label(tiny_model):
     proba = label_pipeline(tiny_model).fit_transform(TEXTS)
     model = make_pipeline(label_pipeline(tiny_model), per_label).fit(TEXTS, Y)
     assert same(model.predict_proba(TEXTS), per_label.fit(proba, Y).predict_proba(proba))
-
-
-# -- inspection
 
 
 def test_permutation_importance_of_columns(tiny_model):
@@ -173,8 +167,6 @@ def test_calls_with_few_variants_decode_the_prompt_once(tiny_model):
     assert same(one_by_one, whole)
 
 
-# -- MAPIE
-
 LABELLED = np.where(Y.sum(axis=1, keepdims=True) == 0, [[1, 0, 0]], Y)  # it wants a label in every document
 
 
@@ -202,9 +194,6 @@ def test_a_controlled_limit_is_a_threshold(tiny_model):
     threshold = np.nextafter(controller.best_predict_param[0], 1)
     pred = classifier(tiny_model, threshold=threshold).fit().predict(TEXTS)
     assert same(pred, controller.predict(TEXTS)[:, :, 0].astype(int))
-
-
-# -- several classifiers together
 
 
 def mean_of_two(X):

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inside import loaded
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from layouts import jinja_text
 from scripts import run_script
 from tiny_gguf import CHATML, write_tiny_gguf
 
@@ -86,25 +87,11 @@ MACROS = """
 REAL = {**CHATS, "tiny": CHATML, "qwen": QWEN, "mistral tools": MISTRAL_TOOLS, "macros": MACROS}
 
 
-def rendered_freely(source, messages):
-    """The slow twin: Jinja's own sandbox and no meter."""
-    from datetime import date
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.globals["strftime_now"] = date(2025, 1, 1).strftime
-    template = environment.from_string(source)
-    return template.render(
-        messages=messages, add_generation_prompt=True, tools=None, documents=None, raise_exception=None, **SPECIAL_TEXTS
-    )
-
-
 @pytest.mark.parametrize("name", REAL)
 @pytest.mark.parametrize("n", [1, 3])
 def test_real_templates_render_as_in_jinja(name, n):
     source = REAL[name]
-    assert ChatTemplate(source, SPECIAL_TEXTS).render(MESSAGES[:n]) == rendered_freely(source, MESSAGES[:n])
+    assert ChatTemplate(source, SPECIAL_TEXTS).render(MESSAGES[:n]) == jinja_text(source, MESSAGES[:n])
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -116,7 +103,7 @@ def test_real_templates_spend_little(name, monkeypatch):
 @pytest.mark.model
 def test_the_template_of_a_real_file(embedded_model):
     source = loaded(embedded_model).chat_template
-    assert ChatTemplate(source, SPECIAL_TEXTS).render(MESSAGES) == rendered_freely(source, MESSAGES)
+    assert ChatTemplate(source, SPECIAL_TEXTS).render(MESSAGES) == jinja_text(source, MESSAGES)
 
 
 expressions = st.recursive(
@@ -142,7 +129,7 @@ expressions = st.recursive(
 def test_any_expression_gives_what_jinja_gives(parts):
     source = "".join(f"{{% for i in [1, 2] %}}{{{{ {part} }}}}|{{% endfor %}}" for part in parts)
     try:
-        expected = rendered_freely(source, MESSAGES)
+        expected = jinja_text(source, MESSAGES)
     except Exception:
         with pytest.raises(ValueError, match="chat template"):
             ChatTemplate(source, SPECIAL_TEXTS).render(MESSAGES)

@@ -1,16 +1,12 @@
 """Chat templates as models have them: each prompt equals a plain Jinja rendering, and none asks inside a thought."""
 
 import contextlib
-import json
 import re
-from datetime import datetime
 
 import jinja2
 import pytest
-from chat_templates import CHATML, LABELS, NONE, REAL_TEMPLATES, SPECIAL_TEXTS
-from jinja2.ext import Extension
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from layouts import layout_of
+from chat_templates import CHATML, LABELS, NONE, REAL_TEMPLATES
+from layouts import jinja_text, layout_of
 
 from skmlmc import PromptTemplate
 from skmlmc.prompts import render_answer
@@ -18,45 +14,9 @@ from skmlmc.prompts import render_answer
 ANSWER = render_answer("json", ["joy"])
 
 
-class Generation(Extension):
-    tags = {"generation"}
-
-    def parse(self, parser):
-        next(parser.stream)
-        return parser.parse_statements(["name:endgeneration"], drop_needle=True)
-
-
-def jinja_text(source, messages, **values):
-    """As the ecosystem renders chat templates; shares nothing with the product."""
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
-    )
-
-    def fail(message):
-        raise jinja2.TemplateError(message)
-
-    def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
-        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-    environment.filters["tojson"] = tojson
-    environment.globals.update(raise_exception=fail, strftime_now=lambda form: datetime(2025, 1, 1).strftime(form))
-    template = environment.from_string(source)
-    for more in ({"tools": None, "documents": None, **values}, values):
-        try:
-            return template.render(messages=messages, add_generation_prompt=True, **SPECIAL_TEXTS, **more)
-        except (TypeError, jinja2.UndefinedError):
-            pass
-    raise AssertionError("the template fails in plain Jinja too")
-
-
 # Flags that people pass to switch thoughts off.
-SWITCHES = {
-    "enable_thinking": False,
-    "thinking": False,
-    "thinking_budget": 0,
-    "thinking_mode": "disabled",
-    "reasoning": False,
-}
+FLAGS = ("enable_thinking", "thinking", "reasoning")
+SWITCHES = {**dict.fromkeys(FLAGS, False), "thinking_budget": 0, "thinking_mode": "disabled"}
 EFFORTS = ("none", "no_think", None)
 
 
