@@ -70,8 +70,7 @@ class VersionedMixin:
 def label_columns(classifier: Any, X: Any) -> np.ndarray:
     """Return a fitted multi-label classifier's probabilities (n, L), whichever of scikit-learn's two layouts it has.
 
-    ``predict_proba`` gives an array (n, L), or a list of arrays (n, n_classes), one a label, as
-    ``MultiOutputClassifier``, trees and neighbours do. 0 for a label that the training data never had.
+    ``MultiOutputClassifier``, trees and neighbours list arrays (n, n_classes), one a label. 0 for untrained labels.
     """
     proba = classifier.predict_proba(X)
     if not isinstance(proba, list):
@@ -83,8 +82,7 @@ def label_columns(classifier: Any, X: Any) -> np.ndarray:
 class LabelProbabilityMixin(ClassifierMixin):
     """Predictions, score and label names for estimators whose ``predict_proba`` is ``(n, L)``.
 
-    A subclass has the parameters ``threshold`` and, where single-label tasks make sense, ``multi_label``; its
-    ``fit`` sets ``labels_``.
+    A subclass has ``threshold`` and, where single-label tasks make sense, ``multi_label``; ``fit`` sets ``labels_``.
     """
 
     @property
@@ -102,8 +100,7 @@ class LabelProbabilityMixin(ClassifierMixin):
         Returns
         -------
         ndarray of shape (n, L), int
-            1 where a label's probability reaches the threshold. With ``multi_label=False`` exactly one 1 a row, at
-            the largest probability.
+            1 where a probability reaches the threshold; with ``multi_label=False``, at a row's largest one only.
         """
         return self._label_sets(self.predict_proba(X))
 
@@ -151,8 +148,7 @@ class LabelColumnsMixin:
         Parameters
         ----------
         input_features : sequence of str, default=None
-            Names along the input's last axis, such as an extractor gives in a pipeline: the labels, with or without
-            the empty answer. Used where nothing else named the labels.
+            Names along the input's last axis, as of an extractor in a pipeline: labels, perhaps the empty answer last.
 
         Returns
         -------

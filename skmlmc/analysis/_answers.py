@@ -26,8 +26,7 @@ def accuracy_by_step(
     {targets} A label is right where its value is above 0.5.
     {labels}
     min_labels : int, default=2
-        Only answers of so many labels count, as in the paper, so that steps 1 and 2 are about the same documents. 1:
-        all answers but none.
+        Fewest labels of answers that count. 2, as in the paper: steps 1 and 2 share their documents. 1: all but none.
     {table}
         A row a step: ``step`` (1 is the first), ``documents`` (answers that have a label there), ``accuracy`` (share
         of these labels that are right) and ``annotators`` (mean value of `y` at them: the share of annotators who

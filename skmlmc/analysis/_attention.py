@@ -34,8 +34,7 @@ def attention_to_labels(
         Which attention: None averages over all blocks; else one block, by number or, a float in (0, 1), by part of the
         depth. Heads are averaged.
     by_label : bool, default=True
-        A row a later label and target; False: a row a target, averaged over all later labels, as in the paper's
-        table.
+        A row a later label and target; False: a row a target, averaged over later labels, as in the paper's table.
     {table}
         With ``by_label``: ``document`` (row in `X`), ``step`` (of the label that looks; 2 is the first later one),
         ``label`` (its name), ``target``, ``tokens`` (of the target), ``attention`` (to all of them; the four targets

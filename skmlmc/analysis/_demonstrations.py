@@ -41,8 +41,7 @@ def multilabel_share(
     y : array-like of shape (n, L) or DataFrame
         Indicator or soft targets in [0, 1], which count through their majority.
     X_test : sequence of str, default=None
-        Documents to answer. None: those of `X` that no prompt of the same repeat shows, so the same ones for every
-        share.
+        Documents to answer. None: those of `X` in no prompt of the same repeat, so the same ones for every share.
     shares : sequence of float, default=(0, 0.2, 0.4, 0.6, 0.8, 1)
         Shares of demonstrations with two labels or more.
     shots : int, default=10
@@ -61,8 +60,7 @@ def multilabel_share(
     TypeError
         If `extractor` takes no demonstrations.
     ValueError
-        If there are too few documents with, or without, several labels, or an input is not as expected; nothing was
-        decoded.
+        If too few documents have, or lack, several labels, or an input is not as expected; nothing was decoded.
 
     Examples
     --------

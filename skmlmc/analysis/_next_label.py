@@ -28,8 +28,7 @@ def second_ranked(steps: Any, *, by_step: bool = True, as_frame: bool = False) -
 
     Notes
     -----
-    Only steps after which another label was generated count. Second-ranked is the most probable label that was not
-    generated up to this step; none is no label.
+    Second-ranked is the most probable label that was not generated up to this step; none is no label.
 
     Examples
     --------

@@ -71,10 +71,7 @@ def read_answers(steps: Any) -> Answers:
 
 
 def means_by_step(step: np.ndarray, count: str, as_frame: bool, by_step: bool = True, **values: np.ndarray) -> Any:
-    """Return a table of each step's number, from 1, how often it is in `step`, and means of `values` there but NaN.
-
-    Without `by_step`, one row of all steps together, without a number.
-    """
+    """Return a row a step, from 1, or one of all: how often it is in `step`, and means of `values` there but NaN."""
     numbers = np.unique(step).tolist() if by_step else [None]
     rows = []
     for r in numbers:

@@ -20,8 +20,7 @@ def annotator_distribution(
 ) -> Bunch:
     """Aggregate annotators' answers to soft targets, the majority's label sets and agreement.
 
-    Annotators who did not see a document count neither for nor against a label: the soft target of a label is its
-    share among the document's own annotators (paper section 5).
+    Annotators who did not see a document count neither for nor against a label (paper section 5).
 
     Parameters
     ----------
@@ -62,14 +61,12 @@ def annotator_distribution(
     Raises
     ------
     TypeError, ValueError
-        A malformed row or unknown label (its row is named), an annotator twice on one document, a document without
-        annotators.
+        A malformed row or unknown label (its row is named), an annotator twice on a document, a document without.
 
     Notes
     -----
-    scikit-learn's ``cohen_kappa_score`` compares two annotators who saw everything; alpha is for any number of them
-    with gaps, which annotated corpora have. It is computed here, from counts, as K. Krippendorff, "Computing
-    Krippendorff's Alpha-Reliability" (2011) defines it for nominal data.
+    scikit-learn's ``cohen_kappa_score`` compares two annotators who saw everything; alpha, any number with gaps. It is
+    computed as K. Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011) defines it for nominal data.
 
     Examples
     --------

@@ -73,8 +73,7 @@ def fetch(
 ) -> Path:
     """Return the path of a file in `folder`, named as the last part of the URL, after a download if it is not there.
 
-    A download arrives in a temporary folder beside it and is moved only when it is whole. A file with another checksum
-    than `sha256`, where that is known, is kept under another name and not used.
+    A download is moved there only when it is whole. A file without the checksum `sha256`, if known, is set aside.
     """
     for what, value in (("n_retries", n_retries), ("delay", delay)):
         if value < 0:

@@ -67,8 +67,7 @@ def load_annotations(
     Parameters
     ----------
     path : path or sequence of paths
-        Files of UTF-8 lines, a JSON object each. Without "id" the id is "file name:line"; blank lines are
-        skipped.
+        Files of UTF-8 lines, a JSON object each or blank. Without "id" the id is "file name:line".
     labels : sequence of str, length L, default=None
         Label names in the order wanted; None: those found, in alphabetical order.
     field : str, default="annotations"
@@ -82,8 +81,7 @@ def load_annotations(
     Raises
     ------
     ValueError
-        A malformed line, an unknown label, an annotator twice on a document, an id twice, or a document without
-        annotators; file and line are named.
+        A malformed line, unknown label, annotator twice on a document or none, or id twice; file and line are named.
 
     Examples
     --------
@@ -191,15 +189,12 @@ def read_json(file: Any, text: str | None = None) -> dict[str, Any]:
 
 
 def gather(rows: Iterable[tuple[Any, str, Any, list[str]]]) -> tuple[list[str], list[dict], list]:
-    """Collect ``(document, text, annotator, labels)`` to texts, answers by annotator, and documents.
-
-    Owners' files hold repeated answers of an annotator on one document; the first one counts.
-    """
+    """Collect ``(document, text, annotator, labels)`` to texts, answers by annotator, and documents."""
     texts: dict[Any, str] = {}
     annotations: dict[Any, dict[Any, list[str]]] = {}
     for document, text, annotator, answer in rows:
         texts.setdefault(document, text)
-        annotations.setdefault(document, {}).setdefault(annotator, answer)
+        annotations.setdefault(document, {}).setdefault(annotator, answer)  # files repeat some: the first counts
     return list(texts.values()), list(annotations.values()), list(texts)
 
 

@@ -23,19 +23,16 @@ def paper_split(H: Any, *, n_test: int = 200, random_state: Any = None) -> tuple
     Parameters
     ----------
     H : array-like of shape (n, L) or DataFrame
-        Soft targets in [0, 1], as `annotator_distribution` gives them. On indicators everybody agrees, so the test
-        set is balanced over numbers of labels alone.
+        Soft targets in [0, 1], as of `annotator_distribution`. Indicators are balanced over numbers of labels alone.
     n_test : int, default=200
-        Size of the test set, below n. What is left over after division goes to the rows of fewer labels, in a row to
-        agreement.
+        Size of the test set, below n. What division leaves goes to the rows of fewer labels, in a row to agreement.
     random_state : int, RandomState or None, default=None
         Seed, for the same split in every call.
 
     Returns
     -------
     test, rest : ndarray of int
-        Indices of `n_test` documents and of all others, each in random order, so that a part of `rest`, such as its
-        first 2000, is a sample.
+        Indices of `n_test` documents and of all others, each in random order: the first part of `rest` is a sample.
 
     Raises
     ------
@@ -45,9 +42,8 @@ def paper_split(H: Any, *, n_test: int = 200, random_state: Any = None) -> tuple
     Warns
     -----
     UserWarning
-        A row of a number of labels has too few documents: it gives all it has, and what is missing is drawn from all
-        others, again half of it with disagreement. No warning where only a cell has too few: its row's other cell
-        fills it up.
+        A number of labels has too few documents: it gives all it has, the others what is missing, half with
+        disagreement. No warning where only a cell has too few: the other of its row fills it up.
 
     Examples
     --------

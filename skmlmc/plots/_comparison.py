@@ -41,10 +41,8 @@ class MethodComparisonDisplay(canvas.Display):
     """Methods beside each other: a row a method, a panel a metric, dots with their intervals.
 
     Draw what `compare_methods` returns, to choose a method. A difference within the intervals may be chance, and a
-    method that is not better than the constant base rate has learned nothing about single documents.
-
-    The best value of a metric is bold, and the baseline has a colour of its own, with a line through all rows. An axis
-    is logarithmic where values differ more than fivefold.
+    method no better than the constant base rate has learned nothing about single documents. The best value of a metric
+    is bold, the baseline has a colour and a line of its own; an axis is logarithmic where values differ over fivefold.
 
     Parameters
     ----------
@@ -101,10 +99,8 @@ class MethodComparisonDisplay(canvas.Display):
             Documents.
         y : array-like of shape (n, L) or DataFrame
             Indicators or soft targets.
-        methods : sequence of str, or mapping of str to str or estimator, default=None
+        methods, cv : sequence of str or mapping; int or splitter, default=None
             As in `compare_methods`; None: its default.
-        cv : int, splitter or None, default=None
-            As in `compare_methods`.
         {metrics}
         {ax_sort_drawn}
         """
@@ -299,10 +295,7 @@ def table_metrics(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str] | No
 
 
 def value_and_bounds(row: Mapping[str, Any], metric: str) -> tuple[float, float, float]:
-    """Return a row's value of a metric with its lower and upper bound, NaN where there is none.
-
-    Bounds are in ``..._interval`` (lower, upper), or ``..._std`` around the value.
-    """
+    """Return a row's value of a metric and its bounds, from ``..._interval`` or ``..._std`` around it; NaN for none."""
     value = np.nan if row.get(metric) is None else float(row[metric])
     bounds, std = row.get(f"{metric}_interval"), row.get(f"{metric}_std")
     if bounds is not None and np.ndim(bounds) == 1:
@@ -311,10 +304,7 @@ def value_and_bounds(row: Mapping[str, Any], metric: str) -> tuple[float, float,
 
 
 def row_names(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[str]:
-    """Return a name for each row: its method, and where several rows have one, what tells them apart.
-
-    "method", "method (column value)", or "method (2)" where no column but the `metrics` differs.
-    """
+    """Name rows "method"; where several have one, "method (column value)", or "method (2)" if only `metrics` differ."""
     names = [str(row["method"]) for row in rows]
     columns = [c for c in dict.fromkeys(c for row in rows for c in row) if c not in ("method", *metrics)]
     for name in {name for name in names if names.count(name) > 1}:
@@ -329,10 +319,7 @@ def row_names(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list
 
 
 def score_table(y_true: Any, predictions: Mapping[str, Any], confidence_level: float = 0.95) -> list[dict[str, Any]]:
-    """Score several methods' probabilities on the same documents, with bootstrap intervals over documents.
-
-    A row a method, as `read_table` gives them; intervals are NaN for a single document.
-    """
+    """Score methods, a row each as of `read_table`, with bootstrap intervals over documents, NaN for a single one."""
     if not isinstance(predictions, Mapping) or not predictions:
         raise TypeError(
             f"Expected predictions to be a mapping from method to probabilities, but got {type(predictions).__name__}."

@@ -30,10 +30,7 @@ def column_labels(labels: Any, n_columns: int, what: str) -> list[str]:
 
 
 def check_both(y_true: Any, y_pred: Any, labels: Any) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Return targets, probabilities and label names that fit each other, columns in the order of the names.
-
-    Names are those given, else those that the probabilities of an aligner know, else those of a DataFrame.
-    """
+    """Return targets, probabilities and their names: those given, else an aligner's array's, else a DataFrame's."""
     labels = labels_of(y_pred) if labels is None else labels
     n_labels = len(labels) if hasattr(labels, "__len__") else 0
     wanted = None if labels is None else column_labels(labels, n_labels, "y_true")
@@ -95,8 +92,7 @@ def are_texts(values: Any) -> bool:
 def extract_steps(estimator: Any, texts: Sequence[str]) -> np.ndarray:
     """Return what the fitted extractor in an estimator makes of texts, unchecked; of several extractors the first.
 
-    In a pipeline, steps before the extractor may prepare the texts. TypeError where nothing gives step distributions,
-    which one document shows before all are decoded.
+    Earlier parts of a pipeline may prepare texts. TypeError without steps, which one document shows before all others.
     """
     for part in _parts(estimator):
         source = getattr(part, "extractors_", [part])[0]

@@ -30,8 +30,7 @@ class Reliability(NamedTuple):
 def reliability(target: np.ndarray, proba: np.ndarray, n_bins: int = 5, strategy: str = "uniform") -> Reliability:
     """Bin one label's documents by their probability, as ``sklearn.calibration.calibration_curve`` cuts the bins.
 
-    A document with a soft target h is the same as one of weight h with the label and one of weight 1 - h without it,
-    so the share of yes in a bin is the mean of its targets.
+    A soft target h counts with weight h for the label, 1 - h against it: a bin's share of yes is its mean target.
     """
     quantiles = np.linspace(0, 1, check_positive_int(n_bins, "n_bins") + 1)
     uniform = check_choice(strategy, "strategy", ("uniform", "quantile")) == "uniform"
@@ -51,10 +50,9 @@ class ReliabilityDisplay(canvas.Display):
     Look at it before you trust a threshold or add probabilities up, and after fitting an aligner. Few documents make
     bins that jump: with less than about 20 a bin take fewer bins, or read the panel of all labels together.
 
-    Documents are binned by the label's probability. A bin's dot is below the diagonal where the model says the label
-    too surely, above it where not surely enough; its area is the share of the documents, and the bars below count them.
-    Panels of rare labels show the corner at 0 only: mind the scale. ECE is the expected calibration error. Soft targets
-    count as so many votes for and against the label.
+    Documents are binned by probability. A bin's dot is below the diagonal where the model says the label too surely,
+    above it where not surely enough; its area is the share of the documents, and the bars below count them. Panels of
+    rare labels show the corner at 0 only. ECE is the expected calibration error. Soft targets count as so many votes.
 
     Parameters
     ----------

@@ -32,9 +32,8 @@ class StepsDisplay(canvas.Display):
     Draw it for a document whose prediction surprises you: was the label probable at some step and never said, was the
     model sure of another one? Probabilities of one step are not those of the label: they sum to 1 over the labels.
 
-    Rows are labels and columns are steps; each column is a distribution. Orange frames are the answer, from left to
-    right. A second panel, drawn where there is something to show, has the label probabilities read out of the steps and
-    the share of the annotators who chose each label.
+    Rows are labels, columns steps, each a distribution. Orange frames are the answer, from left to right. A second
+    panel, where there is something to show, has the label probabilities read out of the steps and annotators' shares.
 
     Parameters
     ----------
@@ -287,10 +286,7 @@ class StepsDisplay(canvas.Display):
 
 
 def _reading_order(steps):
-    """Return the columns said at each of an answer's steps, and an order of the labels to read from top to bottom.
-
-    Those said in the order of saying, then the others, the largest probability at any step first.
-    """
+    """Return the columns said step by step, and the labels' order: as said, then by largest probability at any step."""
     written = written_of(steps)
     said = generated_labels(np.asarray(steps)[None])[0] if written is None else written
     said = said[said >= 0]
