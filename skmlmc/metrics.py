@@ -95,7 +95,8 @@ def l1_distance(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float
     """L1 distance between label probabilities and annotator distributions.
 
     ``sum(|P - H|)`` over the labels of a document, averaged over documents: {section5}.
-    Easier to read than `nll` and not ruled by single labels, but it grows with L, and 0 does well for rare labels.
+    Easier to read than `nll` and not ruled by single labels, but it grows with L, and probabilities of 0 do well where
+    most labels are rare.
 
     {parameters}
     {sample_weight}
@@ -159,9 +160,10 @@ def entropy_correlation(
 ) -> float:
     """Rank correlation of predicted and human entropy: whether the model knows which documents people disagree on.
 
-    Spearman's correlation, over documents. Uma et al., "Learning from Disagreement: A Survey", Journal of Artificial
-    Intelligence Research 72, 2021, compare entropies so; ranks are used here because probabilities that are too sharp
-    or too flat everywhere keep them. It says nothing about which labels are probable: look at `nll` too.
+    Spearman's correlation, over documents, of the entropy of the label probabilities with that of the annotator
+    distribution. Uma et al., "Learning from Disagreement: A Survey", Journal of Artificial Intelligence Research 72,
+    2021, compare entropies so; ranks are used here because probabilities that are too sharp or too flat everywhere keep
+    them. It says nothing about which labels are probable: look at `nll` too.
 
     {parameters}
     multi_label : bool, default=True
@@ -179,7 +181,8 @@ def entropy_correlation(
     Raises
     ------
     TypeError, ValueError
-        If an input does not hold numbers in [0, 1], shapes or column names differ, or a single-label row is all 0.
+        If an input does not hold numbers in [0, 1], shapes or column names differ, or, for single-label tasks, a row
+        is all 0.
 
     Examples
     --------
@@ -228,7 +231,8 @@ def _check_pair(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[np.ndarra
 class LabelScorer(_Scorer):
     """What `sklearn.metrics.make_scorer` makes, but columns of a table of targets are found by their names.
 
-    A metric sees no names: targets get the order of the estimator's labels before, in pipelines and searches too.
+    A metric sees probabilities without names. So the targets' columns are put into the order of the estimator's labels
+    beforehand, where it knows them: inside pipelines and searches too.
     """
 
     def _score(self, method_caller, estimator, X, y_true, **kwargs):

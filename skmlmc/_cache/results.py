@@ -79,22 +79,10 @@ class ResultCache:
         read: Callable[[dict[str, np.ndarray]], Any] = dict,
         largest: int = _LARGEST_ENTRY,
     ) -> dict[bytes, Any]:
-        """Look results up.
+        """Return what `read` makes of the arrays under each key of `result_key`; missing and damaged entries are absent.
 
-        Parameters
-        ----------
-        keys : iterable of bytes
-            Keys from `result_key`.
-        read : callable, default=dict
-            Turns the arrays that were put under a key into a result. A `DamagedEntryError` from it says that they
-            cannot be: a checksum shows what broke by itself, not what somebody wrote there on purpose.
-        largest : int, default=500,000,000
-            Bytes from which on an entry counts as damaged without being loaded.
-
-        Returns
-        -------
-        dict of bytes to object
-            What `read` makes of the arrays under each key; missing and damaged entries are absent.
+        A `DamagedEntryError` from `read` says that they cannot be: a checksum shows what broke by itself, not what
+        somebody wrote there on purpose. An entry of more than `largest` bytes counts as damaged without being loaded.
         """
         wanted = list(dict.fromkeys(keys))
         rows: dict[bytes, object] = {}
@@ -120,16 +108,8 @@ class ResultCache:
     def put_many(self, items: Mapping[bytes, Mapping[str, np.ndarray]]) -> None:
         """Keep results, all of them or none, replacing those that are there.
 
-        Parameters
-        ----------
-        items : mapping of bytes to mapping of str to ndarray
-            Arrays of bool, integers or floats of at most 64 bits, by name (at most 255 bytes), for each key. Results
-            above 500 MB are not kept.
-
-        Raises
-        ------
-        TypeError
-            When an array has another dtype.
+        Each key has arrays of bool, integers or floats of at most 64 bits, by name (at most 255 bytes); other dtypes
+        are a TypeError. Results above 500 MB are not kept.
         """
         rows = [(key, encode_entry(key, arrays)) for key, arrays in items.items()]
         kept = [row for row in rows if len(row[1]) <= _LARGEST_ENTRY]
@@ -285,20 +265,8 @@ class ResultCache:
 def open_cache(memory: str | os.PathLike[str] | joblib.Memory | None) -> ResultCache | None:
     """Open the cache that a `memory` parameter asks for.
 
-    Parameters
-    ----------
-    memory : None, str, path-like or joblib.Memory
-        Folder of the cache (``~`` is expanded; created when missing), or a `joblib.Memory` whose ``location`` is it.
-
-    Returns
-    -------
-    ResultCache or None
-        None when `memory`, or its location, is None.
-
-    Raises
-    ------
-    TypeError, ValueError
-        When `memory` is anything else; when no folder can have that name: it is empty or holds a NUL character.
+    A folder (``~`` is expanded; created when missing) or a `joblib.Memory` whose ``location`` is it; None where there
+    is none. Anything else is a TypeError, and a name that no folder can have, empty or with NUL in it, a ValueError.
 
     Examples
     --------

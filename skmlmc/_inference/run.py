@@ -160,20 +160,7 @@ def run(task: Task, texts: Sequence[str], options: Options, expected: Fingerprin
 
 
 def prompt_text(task: Task, text: str, options: Options, expected: Fingerprints | None = None) -> str:
-    """Text that the model reads of a document before the first word that is asked of it; nothing is decoded.
-
-    Parameters
-    ----------
-    task, options, expected
-        As for `run`.
-    text : str
-        The document.
-
-    Returns
-    -------
-    str
-        Instruction, demonstrations, document and the beginning of the answer, control tokens by their names.
-    """
+    """Return the text that the model reads of a document before the first word that is asked of it; decode nothing."""
     model = load_vocabulary(find_files(options.model, options.lora, expected).path)
     prepared = prepared_prompt(task, model)
     return prepared.compiled.text(text)

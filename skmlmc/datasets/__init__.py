@@ -1,7 +1,8 @@
 """Data sets with annotators: aggregation of answers, loaders, an entity-tracking generator, the paper's split.
 
 Loaders follow scikit-learn: ``fetch_*`` download once into the data home and check what came, ``load_*`` read files
-that you have, and all return a Bunch with texts, targets, label names, annotators' answers and a description.
+that you have, and all return a Bunch with texts, targets, label names, annotators' answers and a description. Loaders
+stand in `_abuse`, `_posts` and `_entity_boxes` by theme; `_reading`, `_fetching` and `_annotators` are their tools.
 """
 
 from .._utils.docs import publish

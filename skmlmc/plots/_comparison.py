@@ -99,8 +99,10 @@ class MethodComparisonDisplay(canvas.Display):
             Documents.
         y : array-like of shape (n, L) or DataFrame
             Indicators or soft targets.
-        methods, cv : sequence of str or mapping; int or splitter, default=None
+        methods : sequence of str, or mapping of str to str or estimator, default=None
             As in `compare_methods`; None: its default.
+        cv : int, splitter or None, default=None
+            As in `compare_methods`.
         {metrics}
         {ax_sort_drawn}
         """

@@ -12,12 +12,9 @@ from skmlmc import PromptTemplate
 from skmlmc.prompts import render_answer
 
 ANSWER = render_answer("json", ["joy"])
-
-
-# Flags that people pass to switch thoughts off.
 FLAGS = ("enable_thinking", "thinking", "reasoning")
 SWITCHES = {**dict.fromkeys(FLAGS, False), "thinking_budget": 0, "thinking_mode": "disabled"}
-EFFORTS = ("none", "no_think", None)
+EFFORTS = ({"reasoning_effort": "none"}, {"reasoning_effort": "no_think"}, {})
 
 
 def messages_of(shots, texts, system=None):
@@ -40,9 +37,8 @@ def expected_texts(source, shots, texts, system=None):
     """Renderings of the same turns, one for each thing that a template may call its effort."""
     found = []
     for effort in EFFORTS:
-        values = SWITCHES if effort is None else {**SWITCHES, "reasoning_effort": effort}
         with contextlib.suppress(jinja2.TemplateError):  # one that knows no such effort may say so
-            found.append(jinja_text(source, messages_of(shots, texts, system), **values))
+            found.append(jinja_text(source, messages_of(shots, texts, system), **SWITCHES, **effort))
     return found
 
 
@@ -51,10 +47,8 @@ THOUGHT = re.compile(r"</?[^<>]*think[^<>]*>|\[/?THINK\]|<\|(START|END)_THINKING
 
 def unfinished(text):
     """Whether the last mark about thoughts begins one, or a channel that is not the final one."""
-    marks = [m.group() for m in THOUGHT.finditer(text)]
-    return bool(marks) and not (
-        "/" in marks[-1] or "END" in marks[-1] or marks[-1] in ("<channel|>", "<|channel|>final")
-    )
+    *_, last = ["/", *(m.group() for m in THOUGHT.finditer(text))]
+    return not ("/" in last or "END" in last or last in ("<channel|>", "<|channel|>final"))
 
 
 @pytest.mark.parametrize("name", REAL_TEMPLATES)
@@ -67,8 +61,7 @@ def test_templates_of_real_models(name):
     for shots in (0, 1, 3):
         layout = layout_of(PromptTemplate(mode="chat"), source, n_demonstrations=shots)
         texts = [f"  text {k} " for k in range(shots + 1)]
-        got = written(layout, texts)
-        assert any(text.startswith(got) for text in expected_texts(source, shots, texts))
+        assert any(text.startswith(written(layout, texts)) for text in expected_texts(source, shots, texts))
         opening = "".join(s.text for s in layout.opening)
         assert opening and not unfinished(opening)
         assert not opening.rstrip().endswith((":", ">>>")), "the model would be in the middle of something"
