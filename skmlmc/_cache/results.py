@@ -79,7 +79,7 @@ class ResultCache:
         read: Callable[[dict[str, np.ndarray]], Any] = dict,
         largest: int = _LARGEST_ENTRY,
     ) -> dict[bytes, Any]:
-        """Return what `read` makes of the arrays under each key of `result_key`; missing and damaged entries are absent.
+        """Return what `read` makes of the arrays under each key of `result_key`; missing and damaged ones are absent.
 
         A `DamagedEntryError` from `read` says that they cannot be: a checksum shows what broke by itself, not what
         somebody wrote there on purpose. An entry of more than `largest` bytes counts as damaged without being loaded.

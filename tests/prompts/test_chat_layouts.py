@@ -93,11 +93,7 @@ ASSISTANT = "<|end|><|assistant|>"
 # Ways of templates with thoughts, in our own words: source behind the turns, what must stand before an answer, what
 # the layout says of it.
 WAYS = {
-    "a flag": (
-        "{% if enable_thinking %}<think>{% else %}<think></think>{% endif %}",
-        "<think></think>",
-        "switched off",
-    ),
+    "a flag": ("<think>{% if not enable_thinking %}</think>{% endif %}", "<think></think>", "switched off"),
     "another flag": ("<t>{% if thinking is not defined or thinking %}<think>\n{% endif %}", "<t>", "switched off"),
     "a budget": ("{% if thinking_budget == 0 %}<b></b>{% endif %}", "<b></b>", "switched off"),
     "an effort": ("{% if reasoning_effort != 'no_think' %}<think>{% endif %}", "", "switched off"),
@@ -130,8 +126,8 @@ def test_a_thought_is_ended_as_past_turns_end_it():
 def test_past_turns_keep_their_bridge():
     source = TURN + "{% if add_generation_prompt %}<|assistant|><think>{% endif %}"
     layout = layout_of(PromptTemplate(mode="chat"), source, n_demonstrations=2)
-    assert "".join(s.text for s in layout.bridge) == ASSISTANT
-    assert "".join(s.text for s in layout.opening) == ASSISTANT + "<think>\n</think>\n\n"
+    parts = ["".join(s.text for s in part) for part in (layout.bridge, layout.opening)]
+    assert parts == [ASSISTANT, ASSISTANT + "<think>\n</think>\n\n"]
 
 
 def test_a_system_text():
