@@ -9,14 +9,14 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 
 def parametrize_with_applicable_checks(estimators, **kwargs):
-    """As ``parametrize_with_checks``, without checks that can only be skipped; a default run tries every fourth."""
+    """As ``parametrize_with_checks``, without checks that can only be skipped; a default run tries every sixth."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SkipTestWarning)
         mark = parametrize_with_checks(estimators, **kwargs)
         names, checks = mark.args
         checks = list(checks)  # scikit-learn below 1.8 makes them, and warns, late
     applicable = [c for c in checks if _applies(*getattr(c, "values", c))]
-    return pytest.mark.parametrize(names, sampled(applicable), **mark.kwargs)
+    return pytest.mark.parametrize(names, sampled(applicable, 6), **mark.kwargs)
 
 
 def _applies(estimator, check):

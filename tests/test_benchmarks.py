@@ -226,6 +226,7 @@ def test_paper_table_from_end_to_end(tiny_model, tmp_path, monkeypatch):
     assert [row["nll"] for row in again[5:]] == [row["nll"] for row in list(rows.values())[5:]]
 
 
+@pytest.mark.campaign
 def test_paper_table_of_a_single_label_task(tiny_model, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(_baselines, "find_encoder", lambda: None)

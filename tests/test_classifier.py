@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
-from campaigns import sampled
+from campaigns import in_campaigns, sampled
 from ecosystem_data import LABELS, TEXTS, H, Y, same
 from inside import loaded, set_clock
 from sklearn.base import clone, is_classifier
@@ -175,6 +175,7 @@ def test_docstrings_are_complete(make):
     assert "{engine" not in type(make()).__doc__
 
 
+@pytest.mark.campaign
 def test_python_without_docstrings():
     subprocess.run([sys.executable, "-OO", "-c", "import skmlmc"], cwd=ROOT, check=True, timeout=100)
 
@@ -225,7 +226,7 @@ def test_classes(classifier):
 
 
 @pytest.mark.parametrize("method", sampled(["linear_probe", *ZERO_SHOT], 3))
-@pytest.mark.parametrize("output", ["pandas", "polars"])
+@pytest.mark.parametrize("output", ["polars", in_campaigns("pandas")])
 def test_arrays_whatever_scikit_learn_is_configured_to(classifier, method, output):
     params = {"method": method, "aligner": "platt", "random_state": 0}
     expected = classifier(**params).fit(TEXTS, Y).predict_proba(TEXTS)
@@ -300,19 +301,19 @@ def test_columns_are_matched_by_name(classifier):
     assert clf.score(TEXTS, shuffled) == clf.score(TEXTS, frame) == clf.score(TEXTS, Y)
 
 
-@pytest.mark.parametrize(
-    "parts",
-    [
-        lambda extract: (extract(StepwiseExtractor), MaxOverGenerations()),
-        lambda extract: (extract(StepwiseExtractor), ScalingAligner("platt")),
-        lambda extract: (extract(StepwiseExtractor), CompareToNone(), ScalingAligner("beta")),
-        lambda extract: (ContextualCalibration(extract(StepwiseExtractor)), MaxOverGenerations()),
-        lambda extract: (extract(UnaryExtractor), UnaryBreakdown()),
-        lambda extract: (extract(UnaryExtractor), ScalingAligner("isotonic")),
-        lambda extract: (extract(PairwiseExtractor), BradleyTerry(), ScalingAligner("matrix")),
-        lambda extract: (extract(MarginalExtractor), ScalingAligner("temperature")),
-    ],
-)
+PARTS = [
+    lambda extract: (extract(StepwiseExtractor), MaxOverGenerations()),
+    lambda extract: (extract(StepwiseExtractor), ScalingAligner("platt")),
+    lambda extract: (extract(StepwiseExtractor), CompareToNone(), ScalingAligner("beta")),
+    lambda extract: (ContextualCalibration(extract(StepwiseExtractor)), MaxOverGenerations()),
+    lambda extract: (extract(UnaryExtractor), UnaryBreakdown()),
+    lambda extract: (extract(UnaryExtractor), ScalingAligner("isotonic")),
+    lambda extract: (extract(PairwiseExtractor), BradleyTerry(), ScalingAligner("matrix")),
+    lambda extract: (extract(MarginalExtractor), ScalingAligner("temperature")),
+]
+
+
+@pytest.mark.parametrize("parts", sampled(PARTS, 3))
 def test_columns_are_matched_by_name_in_pipelines(tiny_model, parts):
     """An aligner sees the extractor's columns, and a table of targets in whatever order."""
     frame = pd.DataFrame(H, columns=LABELS)
@@ -557,7 +558,7 @@ def test_cross_validation_decodes_each_document_once(classifier, tmp_path, decod
         assert same(result[f"test_{name}"], plain[f"test_{name}"])
 
 
-@pytest.mark.parametrize("make", sampled(text_estimators(), 3), indirect=True)
+@pytest.mark.parametrize("make", sampled(text_estimators(), 6), indirect=True)
 def test_what_is_cached_needs_no_model_in_memory(make, tiny_model, tmp_path):
     estimator = make(memory=tmp_path / "cache").fit()
     expected = answer(estimator, FEW)

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from adapters import write_adapter
+from campaigns import in_campaigns, sampled
 from ecosystem_data import same
 from kill_runs import CHUNK
 from kill_runs import TEXTS as MANY
@@ -82,9 +83,9 @@ def run_and_stop(kind, runs, model, folder, seed=0):
     "kind, runs, batch",
     [
         ("kill", 5, _run.FLUSH_DOCUMENTS),
-        pytest.param("kill", 50, _run.FLUSH_DOCUMENTS, marks=pytest.mark.campaign),
-        ("processes", 2, _run.FLUSH_DOCUMENTS),
-        ("stream", 5, CHUNK),
+        in_campaigns(("kill", 50, _run.FLUSH_DOCUMENTS)),
+        in_campaigns(("processes", 2, _run.FLUSH_DOCUMENTS)),
+        in_campaigns(("stream", 5, CHUNK)),
     ],
 )
 def test_kill_9_loses_at_most_one_batch(kind, runs, batch, tiny_model, tmp_path):
@@ -93,6 +94,7 @@ def test_kill_9_loses_at_most_one_batch(kind, runs, batch, tiny_model, tmp_path)
         assert outcome["answered"] - batch <= outcome["kept"] <= outcome["answered"]
 
 
+@pytest.mark.campaign
 @posix
 def test_an_interrupt_loses_nothing(tiny_model, tmp_path):
     for outcome in run_and_stop("interrupt", 5, tiny_model, tmp_path):
@@ -142,6 +144,7 @@ AT_ONCE = """
 """
 
 
+@pytest.mark.campaign
 @posix
 def test_processes_on_one_cache(tiny_model, tmp_path):
     """Two and four at once, with the same documents and with others."""
@@ -168,6 +171,7 @@ def test_threads_on_one_estimator_and_one_cache(make, tmp_path):
     assert all(same(result, expected[k]) for k in got for result in got[k])
 
 
+@pytest.mark.campaign
 @posix
 def test_forks_while_a_thread_is_in_mid_call(tiny_model, tmp_path):
     code = """
@@ -411,7 +415,7 @@ def test_read_only(tiny_model):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps a file in use from being removed")
-@pytest.mark.parametrize("then", ["nothing", "a file", "another cache"])
+@pytest.mark.parametrize("then", sampled(["nothing", "a file", "another cache"]))
 def test_the_cache_vanishes_in_mid_run(make, tmp_path, monkeypatch, then):
     folder, expected = tmp_path / "cache", make().transform(MANY)
     fitted, put, puts = make(memory=folder), _cache.ResultCache.put_many, []
@@ -523,7 +527,9 @@ FORGED[HiddenStateExtractor, "hidden"] = {
 } | {"float64": lambda a: a.astype("f8")}
 
 
-@pytest.mark.parametrize("cls, name, change", [(*key, change) for key, changes in FORGED.items() for change in changes])
+@pytest.mark.parametrize(
+    "cls, name, change", sampled([(*key, change) for key, changes in FORGED.items() for change in changes], 5)
+)
 def test_forged_entries_are_computed_again(make, tmp_path, decoded, cls, name, change):
     """The checksum is right, the arrays cannot be: whoever wrote them knew how to write an entry."""
     fitted = make(cls, memory=tmp_path)

@@ -184,7 +184,7 @@ def test_every_public_estimator_is_tried(saved):
     assert {type(estimator) for estimator in public_estimators()} <= tried
 
 
-@pytest.mark.parametrize("trip", sampled(ROUND_TRIPS, 3))
+@pytest.mark.parametrize("trip", sampled(ROUND_TRIPS, 9))
 def test_round_trips_are_exact(saved, trip):
     for name, (estimator, X, before) in saved.items():
         again = ROUND_TRIPS[trip](estimator)

@@ -359,6 +359,7 @@ def test_a_forked_child_loads_its_own(tiny_model, parent, child):
     assert run.stdout.split() == ["0", "True"], run.stderr
 
 
+@pytest.mark.campaign
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 def test_pool_of_forked_workers(tiny_model):
     code = """

@@ -67,7 +67,7 @@ LISTED = {name: words for name, words in SETS.items() if not any("\n" in word fo
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
-@pytest.mark.parametrize("words", sampled(SETS, 3))
+@pytest.mark.parametrize("words", sampled(SETS, 5))
 def test_steps_agree_with_whole_answers_as_json(tokenizer, words):
     lengths = []
     while len(lengths) < 3 or max(lengths) < 2:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from campaigns import in_campaigns
+from campaigns import in_campaigns, sampled
 from inside import loaded, prepared
 from slow_twin import SlowTwin, slow_steps
 from tiny_gguf import write_tiny_gguf
@@ -56,7 +56,7 @@ def slow(twin, ready, text, answer_format="json", words=WORDS, behind=PLAIN):
 
 
 @pytest.mark.parametrize("answer_format", PROMPTS)
-@pytest.mark.parametrize("which", ["word_model", in_campaigns("tiny_model"), "tiny_chat_model"])
+@pytest.mark.parametrize("which", sampled(["word_model", "tiny_model", "tiny_chat_model"]))
 def test_agrees_with_the_slow_twin(which, answer_format, request):
     path = request.getfixturevalue(which)
     fitted = extractor(path, prompt=PROMPTS[answer_format])
@@ -83,8 +83,8 @@ def test_labels_share_tokens_in_this_test(word_model):
     assert len(trie.branching) > 2
 
 
-@pytest.mark.parametrize("n", [1, in_campaigns(4)])
-def test_slow_twin_on_the_embedded_model(embedded_model, n):
+@pytest.mark.campaign
+def test_slow_twin_on_the_embedded_model(embedded_model):
     """Within the noise floor of quantised weights, at every step."""
     labels = ["admiration", "anger", "fear", "joy", "optimism", "sadness", "surprise"]
     shots = [
@@ -93,7 +93,7 @@ def test_slow_twin_on_the_embedded_model(embedded_model, n):
         ("We did it, and there is more to come!", ["joy", "optimism"]),
     ]
     fitted = extractor(embedded_model, labels=labels, demonstrations=shots, kv_dtype="float16")
-    texts = ["I miss her so much.", "We won!!!", "I am so angry and sad about this.", "He is late."][:n]
+    texts = ["I miss her so much.", "We won!!!", "I am so angry and sad about this.", "He is late."]
     steps = fitted.transform(texts)
     twin, ready = SlowTwin(embedded_model, kv="float16"), prepared(fitted)
     compared = 0
@@ -105,7 +105,7 @@ def test_slow_twin_on_the_embedded_model(embedded_model, n):
             if ours[:-1].argmax() != theirs[:-1].argmax():
                 break
     twin.close()
-    assert compared > n
+    assert compared >= 6
 
 
 @pytest.mark.parametrize("which", ["word_model", in_campaigns("embedded_model")])

@@ -275,6 +275,7 @@ def test_dask_with_a_worker_killed_in_mid_run(cluster, tiny_model, tmp_path):
     assert kept(tmp_path) == len(texts)
 
 
+@pytest.mark.campaign
 @pytest.mark.filterwarnings("ignore")
 def test_cross_validation_on_dask(cluster, tiny_model):
     Y = (RNG.random((len(TEXTS), 3)) > 0.5).astype(int)

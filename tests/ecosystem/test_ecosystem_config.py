@@ -73,7 +73,7 @@ def plain(tiny_model):
     return list(everything(tiny_model))
 
 
-@pytest.mark.parametrize("name", sampled(SETTINGS, 3))
+@pytest.mark.parametrize("name", sampled(SETTINGS, 7))
 def test_settings_change_no_number_and_are_left_alone(tiny_model, plain, name):
     with config_context(**{name: SETTINGS[name]}):
         before = get_config()

@@ -26,7 +26,6 @@ from sklearn.model_selection import (
     learning_curve,
     permutation_test_score,
     train_test_split,
-    validation_curve,
 )
 from sklearn.pipeline import Pipeline, make_pipeline
 from versions import NEW_SKLEARN
@@ -131,12 +130,6 @@ def test_halving_grid_search_over_methods(tiny_model, tmp_path):
     assert same(search.predict_proba(TEXTS), best.predict_proba(TEXTS))
 
 
-def test_halving_needs_its_first_resources_for_several_labels(tiny_model):
-    """scikit-learn guesses them from the number of classes, of one label only."""
-    with pytest.raises(ValueError, match="1d array"):
-        HalvingGridSearchCV(classifier(tiny_model), {"threshold": [0.2, 0.5]}).fit(TEXTS, Y)
-
-
 @pytest.mark.parametrize("resource", ["n_label_orders", "shots"])
 def test_halving_random_search_with_a_parameter_as_resource(tiny_model, resource):
     space = {"threshold": uniform(), "method": ["max_over_generations", "compare_to_none"]}
@@ -166,15 +159,6 @@ def test_randomized_search(tiny_model, tmp_path):
         assert np.isfinite(search.cv_results_[f"mean_test_{name}"]).all()
     nested = cross_validate(search, TEXTS, H, cv=2, scoring=nll_scorer, error_score="raise")
     assert np.isfinite(nested["test_score"]).all()
-
-
-def test_validation_curve(tiny_model):
-    clf, thresholds = classifier(tiny_model), [0.1, 0.5, 0.9]
-    _, scores = validation_curve(
-        clf, TEXTS, H, param_name="threshold", param_range=thresholds, cv=KFold(2), error_score="raise"
-    )
-    for row, threshold in zip(scores, thresholds, strict=True):
-        assert list(row) == list(cross_val_score(classifier(tiny_model, threshold=threshold), TEXTS, H, cv=KFold(2)))
 
 
 def test_curve_displays(tiny_model):

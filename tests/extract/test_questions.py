@@ -44,7 +44,7 @@ def slow_answers(twin, estimator, ready, text, behind="\n\nInput:", every=1):
         yield question, slow_row(twin.logits, prompt, spell, estimator.answer_words)[0][0]
 
 
-@pytest.mark.parametrize("model", ["word_model", "tiny_chat_model"])
+@pytest.mark.parametrize("model", ["word_model", in_campaigns("tiny_chat_model")])
 @pytest.mark.parametrize("which", EXTRACTORS)
 @pytest.mark.parametrize("words", [("reasonable", "unreasonable"), in_campaigns(pytest.param(("joy", "joyful")))])
 def test_agrees_with_the_slow_twin(which, model, words, request):

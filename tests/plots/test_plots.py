@@ -553,7 +553,7 @@ def simulated(n_labels, n_steps):
     return rows / rows.sum(axis=2, keepdims=True), [*names, LONG], rng.random((2, n_labels)), rng.random((2, n_labels))
 
 
-@pytest.mark.parametrize("n_labels", [3, 7, 28])
+@pytest.mark.parametrize("n_labels", [3, 7, in_campaigns(28)])
 @pytest.mark.parametrize("n_steps", [in_campaigns(1), 3, in_campaigns(28)])
 def test_nothing_is_cut_and_no_names_overlap(n_labels, n_steps):
     steps, names, target, proba = simulated(n_labels, min(n_labels, n_steps))

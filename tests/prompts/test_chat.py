@@ -319,6 +319,7 @@ def test_a_model_file_with_a_hostile_template(name, tmp_path):
     clear_models()
 
 
+@pytest.mark.campaign
 def test_nothing_reaches_the_outside(tmp_path):
     """In a process that tells of every file and process opened while templates render."""
     sources = [source for source, _ in HOSTILE.values()]
