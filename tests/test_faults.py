@@ -353,6 +353,7 @@ def test_workers_notice_another_adapter(tiny_model, tmp_path):
         _run._Worker(None, options, content)(({}, []))
 
 
+@pytest.mark.campaign
 @posix
 def test_full_disk(tiny_model, tmp_path):
     """A limit on file sizes, which the system enforces as it does a full disk."""

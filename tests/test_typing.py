@@ -22,12 +22,12 @@ def check(tmp_path_factory):
     return run
 
 
+@pytest.mark.campaign
 def test_the_package_passes(check):
     run = check()
     assert (run.returncode, run.stdout) == (0, ""), run.stdout + run.stderr
 
 
-@pytest.mark.campaign
 def test_a_strict_user_passes(check):
     # Silent: as for an installed package, errors inside it are not the user's.
     run = check("--strict", "--follow-imports=silent", "tests/typing_user.py")

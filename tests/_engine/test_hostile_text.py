@@ -422,6 +422,7 @@ ENGLISH = (
 CHINESE = "我们赢了比赛，大家都很高兴。真的吗？是的！今天是2024年5月；很好：123，"
 
 
+@pytest.mark.campaign
 def test_long_words_do_not_overflow_the_stack(tmp_path):
     """In a process of its own, which llama.cpp alone kills from about 30,000 letters on."""
     files = [write_tiny_gguf(tmp_path / f"{pre}.gguf", pre=pre, n_embd=16, n_layer=1, n_ff=16) for pre in SPLITTERS]
