@@ -89,6 +89,7 @@ class Encoder:
         borders = [m.start() for m in _BORDER.finditer(text)]
         start = max((b for b in borders if b < len(text) - NEAR), default=0)
         near, fresh = text[start:], fresh and start == 0
+        wholes = {(b, a): self(b + near + a, fresh) for b in befores for a in afters}
         best, most = len(near), -1
         places = [len(near), *(b - start for b in reversed(borders) if b > start), 0]
         for at in (place for place in places if place == 0 or near[place - 1] != " "):  # a space goes with its word
@@ -97,10 +98,10 @@ class Encoder:
                 kept = self(before + near[:at], fresh)
                 restart = fresh and not before and at == 0
                 for after in afters:
-                    agree += self(before + near + after, fresh) == kept + self(near[at:] + after, restart)
+                    agree += wholes[before, after] == kept + self(near[at:] + after, restart)
             if agree > most:
                 best, most = at, agree
-            if most == len(befores) * len(afters):
+            if most == len(wholes):
                 break
         return start + best
 
@@ -156,7 +157,7 @@ class CompiledPrompt:
         self._encoder, self._prefix, self._layout, self._format = encoder, prefix, layout, answer_format
         self._after = fragments(encoder.vocabulary, layout.after)
         behind, *tail = fragments(encoder.vocabulary, layout.opening)
-        afters = [self._written([word]) for word in (*words[:8], words[-1])]
+        afters = [self._written([word]) for word in dict.fromkeys((*words[:8], words[-1]))]
         if tail:  # a control token divides document and answer
             at = encoder.cut(tail[-1], afters, fresh=True)
             lead, self._begun, self._fresh = tail[-1][:at], tail[-1][at:], at == 0
@@ -164,8 +165,10 @@ class CompiledPrompt:
             rest = encoder(behind[shared:], False) if shared < len(behind) else []
             self.bridge = [*rest, *encoder.whole(tail[:-1]), *encoder(lead, True)]
         else:
-            at = encoder.cut(behind, afters, ENDS)
-            shared = at if shared is None else min(shared, at)
+            if shared is None:
+                shared = at = encoder.cut(behind, afters, ENDS)
+            else:  # no token reaches over that place, so nothing before it matters
+                at = shared + encoder.cut(behind[shared:], afters)
             self._begun, self._fresh = behind[at:], False
             self.bridge = encoder(behind[shared:at], False)
         self._behind = behind[:shared]

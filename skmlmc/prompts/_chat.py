@@ -350,8 +350,9 @@ class ChatTemplate:
         try:
             environment = _environment(self._meter)
             environment.globals.update(raise_exception=fail, strftime_now=strftime_now)
-            self.switches = _find_switches(environment.parse(source))
-            self._compiled = environment.from_string(_prepare(environment, source))
+            tree = _prepare(environment, source)
+            self.switches = _find_switches(tree)
+            self._compiled = environment.from_string(tree)
         except Exception as error:
             raise _failure(error, "does not compile") from error
 
@@ -387,20 +388,14 @@ def _find_switches(tree):
     names = {name for name in meta.find_undeclared_variables(tree) if _SWITCH.fullmatch(name)}
     texts: dict[str, set] = {name: set() for name in names}
     for comparison in tree.find_all(nodes.Compare):
-        constants = {node.value for node in _parts(comparison, nodes.Const) if isinstance(node.value, str)}
-        for name in {node.name for node in _parts(comparison, nodes.Name)} & names:
+        constants = {node.value for node in comparison.find_all(nodes.Const) if isinstance(node.value, str)}
+        for name in {node.name for node in comparison.find_all(nodes.Name)} & names:
             texts[name] |= constants
     least = {name: next((word for word in _LEAST if word in found), None) for name, found in texts.items()}
     flags = {name: 0 if name.endswith("budget") else False for name in names if not texts[name]}
     # An effort or mode that is compared with nothing is printed: what it is called there, nobody can tell.
     flags = {name: off for name, off in flags.items() if not name.endswith(("effort", "mode", "level", "strength"))}
     return flags | {name: word for name, word in least.items() if word is not None}
-
-
-def _parts(comparison, kind):
-    return [node for side in (comparison.expr, *comparison.ops) for node in side.find_all(kind)] + [
-        side for side in (comparison.expr, *(operand.expr for operand in comparison.ops)) if isinstance(side, kind)
-    ]
 
 
 def open_thought(text: str) -> str | None:

@@ -33,8 +33,9 @@ class Layout:
     opening : tuple of Segment
         Between the document and its answer. Many chat templates write more there than between past turns, such as an
         empty thought.
-    trims : (bool, bool, bool)
-        Whether the chat template takes spaces off a text's begin in the first turn and in later ones, and off its end.
+    trims : (bool, bool)
+        Whether the chat template takes spaces off the begin of a text that begins its turn, which none does in the
+        first turn, and off its end.
     mode : {"plain", "chat"}
         What it is.
     thinking : {"none", "switched off", "closed"}
@@ -46,14 +47,14 @@ class Layout:
     bridge: tuple[Segment, ...]
     after: tuple[Segment, ...]
     opening: tuple[Segment, ...]
-    trims: tuple[bool, bool, bool] = (False, False, False)
+    trims: tuple[bool, bool] = (False, False)
     mode: str = "plain"
     thinking: str = "none"
 
     def trimmed(self, text: str, *, first: bool) -> str:
         """Return a text as the template writes it, in its first turn or a later one."""
-        at_once, later, end = self.trims
-        text = text.lstrip() if (at_once if first else later) else text
+        begin, end = self.trims
+        text = text.lstrip() if begin and not first else text
         return text.rstrip() if end else text
 
     def conversation(self, turns: Sequence[tuple[str, Sequence[Segment], str]], text: str) -> list[Segment]:
@@ -133,18 +134,11 @@ def chat_layout(
     be: some templates write a first turn otherwise where others follow. ValueError: the chat template changes or drops
     the contents of messages, or writes later turns otherwise.
     """
-    system = [] if template.system is None else [{"role": "system", "content": _SYSTEM}]
-    head, turns, final = _take_apart(chat, system, min(n_demonstrations, 2))
-    past = turns or _take_apart(chat, system, 1)[1]
-    if len(set(past)) > 1:
-        raise ValueError("The model's chat template writes later turns otherwise than the first one.")
-    bridge, after = past[0]
-    if not (bridge.strip() and after.strip()):
-        raise ValueError("The model's chat template does not show where a turn ends.")
-    opening, thinking = _open_answer(chat, system, bridge, final)
+    head, bridge, after, opening, thinking, begins, ends = _turns(
+        chat, template.system is not None, min(n_demonstrations, 2)
+    )
     before, between, _ = _demonstration_parts(template, values)
     asked, begun = (Segment(text, False) for text in _split_turns(between))
-    begins, ends = _trims(chat, system)
     later = before.lstrip() if begins else before
     instruction = _instruction_segments(template, words, none, False, values)
     return Layout(
@@ -152,10 +146,27 @@ def chat_layout(
         _joined(asked, Segment(bridge, True), begun),
         _joined(Segment(after, True), Segment(later, False)),
         _joined(asked, Segment(opening, True), begun),
-        (False, begins and not later, ends and not asked.text),
+        (begins and not later, ends and not asked.text),
         "chat",
         thinking,
     )
+
+
+@lru_cache(maxsize=32)
+def _turns(chat, with_system, n_turns):
+    """Return the texts around a chat's turns, what was done about thinking, and what the template trims.
+
+    They are the same for all questions of a prompt, whose number grows with the square of the labels.
+    """
+    system = [{"role": "system", "content": _SYSTEM}] if with_system else []
+    head, turns, final = _take_apart(chat, system, n_turns)
+    past = turns or _take_apart(chat, system, 1)[1]
+    if len(set(past)) > 1:
+        raise ValueError("The model's chat template writes later turns otherwise than the first one.")
+    bridge, after = past[0]
+    if not (bridge.strip() and after.strip()):
+        raise ValueError("The model's chat template does not show where a turn ends.")
+    return head, bridge, after, *_open_answer(chat, system, bridge, final), *_trims(chat, system)
 
 
 def _with_system(head, system):
