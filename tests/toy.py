@@ -142,14 +142,14 @@ class Tokenizer:
         self.pieces = {text.encode(): first + i for i, text in enumerate(dict.fromkeys(pieces))}
         self.n_vocab = first + len(self.pieces)
         self._longest = max(map(len, self.pieces), default=1)
-        self._space_prefix = space_prefix
+        self.adds_space = space_prefix
         self._texts = {token: text for text, token in self.pieces.items()}
         self._texts |= {token: text.encode() for text, token in self.controls.items()}
         self._texts |= {byte: bytes([byte]) for byte in range(256)}
 
-    def tokenize(self, text, special=False):
+    def tokenize(self, text, fresh=True):
         """Tokens of a text, as `Vocabulary.tokenize` gives them."""
-        return self(text, special)
+        return self(text) if fresh else self._plain(text.encode())
 
     def split_at_controls(self, text):
         parts = [text]
@@ -169,7 +169,7 @@ class Tokenizer:
 
     def __call__(self, text, special=False):
         tokens = []
-        if self._space_prefix and text:
+        if self.adds_space and text:
             text = " " + text
         while text:
             at, control = min(((text.find(c), c) for c in self.controls if special and c in text), default=(-1, ""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from ctypes import create_string_buffer
+from functools import cached_property
 
 # llama.cpp keeps a row of logits for every sequence. Fewer sequences for large vocabularies keep that small and cost
 # no speed.
@@ -55,25 +56,29 @@ class Vocabulary:
         self._is_sentencepiece = library.llama_vocab_type(self._vocab) == library.LLAMA_VOCAB_TYPE_SPM
         self._reserved: dict[int, bool] = {}
 
-    def tokenize(self, text: str, special: bool = False) -> list[int]:
-        """Tokens of a text, without begin or end tokens.
+    @cached_property
+    def adds_space(self) -> bool:
+        """Whether the tokenizer puts a space before every text, as many SentencePiece vocabularies do."""
+        line = self._tokenize("\n", False)
+        return len(line) == 2 and self._tokenize("\n\n", False) == [*line, line[1]]
+
+    def tokenize(self, text: str, fresh: bool = True) -> list[int]:
+        """Tokens of a text, in which names of control tokens are text, without begin or end tokens.
 
         Parameters
         ----------
         text : str
             Lone surrogates become "?".
-        special : bool
-            Whether text such as ``<|im_end|>`` becomes the control token of that name: only for templates.
+        fresh : bool, default=True
+            Whether it begins a prompt or stands behind a control token; False: it continues another text.
 
         Returns
         -------
         list of int
             Token ids.
         """
-        if special:
-            return self._tokenize(text, True)
         first, *others = pieces(text, LONG_PIECE if self._is_sentencepiece else PIECE)
-        tokens = self._tokenize(first, False)
+        tokens = self._tokenize(first, False) if fresh else self._continue(first)
         for part in others:
             tokens += self._continue(part)
         reserved = {token for token in set(tokens) if self._is_reserved(token)}
@@ -150,8 +155,8 @@ class Vocabulary:
         return self._reserved[token]
 
     def _continue(self, text):
-        """Tokens of a text that stands behind others, without the space that many vocabularies put before a text."""
-        if not self._is_sentencepiece:
+        """Tokens of a text that stands behind others: behind a line break, whose tokens are taken off again."""
+        if not self.adds_space:
             return self._tokenize(text, False)
         line, behind = self._tokenize("\n", False), self._tokenize("\n" + text, False)
         return behind[len(line) :] if behind[: len(line)] == line else self._tokenize(text, False)

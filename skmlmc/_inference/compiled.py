@@ -55,25 +55,15 @@ def fragments(vocabulary: Any, segments: Sequence[Segment]) -> list[Any]:
 class Encoder:
     """Tokenise texts that begin behind a control token, and texts that continue others.
 
-    Many SentencePiece vocabularies put a space before every text (`adds_space`), which would stand in the middle of
-    words and lines of a prompt made of pieces. There a line break is put before a text that continues, and its tokens
-    are taken off. The vocabulary is not kept alive: prompts that are kept for a model must not keep it in their turn.
+    The vocabulary is not kept alive: prompts that are kept for a model must not keep it in their turn.
     """
 
     def __init__(self, vocabulary: Any):
         self.vocabulary = weakref.proxy(vocabulary)
-        line = vocabulary.tokenize("\n")
-        self.adds_space = len(line) == 2 and vocabulary.tokenize("\n\n") == [*line, line[1]]
-        self._line = line
 
     def __call__(self, text: str, fresh: bool) -> list[int]:
         """Tokens of a text; `fresh` where it stands behind a control token or begins the prompt."""
-        if not text:
-            return []
-        if fresh or not self.adds_space:
-            return self.vocabulary.tokenize(text)
-        tokens = self.vocabulary.tokenize("\n" + text)
-        return tokens[2:] if tokens[:2] == self._line else self.vocabulary.tokenize(text)
+        return self.vocabulary.tokenize(text, fresh) if text else []
 
     def whole(self, parts: Sequence[int | str]) -> list[int]:
         """Tokens of fragments."""
@@ -193,8 +183,9 @@ class CompiledPrompt:
 
     def text(self, text: str) -> str:
         """Text of the whole prompt of a document, up to the first word that is read."""
-        lead = self._encoder.vocabulary.text_of(self.answers.slot().lead)
-        if self._fresh and self._encoder.adds_space:
+        vocabulary = self._encoder.vocabulary
+        lead = vocabulary.text_of(self.answers.slot().lead)
+        if self._fresh and vocabulary.adds_space:
             lead = lead.removeprefix(" ")  # which the tokenizer put there
         opening = "".join(segment.text for segment in self._layout.opening).removesuffix(self._begun)
         return self._prefix.text + self._layout.trimmed(text, first=self._prefix.first) + opening + lead

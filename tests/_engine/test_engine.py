@@ -396,7 +396,7 @@ def test_threads_on_one_model_and_two_prompts(tiny_model):
 
 def test_control_tokens_are_tokens_in_templates_alone(tiny_chat_model):
     model = loaded(tiny_chat_model)
-    control = {model.tokenize(text, special=True)[0] for text in CONTROL_TOKENS}
+    control = {model._tokenize(text, True)[0] for text in CONTROL_TOKENS}
     assert len(control) == len(CONTROL_TOKENS)
     for text in CONTROL_TOKENS:
         assert not control & set(model.tokenize(text))
@@ -406,7 +406,7 @@ def test_control_tokens_are_tokens_in_templates_alone(tiny_chat_model):
 @pytest.mark.parametrize("mode", ["plain", "chat"])
 def test_documents_labels_and_demonstrations_never_become_control_tokens(tiny_chat_model, monkeypatch, mode):
     model = loaded(tiny_chat_model)
-    control = [model.tokenize(text, special=True)[0] for text in CONTROL_TOKENS]
+    control = [model._tokenize(text, True)[0] for text in CONTROL_TOKENS]
     plans = record_plans(monkeypatch)
 
     def decoded(x):
