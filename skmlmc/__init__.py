@@ -40,5 +40,4 @@ __all__ = [
 ]
 
 # Everything else says the public module that it stands in; these two stand in private ones.
-for _function in (clear_models, locate_model):
-    _function.__module__ = __name__
+clear_models.__module__ = locate_model.__module__ = __name__
