@@ -17,6 +17,8 @@ from ._utils.docs import documented
 from ._utils.labelled import restore_names
 from .metrics import example_f1
 
+__all__ = ["AlignerMixin", "LabelColumnsMixin", "LabelProbabilityMixin", "VersionedMixin"]
+
 documented_aligner = documented(
     parameters="""Parameters
     ----------

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._utils.arrays import check_targets
 from ._utils.checks import check_choice, check_positive_int, check_texts, check_threshold
-from ._utils.labelled import label
+from ._utils.labelled import labelled
 from ._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Self, Threshold
 from .align._fitted import KINDS as ALIGNERS
 from .align._fitted import LinearProbe, ScalingAligner
@@ -48,7 +48,9 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     """Multi-label text classifier that asks a local GGUF language model.
 
     Zero-shot and few-shot methods learn nothing in ``fit`` but the label names and, with ``shots``, the demonstrations
-    in the prompt; an `aligner` and the linear probe are fitted on annotator proportions.
+    in the prompt; an `aligner` and the linear probe are fitted on annotator proportions. For tasks with few annotated
+    documents or none. Small models without an aligner are often too sure, or no better than each label's base rate:
+    see what `compare_methods` says of your task, and read ``prompt_text`` when answers are odd.
 
     Parameters
     ----------
@@ -175,7 +177,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         extractor_class, _ = METHODS[check_choice(self.method, "method", tuple(METHODS))]
         check_positive_int(self.n_label_orders, "n_label_orders")
         targets = y if distribution is None else distribution
-        shared = {name: getattr(self, name) for name in extractor_class._get_param_names() if hasattr(self, name)}
+        shared = {name: getattr(self, name) for name in extractor_class().get_params() if hasattr(self, name)}
         if extractor_class is MarginalExtractor and self.max_labels is None:
             del shared["max_labels"]
         first = extractor_class(**shared).fit(X, y, distribution=distribution)
@@ -287,7 +289,7 @@ def _fit_zero_shot(readout, labels):
     n, kind = len(labels), readout._kind
     shape = {"steps": (1, 1, n + 1), "pairs": (1, n + 1, n + 1)}.get(kind, (1, n))
     undecided = np.full(shape, 1 / (n + 1) if kind == "steps" else 0.5)
-    return readout.fit(label(undecided, kind, labels, undecided))
+    return readout.fit(labelled(undecided, kind, labels, undecided))
 
 
 def _training_data(first, X, targets):

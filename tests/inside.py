@@ -13,7 +13,7 @@ from skmlmc._inference import run as _run
 from skmlmc._inference import tasks as _tasks
 from skmlmc._models import identity as _identity
 from skmlmc._models.loaded import load_model
-from skmlmc._utils.labelled import label
+from skmlmc._utils.labelled import labelled
 
 __all__ = [
     "FILE_NAME",
@@ -21,7 +21,7 @@ __all__ = [
     "fingerprint",
     "fingerprints_made",
     "kept",
-    "label",
+    "labelled",
     "loaded",
     "merge_letters",
     "note_decoding",

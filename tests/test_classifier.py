@@ -448,16 +448,12 @@ def test_cross_val_predict_of_indicators(classifier, method):
         assert same(proba[test], fitted.predict_proba([TEXTS[i] for i in test]))
 
 
-def with_distribution(classifier):
-    return classifier(shots=4, random_state=0).set_fit_request(distribution=True)
-
-
 @pytest.mark.parametrize("wrap", ["bare", "pipeline"])
 @pytest.mark.parametrize("y", [None, H], ids=["no y", "soft y"])
 def test_cross_val_predict_of_soft_targets_through_metadata(classifier, wrap, y):
     """scikit-learn turns a soft `y` into ranks on its way, so the targets travel as metadata."""
     with sklearn.config_context(enable_metadata_routing=True):
-        clf = with_distribution(classifier)
+        clf = classifier(shots=4, random_state=0).set_fit_request(distribution=True)
         estimator = clf if wrap == "bare" else make_pipeline(FunctionTransformer(list), clf)
         proba = cross_val_predict(estimator, TEXTS, y, cv=KFold(4), method="predict_proba", params={"distribution": H})
     for train, test in KFold(4).split(TEXTS):

@@ -1,1 +1,1 @@
-"""Results kept on disk: records, the database file, hashed keys (_inference.run says of what)."""
+"""Results kept on disk: records, the database file, hashed keys (of what `_inference.run` lists)."""

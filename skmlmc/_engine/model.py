@@ -1,4 +1,4 @@
-"""The only module that knows llama.cpp: load, tokenise, decode, read logits and hidden states.
+"""A loaded model: decode through llama.cpp, read logits and hidden states.
 
 One context a model, low-level calls. Sequence 0 of the context holds the prompt's prefix and is kept between calls;
 documents and their branches share its cells. Logits are computed only at the tokens that a `Read` names.
@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import CDLL, addressof, c_float, c_void_p
+from functools import lru_cache
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -68,14 +69,9 @@ def uses_amx() -> bool:
     return b"AMX_INT8 = 1" in C.llama_print_system_info()
 
 
-_amx_warned = False
-
-
+@lru_cache(1)
 def _warn_of_amx():
-    global _amx_warned
-    if not _amx_warned:
-        _amx_warned = True
-        warnings.warn(AMX_ADVICE, RuntimeWarning, stacklevel=4)
+    warnings.warn(AMX_ADVICE, RuntimeWarning, stacklevel=4)
 
 
 def _free(model, contexts, pid):
@@ -361,6 +357,7 @@ class Model(Vocabulary):
         return np.concatenate(states)[begin : at + 1].mean(axis=0)
 
     def _read(self, index, read, tapped):
+        """Take the wanted columns of one row of llama.cpp's logits."""
         row = np.ctypeslib.as_array(C.llama_get_logits_ith(self._ctx, index), (self.n_vocab,))
         total, values = None, row[read.columns]
         if read.total:

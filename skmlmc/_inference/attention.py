@@ -159,7 +159,7 @@ class AttentionTask:
         return ("attention", self.layer, *self.answer.key())
 
     def prepare(self, model):
-        return PreparedAttention(self.answer.compile(model), self.answer.max_labels, False)
+        return PreparedAttention(self.answer.compile(model), self.answer.max_labels, self.tap)
 
     def to_arrays(self, result):
         return result._asdict()

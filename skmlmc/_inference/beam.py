@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import expit
 
 from .._engine.forest import Ask, Branch, Read
-from .answers import ROOT, AnswerSpace, Slot
+from .label_trie import ROOT, AnswerSpace, Slot
 
 
 class Marginal(NamedTuple):

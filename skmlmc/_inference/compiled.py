@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from ..prompts._layouts import Layout, Segment
 from ..prompts._templates import check_words, render_answer
-from .answers import AnswerSpace
+from .label_trie import AnswerSpace
 
 # How texts may begin and end, as far as tokenizers care.
 PROBES = ("a", "The", " a", "1", ".", "\n", "é", "中", "🙂", "'s", '"', "(", "-", "  b", "</s>", "_", "https://")
@@ -70,11 +69,14 @@ class Encoder:
         return [t for part in parts for t in ([part] if isinstance(part, int) else self(part, True))]
 
     def cut(self, text: str, afters: Sequence[str], befores: Sequence[str] = ("",), *, fresh: bool = False) -> int:
-        """Find the last place of a text where no token reaches over, whatever stands before and behind it.
+        r"""Find the last place of a text where no token reaches over, whatever stands before and behind it.
 
         That may be one of `befores` and one of `afters`. Returns the characters before the cut: the whole length where
         nothing joins; where every place is bridged by some token, the one that fewest reach over. `fresh`: the text,
         with what stands before it, begins behind a control token.
+
+        Say that the text is ``\n\nLabel: `` and ``joy`` comes behind it. Its end is no place to cut, for a word is one
+        token with its space; behind the colon both halves, tokenised alone, give the whole's tokens: 8 characters.
         """
         borders = [m.start() for m in _BORDER.finditer(text)]
         start = max((b for b in borders if b < len(text) - NEAR), default=0)
@@ -216,25 +218,7 @@ def longest_that_fits(text: str, fits: Callable[[str], bool], end: bool) -> str:
     return text[:kept] if end else text[len(text) - kept :]
 
 
-class _Recent:
-    """The values asked for last, by key; safe between threads."""
-
-    def __init__(self, size: int):
-        self._size, self._lock = size, threading.Lock()
-        self._values: OrderedDict[Any, Any] = OrderedDict()
-
-    def get(self, key, make: Callable[[], Any]):
-        """Return the value of `key`, made once."""
-        with self._lock:
-            if key not in self._values:
-                self._values[key] = make()
-            self._values.move_to_end(key)
-            while len(self._values) > self._size:
-                self._values.popitem(last=False)
-            return self._values[key]
-
-
-_kept: weakref.WeakKeyDictionary[Any, _Recent] = weakref.WeakKeyDictionary()
+_preparers: weakref.WeakKeyDictionary[Any, Callable] = weakref.WeakKeyDictionary()
 
 
 def prepared_prompt(task, model):
@@ -242,4 +226,5 @@ def prepared_prompt(task, model):
 
     Tokenising every spelling of 30 labels takes a quarter of a second.
     """
-    return _kept.setdefault(model, _Recent(8)).get(task, lambda: task.prepare(model))
+    there = weakref.ref(model)  # what is kept for a model must not keep it
+    return _preparers.setdefault(model, lru_cache(8)(lambda task: task.prepare(there())))(task)

@@ -1,4 +1,4 @@
-"""The greedy answer to a document, label by label; `answers.LabelTrie` computes the probabilities at each step."""
+"""The greedy answer to a document, label by label; `label_trie.LabelTrie` computes the probabilities at each step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .._engine.forest import Ask, Branch, Read
-from .answers import ROOT, AnswerSpace
+from .label_trie import ROOT, AnswerSpace
 
 
 class Answer(NamedTuple):

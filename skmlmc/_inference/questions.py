@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._engine.forest import Ask, Branch, Read
-from .answers import LabelTrie
+from .label_trie import LabelTrie
 
 TEXT = "text"
 

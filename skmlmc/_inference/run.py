@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
@@ -53,6 +52,7 @@ class Prepared(Protocol):
     prefix: list[int]
     sequences: int
     cells: int
+    tap: Hidden | Attention | None
 
     def document(self, text: str) -> list[int]:
         """Tokens of a document."""
@@ -153,9 +153,15 @@ def run(task: Task, texts: Sequence[str], options: Options, expected: Fingerprin
                 closing(_saving(pairs, task, keys, cache)) as saved,
             ):
                 results.update(saved)
-            if _agree(task, results.values()):
+            # Hidden states have one length, the model's, which cannot be seen from one entry.
+            if not isinstance(task.tap, Hidden) or len({r.hidden.shape for r in results.values()}) < 2:
                 return [results[t] for t in texts]
-            _warn_of_lengths(cache.path)
+            warnings.warn(
+                f"Entries read from {cache.path} were damaged: expected hidden states of one length, got several. All "
+                "results of this call are computed again and overwritten.",
+                UserWarning,
+                stacklevel=2,
+            )
             results = {}
 
 
@@ -167,33 +173,15 @@ def prompt_text(task: Task, text: str, options: Options, expected: Fingerprints 
 
 
 def _largest_entry(task):
-    """Bytes that an entry may have: a state as wide as no model's, and two tables of labels by labels."""
+    """Bytes that an entry may have: a hidden state wider than any model's, and two tables of labels by labels."""
     return 300_000 + 16 * len(task.words) ** 2
 
 
-def _agree(task, results):
-    """Whether hidden states have one length: it is the model's, which an entry alone cannot show."""
-    return not isinstance(task.tap, Hidden) or len({r.hidden.shape for r in results}) < 2
-
-
-def _warn_of_lengths(path):
-    warnings.warn(
-        f"Entries read from {path} were damaged: expected hidden states of one length, got several. All results of "
-        "this call are computed again and overwritten.",
-        UserWarning,
-        stacklevel=3,
-    )
-
-
 def _key_parts(task, content, options):
-    cut = None if options.truncation is None else (options.truncation, options.n_ctx)
-    exact = options.batch_size == 1
-    return (RESULT_VERSION, *content, _engine_version(), options.kv_dtype, exact, cut, *task.key())
-
-
-@lru_cache(maxsize=1)
-def _engine_version():
-    return version("llama-cpp-python")
+    """Say what decides, beside the document, whether a kept result is used again; `run` adds the document."""
+    truncated = None if options.truncation is None else (options.truncation, options.n_ctx)
+    how = (version("llama-cpp-python"), options.kv_dtype, options.batch_size == 1, truncated)
+    return (RESULT_VERSION, *content, *how, *task.key())
 
 
 def _saving(pairs: Generator, task, keys, cache):
@@ -237,7 +225,7 @@ def _decode(task, todo, texts, files, options):
         enough=ENOUGH_CELLS,
     )
     if jobs == 1:
-        answers = answer(model, task, documents, groups, options, files)
+        answers = answer(model, prepared, documents, groups, options, files)
     else:
         answers = _answer_elsewhere(task, documents, groups, options, files, jobs)
     name = type(task).__name__.removesuffix("Task")
@@ -264,7 +252,7 @@ def context_size(needed: int, limit: int) -> int:
 
 def answer(
     model: Any,
-    task: Task,
+    prepared: Prepared,
     documents: Mapping[int, list[int]] | Sequence[list[int]],
     groups: Sequence[Sequence[int]],
     options: Options,
@@ -276,10 +264,9 @@ def answer(
     model and its adapters as the call found them. RuntimeError: they hold something else now; the result at hand is not
     given.
     """
-    prepared = prepared_prompt(task, model)
     most = max(sum(len(documents[i]) + prepared.cells for i in group) for group in groups)
     n_ctx = context_size(len(prepared.prefix) + most, min(options.n_ctx, model.n_ctx_train))
-    settings = Settings(n_ctx, options.kv_dtype, task.tap, files.lora, count_threads(options.n_threads))
+    settings = Settings(n_ctx, options.kv_dtype, prepared.tap, files.lora, count_threads(options.n_threads))
     with closing(model.run(prepared.prefix, lambda i: prepared.job(documents[i]), groups, settings)) as done:
         for k, pair in enumerate(done):
             files.check(loaded=k > 0)
@@ -311,7 +298,9 @@ class _Worker:
             )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The prompt is laid out as plain text")  # the caller has been told
-            return list(answer(load_model(files.path), self.task, documents, groups, self.options, files))
+            model = load_model(files.path)
+            prepared = prepared_prompt(self.task, model)
+            return list(answer(model, prepared, documents, groups, self.options, files))
 
 
 def _answer_elsewhere(task, documents, groups, options, files, jobs):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .._cache.records import ROUNDING, DamagedEntryError, checked
-from .._engine.context import Hidden
+from .._engine.context import Attention, Hidden
 from ..prompts._layouts import make_layout
 from ..prompts._templates import PromptTemplate, QuestionTemplate, render_answer
 from .beam import AnswerBeam, Marginal
@@ -27,7 +27,7 @@ class PreparedSteps:
 
     compiled: CompiledPrompt
     max_labels: int
-    hidden: bool
+    tap: Hidden | Attention | None
 
     @property
     def prefix(self):
@@ -48,7 +48,8 @@ class PreparedSteps:
         return [*self.compiled.document(text), *self.compiled.bridge]
 
     def job(self, tokens):
-        return greedy_answer(tokens, self.compiled.answers, max_labels=self.max_labels, hidden=self.hidden)
+        hidden = isinstance(self.tap, Hidden)
+        return greedy_answer(tokens, self.compiled.answers, max_labels=self.max_labels, hidden=hidden)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class StepsTask:
         return CompiledPrompt(encoder, prefix, layout, template.answer_format, self.words)
 
     def prepare(self, model):
-        return PreparedSteps(self.compile(model), self.max_labels, self.tap is not None)
+        return PreparedSteps(self.compile(model), self.max_labels, self.tap)
 
     def to_arrays(self, result):
         arrays = {"steps": result.steps, "written": result.written, "label_mass": np.array(result.label_mass)}
@@ -156,7 +157,7 @@ class BeamTask(StepsTask):
         compiled = self.compile(model)
         limits: dict[str, Any] = {"max_labels": self.max_labels, "min_probability": self.min_probability}
         beam = AnswerBeam(compiled.answers, **limits, sequences=model.sequences - 1)
-        return PreparedBeam(compiled, self.max_labels, False, beam)
+        return PreparedBeam(compiled, self.max_labels, None, beam)
 
     def to_arrays(self, result):
         return {"labels": result.labels, "mass": np.array(result.mass)}
@@ -172,6 +173,7 @@ class PreparedQuestions:
 
     compiled: CompiledPrompt
     questionnaire: Questionnaire
+    tap = None
 
     @property
     def prefix(self):

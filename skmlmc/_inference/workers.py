@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
+from functools import lru_cache
 from typing import Any
 
 import joblib
@@ -42,20 +43,18 @@ def count_threads(n_threads: int | None) -> int:
     return n_threads
 
 
+@lru_cache(1)
 def _warn_of_fork():
-    global _fork_warned
-    if not _fork_warned:
-        _fork_warned = True
-        warnings.warn(
-            "This process was forked from one that had run a model with several threads, which llama.cpp's OpenMP "
-            "does not survive, so it uses one thread. For more start workers with joblib's default backend, or "
-            'with multiprocessing.get_context("spawn").',
-            RuntimeWarning,
-            stacklevel=3,
-        )
+    warnings.warn(
+        "This process was forked from one that had run a model with several threads, which llama.cpp's OpenMP does not "
+        "survive, so it uses one thread. For more start workers with joblib's default backend, or with "
+        'multiprocessing.get_context("spawn").',
+        RuntimeWarning,
+        stacklevel=3,
+    )
 
 
-_threads_used = _one_thread = _fork_warned = False
+_threads_used = _one_thread = False
 
 
 def _after_fork():

@@ -87,9 +87,9 @@ class ModelFiles:
     def check(self, *, loaded: bool) -> None:
         """Raise RuntimeError where the files in use hold something else than when they were found.
 
-        `loaded`: an earlier check has shown that the right files were loaded. Then a file that another one took the
-        place of, as downloads do it, does no harm: whoever has loaded the old one keeps it whole. A file that was
-        written over does harm in any case, for that changes the weights in memory too.
+        `loaded`: an earlier check has shown that the right files were loaded. Then it does no harm when another file is
+        put in a file's place, as downloads do: whoever has loaded the old one keeps it whole. A file that is written
+        over does harm in any case, for that changes the weights in memory too.
         """
         now = None
         if loaded:
@@ -233,8 +233,10 @@ def locate_model(estimator: Any, model: str | os.PathLike | None = None) -> Any:
 
     Examples
     --------
-    >>> from skmlmc import locate_model
-    >>> search = locate_model(joblib.load("search.joblib"), "/srv/models/model.gguf")  # doctest: +SKIP
+    >>> import joblib
+    >>> from skmlmc import StepwiseExtractor, locate_model
+    >>> _ = joblib.dump(StepwiseExtractor(labels=["joy", "fear"]).fit(), "extractor.joblib")
+    >>> extractor = locate_model(joblib.load("extractor.joblib"))  # or: locate_model(..., "/srv/models/model.gguf")
     """
     parts = [part for part in nested_estimators(estimator) if asks_a_model(part)]
     fitted = [part for part in parts if fitted_with(part) is not None]

@@ -222,7 +222,7 @@ def _check_experts(header, arch):
     _expect(n <= MAX_EXPERTS, header, f"{arch}.expert_count", f"at most {MAX_EXPERTS}")
     key = f"{arch}.expert_used_count"
     used = _most(header, key)
-    # A lone expert is a dense model to the architectures that write it so.
+    # Hunyuan writes its dense models with one expert, none of which is used.
     if not (n <= 1 and arch.startswith("hunyuan")):
         _expect(min(n, 1) <= used <= n, header, key, f"{min(n, 1)} to the {n} experts there are")
     key = f"{arch}.expert_group_count"

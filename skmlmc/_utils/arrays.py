@@ -100,7 +100,7 @@ def check_not_empty(n: int, what: str) -> None:
 
 
 def first_repeated(values: list) -> Any:
-    """Return the first of `values` that came before."""
+    """Return the first of `values` that stands there a second time."""
     return next(value for i, value in enumerate(values) if value in values[:i])
 
 
@@ -150,7 +150,7 @@ def default_names(n_labels: int) -> list[str]:
 def _check_proportions(y, labels, n_samples, name, hint, bounded=True):
     names = None
     if column_names(y) is not None:
-        y, names = _from_frame(y, labels, name)
+        y, names = _match_columns(y, labels, name)
     values = _to_numbers(y, name)
     check_not_empty(len(values), name)
     if n_samples is not None and len(values) != n_samples:
@@ -180,7 +180,7 @@ def _refuse_proportions(values, columns, name, hint):
     )
 
 
-def _from_frame(y, labels, name):
+def _match_columns(y, labels, name):
     """Return a table's values and names, its columns in the order of `labels`."""
     names: Any = column_names(y)
     if not any(isinstance(column, str) for column in names):  # a DataFrame made from an array has no names

@@ -16,7 +16,7 @@ import numpy as np
 
 
 class LabelledArray(np.ndarray):
-    """Array that knows what it holds; what is computed from it, and its parts, are ordinary arrays."""
+    """Array that knows what it holds; so do copies and selections of rows. All else made of it is ordinary arrays."""
 
     kind: str | None = None  # "steps", "pairs", "unary" or "hidden"
     labels: list[str] | None = None  # of the last axis, which may have the empty answer behind them
@@ -25,7 +25,18 @@ class LabelledArray(np.ndarray):
     written: np.ndarray | None = None
 
     def __getitem__(self, key):
-        return np.asarray(self)[key]
+        made = np.asarray(self)[key]
+        rows = key[0] if isinstance(key, tuple) and key[1:] == (...,) else key  # scikit-learn asks for X[rows, ...]
+        if isinstance(rows, tuple) or not (isinstance(rows, slice) or np.ndim(rows) == 1):
+            return made
+        index, written = (None if each is None else each[rows] for each in (self.index, self.written))
+        return _view(made, self.kind, self.labels, index, written)
+
+    def copy(self, order="C"):
+        return relabel(np.array(self, order=order), self)
+
+    def __deepcopy__(self, memo):
+        return self.copy()
 
     def __array_wrap__(self, array, context=None, return_scalar=False):
         array = np.asarray(array)
@@ -39,9 +50,9 @@ class LabelledArray(np.ndarray):
 
 
 def _view(array, kind, labels, index, written) -> LabelledArray:
-    labelled = np.asarray(array).view(LabelledArray)
-    labelled.kind, labelled.labels, labelled.index, labelled.written = kind, labels, index, written
-    return labelled
+    made = np.asarray(array).view(LabelledArray)
+    made.kind, made.labels, made.index, made.written = kind, labels, index, written
+    return made
 
 
 def index_of(source: Any, n: int) -> Any:
@@ -50,7 +61,7 @@ def index_of(source: Any, n: int) -> Any:
     return None if index is None or list(index) == list(range(n)) else index
 
 
-def label(
+def labelled(
     array: np.ndarray, kind: str, labels: Iterable[str] | None, source: Any, written: Any = None
 ) -> LabelledArray:
     """Return what an extractor made of `source`, row for row, as an array that says what it is.

@@ -308,17 +308,14 @@ class ScalingAligner(FittedAligner):
         if self.kind == "matrix":
             if self.shared:
                 raise ValueError('Got shared=True with kind="matrix", which is a function a label. Use shared=False.')
-            scaler = self._set_logistic(to_logits(X, self.multi_label), H, w, _fit_scaler)
+            logits = to_logits(X, self.multi_label)
+            scaler = self._set_logistic(logits, H, w, lambda X, w: StandardScaler().fit(X, sample_weight=w))
             self.coef_ = self.coef_ / scaler.scale_
             self.intercept_ = self.intercept_ - self.coef_ @ scaler.mean_
         elif self.kind == "isotonic":
             self.curves_ = fit_isotonic(X, H, w, self.shared, self.multi_label)
         else:
             self.params_ = fit_scaling(X, H, w, self.kind, self.shared, self.multi_label)
-
-
-def _fit_scaler(X, w):
-    return StandardScaler().fit(X, sample_weight=w)
 
 
 @documented_fit
@@ -424,6 +421,7 @@ class LinearProbe(FittedAligner):
         return to_proba(self.features_.transform(X) @ self.coef_.T + self.intercept_, self.multi_label)
 
     def _check_input(self, X, reset):
+        """Check X; `validate_data` compares its column names with those of ``fit``."""
         check_kind(X, "hidden", "unary")
         return lay_out(validate_data(self, X, reset=reset, dtype=np.float64))
 

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from .._utils.arrays import is_frame
+from .._utils.arrays import is_frame, lay_out
 from .._utils.checks import check_texts
 from .._utils.labelled import kind_of, relabel
 from .._utils.typing import Self
@@ -18,7 +18,7 @@ from ._base import LIVE_PARAMETERS, TextEstimatorMixin, documented_extractor
 CONTENT_FREE = ("N/A", "[MASK]", "")
 
 
-def divide_by_prior(probabilities: np.ndarray, prior: np.ndarray) -> np.ndarray:
+def divide_by_prior(probabilities: np.ndarray, prior: np.ndarray, steps: bool) -> np.ndarray:
     """Divide probabilities by the content-free ones and normalise again; NaN stays NaN.
 
     Step distributions (n, R, L + 1) are divided by that of the first step (L + 1,), probabilities of two-way answers,
@@ -26,13 +26,13 @@ def divide_by_prior(probabilities: np.ndarray, prior: np.ndarray) -> np.ndarray:
 
     Examples
     --------
-    >>> divide_by_prior(np.array([[[0.6, 0.2, 0.2]]]), np.array([0.6, 0.2, 0.2])).round(3)
+    >>> divide_by_prior(np.array([[[0.6, 0.2, 0.2]]]), np.array([0.6, 0.2, 0.2]), True).round(3)
     array([[[0.333, 0.333, 0.333]]])
-    >>> divide_by_prior(np.array([[0.5, 0.8]]), np.array([0.5, 0.8])).round(3)
+    >>> divide_by_prior(np.array([[0.5, 0.8]]), np.array([0.5, 0.8]), False).round(3)
     array([[0.5, 0.5]])
     """
     tiny = np.finfo(float).tiny
-    if probabilities.ndim == 3 and prior.ndim == 1:
+    if steps:
         ratio = probabilities / np.maximum(prior, tiny)
         return ratio / ratio.sum(axis=-1, keepdims=True)
     yes = probabilities / np.maximum(prior, tiny)
@@ -112,7 +112,7 @@ class ContextualCalibration(TextEstimatorMixin, TransformerMixin, BaseEstimator,
         texts = check_texts(self.content_free, name="content_free")
         extractor = clone(self.extractor).fit(X, y, distribution=distribution)
         made = extractor.transform(texts)
-        answers = np.asarray(made, dtype=float)
+        answers = lay_out(made)
         self.prior_ = (answers[:, 0] if kind_of(made) == "steps" else answers).mean(axis=0)
         self.extractor_, self.labels_ = extractor, extractor.labels_
         return self
@@ -129,7 +129,8 @@ class ContextualCalibration(TextEstimatorMixin, TransformerMixin, BaseEstimator,
         """
         check_is_fitted(self)
         answers = self.extractor_.transform(X)
-        return _in_the_form_of(answers, divide_by_prior(np.asarray(answers, dtype=float), self.prior_))
+        divided = divide_by_prior(lay_out(answers), self.prior_, kind_of(answers) == "steps")
+        return _in_the_form_of(answers, divided)
 
     def set_output(self, *, transform=None):
         """Set the container of `transform`: that of the extractor, which has one where its output has columns.

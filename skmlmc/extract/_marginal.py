@@ -8,7 +8,7 @@ import numpy as np
 
 from .._inference.tasks import BeamTask
 from .._utils.checks import check_positive, check_positive_int, check_threshold
-from .._utils.labelled import label
+from .._utils.labelled import labelled
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Threshold
 from ..base import LabelColumnsMixin, LabelProbabilityMixin
 from ..prompts._templates import PromptTemplate
@@ -26,8 +26,9 @@ class MarginalExtractor(
     """Probability that each label stands in the model's answer at all, over all answers the model may give.
 
     Follows every label sequence whose probability stays above a bound, where `MaxOverGenerations` reads the greedy
-    one alone. What the model itself believes; on small models not better aligned with people for it. An answer costs as
-    many branches as stay above the bound: where ``mass_`` is far below 1, lower it or raise `max_labels`.
+    one alone: what the model itself believes, and no method of the paper. On small models not better aligned with
+    people for it. An answer costs as many branches as stay above the bound: where ``mass_`` is far below 1, lower it or
+    raise `max_labels`.
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ class MarginalExtractor(
         """
         marginals = self._run(X, self._task())
         self.mass_ = np.array([m.mass for m in marginals])
-        return label(np.array([m.labels for m in marginals]), "unary", self.labels_, X)
+        return labelled(np.array([m.labels for m in marginals]), "unary", self.labels_, X)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Follow the answers: the same as ``transform``.

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._inference.tasks import QuestionsTask
 from .._utils.checks import check_encodes
-from .._utils.labelled import label
+from .._utils.labelled import labelled
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState
 from ..base import LabelColumnsMixin
 from ..prompts._demonstrations import pair_demonstrations, unary_demonstrations
@@ -119,7 +119,7 @@ class UnaryExtractor(LabelColumnsMixin, QuestionsExtractor, auto_wrap_output_key
 
         {document_errors}
         """
-        return label(np.array(self._run(X, self._task())), "unary", self.labels_, X)
+        return labelled(np.array(self._run(X, self._task())), "unary", self.labels_, X)
 
     _fields = ("label",)
 
@@ -216,7 +216,7 @@ class PairwiseExtractor(ThreeDimensionalMixin, QuestionsExtractor, auto_wrap_out
         pairs = np.full((len(first), n, n), 0.5)
         asked = count > 0
         pairs[:, asked] = total[:, asked] / count[asked]
-        return label(pairs, "pairs", self.labels_, X)
+        return labelled(pairs, "pairs", self.labels_, X)
 
     _fields = ("first", "second")
 

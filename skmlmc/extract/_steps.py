@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._engine.context import Hidden
 from .._inference.tasks import StepsTask
 from .._utils.checks import check_choice, check_positive_int
-from .._utils.labelled import label
+from .._utils.labelled import labelled
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState
 from ..prompts._templates import PromptTemplate, check_prompt, check_words
 from ._base import Extractor, ThreeDimensionalMixin, documented_extractor, keep_parameters
@@ -122,7 +122,7 @@ class StepwiseExtractor(ThreeDimensionalMixin, WrittenAnswerExtractor, auto_wrap
             said[: len(answer.written)] = answer.written
         self.label_mass_ = np.array([answer.label_mass for answer in answers])
         _warn_of_low_mass(self.label_mass_)
-        return label(steps, "steps", self.labels_, X, written)
+        return labelled(steps, "steps", self.labels_, X, written)
 
 
 @documented_extractor
@@ -131,7 +131,8 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
 
     Features for `LinearProbe`, or for any estimator of vectors, where there are some hundreds of annotated documents;
     ``layer=0.5, pooling="mean"`` usually says more about a document than the default, which is the paper's. Read in the
-    same pass as the step distributions and, with the default layer, kept in the same cache entry.
+    same pass as the step distributions and, with the default layer, kept in the same cache entry. The numbers mean
+    nothing by themselves, and those of another model, layer or prompt nothing to what was fitted on these.
 
     Parameters
     ----------
@@ -221,7 +222,7 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
         answers = self._run(X, self._task(tap=Hidden(self.layer, self.pooling)))
         hidden = np.array([answer.hidden for answer in answers])
         self.n_features_out_ = hidden.shape[1]
-        return label(hidden, "hidden", None, X)
+        return labelled(hidden, "hidden", None, X)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the output columns, known after the first ``transform``.

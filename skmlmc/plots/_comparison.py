@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._utils.arrays import check_proba, check_targets
+from .._utils.arrays import check_proba, check_targets, is_frame
 from .._utils.checks import check_positive
 from .._utils.docs import documented
 from .._utils.typing import Self
@@ -258,11 +258,9 @@ def _number(value):
 def read_table(table: Any) -> list[dict[str, Any]]:
     """Return a table of methods as rows: what ``compare_methods`` returns, or rows as a JSON file has them."""
     given = table["rows"] if isinstance(table, Mapping) and "rows" in table else table
-    if hasattr(given, "to_dicts"):  # polars
-        rows = given.to_dicts()
-    elif hasattr(given, "columns") and hasattr(given, "to_dict"):
-        rows = given.to_dict("records")
-    elif isinstance(given, Mapping):
+    if is_frame(given):
+        given = {name: list(given[name]) for name in given.columns}
+    if isinstance(given, Mapping):
         lengths = {name: len(column) for name, column in given.items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"Expected columns of one length, but got {lengths}.")

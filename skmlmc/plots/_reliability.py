@@ -71,6 +71,10 @@ class ReliabilityDisplay(canvas.Display):
     --------
     sklearn.calibration.CalibrationDisplay : For one binary classifier and hard targets.
 
+    Notes
+    -----
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 2.
+
     Examples
     --------
     >>> from skmlmc.plots import ReliabilityDisplay

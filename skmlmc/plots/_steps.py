@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils.arrays import check_proba, check_steps, check_targets
 from .._utils.checks import check_texts, check_threshold
-from .._utils.labelled import label, labels_of, written_of
+from .._utils.labelled import labelled, labels_of, written_of
 from .._utils.typing import Names, Self, Threshold
 from ..align._arithmetic import generated_labels
 from . import _canvas as canvas
@@ -170,7 +170,7 @@ class StepsDisplay(canvas.Display):
             y_true = check_targets(_one_row(y_true), labels=names, n_samples=1, name="y_true")[0][0]
         limit = None if threshold is None else check_threshold(threshold, names)
         written = written_of(steps)
-        one = label(cube[0], "steps", names, None, None if written is None else written[0])
+        one = labelled(cube[0], "steps", names, None, None if written is None else written[0])
         display = cls(one, labels=names, proba=proba, y_true=y_true, text=text, threshold=limit, none_label=none_label)
         return display.plot(ax, sort=sort)
 

@@ -27,7 +27,7 @@ FILTERS = (
     "sum title tojson trim unique upper wordcount"
 ).split()
 GLOBALS = ("cycler", "dict", "joiner", "range")
-METHODS = {
+ALLOWED_METHODS = {
     str: frozenset(
         "capitalize casefold count endswith find format index isalnum isalpha isdecimal isdigit islower isnumeric "
         "isspace istitle isupper join lower lstrip partition removeprefix removesuffix replace rfind rindex rpartition "
@@ -56,7 +56,7 @@ _THOUGHT = re.compile(
 
 
 class _RefusedError(Exception):
-    """The template does what none needs to."""
+    """The template does something that no chat template needs: it is refused."""
 
 
 class _Meter:
@@ -178,7 +178,7 @@ def _sandbox(meter):
         def is_safe_attribute(self, obj, attr, value):
             # Markup is a str of another module.
             if isinstance(obj, str) or type(obj).__module__ == "builtins":
-                return any(isinstance(obj, kind) and attr in names for kind, names in METHODS.items())
+                return any(isinstance(obj, kind) and attr in names for kind, names in ALLOWED_METHODS.items())
             return super().is_safe_attribute(obj, attr, value)
 
         def wrap_str_format(self, value):
@@ -330,7 +330,7 @@ class ChatTemplate:
 
     `source` is Jinja from the model file, `special_texts` are its ``bos_token`` and ``eos_token``. `switches` are the
     variables of the template that decide about thinking, set so that the model thinks least. ValueError, from
-    ``render`` too: the template does not compile, or does what none needs: other files, too many steps.
+    ``render`` too: the template does not compile, or does what no template needs: other files, too many steps.
     """
 
     def __init__(self, source: str, special_texts: dict[str, str]):

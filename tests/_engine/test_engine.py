@@ -60,7 +60,7 @@ def test_amx_guard(tiny_model, monkeypatch):
     clear_models()
     loads = count_calls(monkeypatch, "llama_model_load_from_file")
     monkeypatch.setattr(engine, "uses_amx", lambda: True)
-    monkeypatch.setattr(engine, "_amx_warned", False)
+    engine._warn_of_amx.cache_clear()
     with pytest.warns(RuntimeWarning, match="-mno-amx-tile -mno-amx-int8 -mno-amx-bf16") as seen:
         steps = extractor(tiny_model).transform(TEXTS)
         clear_models()

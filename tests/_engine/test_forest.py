@@ -134,15 +134,12 @@ def test_every_branch_reads_its_own_path(rounds):
                 cache.remove(seq)
             story.close(doc)
         # What nobody can see any more holds no cell.
-        assert len(cache.cells) == len(ROOT) + len({path[:n] for path in story.paths.values() for n in at_each(path)})
+        ends = {path[: n + 1] for path in story.paths.values() for n in range(len(ROOT), len(path))}
+        assert len(cache.cells) == len(ROOT) + len(ends)
     for doc, _ in list(story.paths):
         for seq in forest.close(doc):
             cache.remove(seq)
     assert [cell[2] for cell in cache.cells] == [{PREFIX}] * len(ROOT)
-
-
-def at_each(path):
-    return range(len(ROOT) + 1, len(path) + 1)
 
 
 @quick

@@ -289,7 +289,7 @@ def test_cross_validation_on_dask(cluster, tiny_model):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 def test_a_forked_child_says_that_it_uses_one_thread(tiny_model, monkeypatch):
     monkeypatch.setattr(_workers, "_one_thread", True)
-    monkeypatch.setattr(_workers, "_fork_warned", False)
+    _workers._warn_of_fork.cache_clear()
     with pytest.warns(RuntimeWarning, match="forked.*one thread.*spawn"):
         build(StepwiseExtractor, tiny_model, n_threads=2).fit().transform(TEXTS[:1])
     assert loaded(tiny_model)._settings.n_threads == 1

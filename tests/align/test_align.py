@@ -1,3 +1,4 @@
+import copy
 import pickle
 from functools import partial
 from inspect import signature
@@ -10,7 +11,7 @@ from campaigns import at_most
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from inside import label
+from inside import labelled
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize
 from scipy.special import expit, logit, softmax
@@ -489,7 +490,7 @@ class Untouched(TransformerMixin, BaseEstimator):
 )
 def test_another_kind_is_refused_with_what_takes_it(aligner, kind, message):
     X = {"steps": random_steps(12), "pairs": random_pairs(12)}.get(kind, np.full((12, 4), 0.5))
-    known, y = label(X, kind, None, None), targets().to_numpy()
+    known, y = labelled(X, kind, None, None), targets().to_numpy()
     with pytest.raises(ValueError, match=message):
         clone(aligner).fit(known, y)
     takes = {BradleyTerry: random_pairs(12), UnaryBreakdown: np.full((12, 4), 0.5)}.get(type(aligner), random_steps(12))
@@ -500,11 +501,16 @@ def test_another_kind_is_refused_with_what_takes_it(aligner, kind, message):
 
 def test_what_the_model_wrote_is_read_where_it_is_known():
     written = np.array([[2, 3, -1], [3, -1, -1], [0, 1, 2], [1, 3, -1]])  # not what the probabilities say
-    known = label(STEPS, "steps", NAMES[:3], None, written)
+    known = labelled(STEPS, "steps", NAMES[:3], None, written)
     assert_array_equal(generated_labels(known), written)
     assert_array_equal(label_sets(known), [[0, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0]])
     assert_array_equal(hard_predictions(known, eps=0.1), np.where(label_sets(known) == 1, 0.9, 0.1))
     assert_array_equal(HardPredictions(eps=0.1).fit_transform(known), hard_predictions(known, eps=0.1))
+    for rows in (slice(1, 3), [3, 0], written[:, 0] == 3, np.arange(2)):
+        for part in (known[rows], known[rows, ...], copy.deepcopy(known[rows])):
+            assert_array_equal(part, STEPS[rows])
+            assert_array_equal(generated_labels(part), written[rows])
+    assert {type(part) for part in (known[0], known[:, 0], known[STEPS > 0], known + 0)} == {np.ndarray}
 
 
 class Flat:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inside import label as make_labelled
+from inside import labelled
 from numpy.testing import assert_allclose
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import KFold
@@ -212,7 +212,7 @@ def test_no_answer_goes_on(table):
 def test_what_was_written_counts_and_not_what_is_largest():
     """An extractor's array knows its labels and what the model wrote, also where its numbers have changed since."""
     written = np.array([[1, 0, 3], [1, -1, -1], [3, -1, -1], [2, 1, 0]])
-    steps = make_labelled(STEPS, "steps", LABELS, None, written)
+    steps = labelled(STEPS, "steps", LABELS, None, written)
     assert step_values(steps)["label"] == [1, 0, 3, 1, 3, 2, 1, 0]
     assert answer_order(steps, LABELS)["share"] == [0.5, 0, 0, 1]
     frame = pd.DataFrame(TARGETS, columns=LABELS)[["joy", "love", "anger"]]

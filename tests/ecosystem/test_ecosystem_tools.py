@@ -196,16 +196,12 @@ def test_a_controlled_limit_is_a_threshold(tiny_model):
     assert same(pred, controller.predict(TEXTS)[:, :, 0].astype(int))
 
 
-def mean_of_two(X):
-    """Average of two blocks of columns."""
-    return (X[:, :3] + X[:, 3:]) / 2
-
-
 def test_averaging(tiny_model):
     """As a mean of arrays, and as one estimator that cross-validates."""
     one, two = label_pipeline(tiny_model), extractor(tiny_model, UnaryExtractor)
     union = FeatureUnion([("one", one), ("two", two)])
-    ensemble = make_pipeline(union, FunctionTransformer(mean_of_two), UnaryBreakdown(threshold=0.4)).fit(TEXTS)
+    mean = FunctionTransformer(lambda X: (X[:, :3] + X[:, 3:]) / 2)
+    ensemble = make_pipeline(union, mean, UnaryBreakdown(threshold=0.4)).fit(TEXTS)
     other = classifier(tiny_model, method="unary_breakdown").fit()
     expected = np.mean([classifier(tiny_model).fit().predict_proba(TEXTS), other.predict_proba(TEXTS)], axis=0)
     assert same(ensemble.predict_proba(TEXTS), expected)

@@ -45,17 +45,21 @@ def test_questions_are_divided_in_odds(cls, tiny_model):
     np.testing.assert_allclose(got / (1 - got), raw / (1 - raw) * (1 - prior) / prior)
     if raw.ndim == 3:
         np.testing.assert_allclose(got + got.transpose(0, 2, 1), 1)
+    one, other = (ContextualCalibration(cls(tiny_model, labels=LABELS), TEXTS * 5) for _ in range(2))
+    np.testing.assert_array_equal(
+        one.fit().transform(TEXTS), other.set_output(transform="polars").fit().transform(TEXTS)
+    )
 
 
 def test_a_content_free_document_comes_out_even():
     prior = np.array([0.7, 0.2, 0.1])
-    np.testing.assert_allclose(divide_by_prior(prior[None, None], prior), 1 / 3)
-    np.testing.assert_allclose(divide_by_prior(prior[None], prior), 0.5)
+    np.testing.assert_allclose(divide_by_prior(prior[None, None], prior, True), 1 / 3)
+    np.testing.assert_allclose(divide_by_prior(prior[None], prior, False), 0.5)
 
 
 def test_zero_probabilities_stay_finite():
     steps = np.array([[[0.0, 1.0], [np.nan, np.nan]]])
-    got = divide_by_prior(steps, np.array([0.0, 1.0]))
+    got = divide_by_prior(steps, np.array([0.0, 1.0]), True)
     np.testing.assert_array_equal(got, steps)
 
 

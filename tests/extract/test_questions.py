@@ -95,7 +95,7 @@ def test_nothing_is_decoded_twice(which, word_model):
     paths = [tuple(tokens) for _, tokens, _ in questions_alone(estimator)]
     inner = sum(len(b.tokens) for *_, trie in questions_alone(estimator) for b in trie.inner_branches(0))
     trie_size = len({path[:k] for path in paths for k in range(1, len(path) + 1)})
-    ready = estimator._task().prepare(model)
+    ready = prepared(estimator)
     documents = sum(len(ready.document(text)) for text in TEXTS)
     assert model.decoded == len(ready.prefix) + documents + len(TEXTS) * (trie_size + inner)
     before = model.decoded
@@ -113,7 +113,7 @@ def test_more_questions_than_sequences(which, word_model):
     got = estimator.transform(TEXTS[:2])
     paths = [tuple(tokens) for _, tokens, _ in questions_alone(estimator)]
     trie_size = len({path[:k] for path in paths for k in range(1, len(path) + 1)})
-    ready = estimator._task().prepare(model)
+    ready = prepared(estimator)
     documents = sum(len(ready.document(text)) for text in TEXTS[:2])
     assert model.decoded == len(ready.prefix) + documents + 2 * trie_size
     twin = SlowTwin(word_model)

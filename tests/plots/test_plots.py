@@ -12,7 +12,7 @@ import pytest
 from campaigns import in_campaigns
 from hypothesis import given
 from hypothesis import strategies as st
-from inside import label
+from inside import labelled
 from scipy.stats import bootstrap
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import calibration_curve
@@ -220,7 +220,7 @@ def test_labels_follow_a_data_frame():
     assert names == LABELS
     assert check_both(H, shuffled, None)[2] == ["sadness", "anger", "joy"]
     assert check_both(H, P, None)[2] == ["label0", "label1", "label2"]
-    aligned = label(P, "unary", LABELS, None)
+    aligned = labelled(P, "unary", LABELS, None)
     target, _, names = check_both(target[["joy", "sadness", "anger"]], aligned, None)
     np.testing.assert_array_equal(target, H)
     assert names == LABELS
@@ -248,19 +248,19 @@ def test_rows_follow_the_answer_and_then_the_largest_probability_at_any_step():
 
 
 def test_an_extractors_array_says_what_was_written():
-    steps = label(STEPS[:1], "steps", LABELS, None, np.array([[2, 1, -1]]))
+    steps = labelled(STEPS[:1], "steps", LABELS, None, np.array([[2, 1, -1]]))
     display = StepsDisplay.from_predictions(steps)
     assert tick_names(display.ax_.xaxis) == ["step 1\nsadness", "step 2\njoy"]
     assert tick_names(display.ax_.yaxis) == ["sadness", "joy", "anger", "none"]
     assert tick_names(display.plot().ax_.xaxis) == ["step 1\nsadness", "step 2\njoy"]
     with pytest.raises(ValueError, match="Expected steps .*, but got unary"):
-        StepsDisplay.from_predictions(label(STEPS[:1], "unary", LABELS, None))
+        StepsDisplay.from_predictions(labelled(STEPS[:1], "unary", LABELS, None))
 
 
 def test_the_kind_tells_steps_from_pairs():
     class Pairs(Answers):
         def transform(self, X):
-            return label(np.full((len(X), 4, 4), 0.25), "pairs", LABELS, X)
+            return labelled(np.full((len(X), 4, 4), 0.25), "pairs", LABELS, X)
 
     with pytest.raises(TypeError, match="answers in steps"):
         SpikinessDisplay.from_estimator(Pairs(), ["a"])

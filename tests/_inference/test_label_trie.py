@@ -11,8 +11,8 @@ from scipy.special import log_softmax, logsumexp, softmax
 from slow_twin import slow_steps, spelled
 from toy import TOKENIZERS, Tokenizer, ToyEngine, toy_logits
 
-from skmlmc._inference.answers import ROOT, AnswerSpace, LabelTrie, common_prefix
 from skmlmc._inference.greedy import greedy_answer
+from skmlmc._inference.label_trie import ROOT, AnswerSpace, LabelTrie, common_prefix
 from skmlmc.prompts import ANSWER_FORMATS
 
 PREFIX, DOCUMENT = (90, 91, 92), [80, 81]

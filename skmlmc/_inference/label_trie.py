@@ -179,7 +179,8 @@ class LabelTrie:
     def probabilities(self, logits) -> np.ndarray:
         """Exact probabilities of the labels at this slot, the empty answer's word last.
 
-        `logits` are for each node of ``branching`` those of ``columns[node]``.
+        Tokens of one choice are added, choices along a label's path multiplied; of several spellings the highest
+        counts. `logits` are for each node of ``branching`` those of ``columns[node]``.
         """
         # numpy's own reductions: scipy's checks would take longer than the arithmetic, at each step of each document.
         rows = [np.asarray(row, float) for row in logits]
@@ -220,6 +221,12 @@ class AnswerSpace:
         return self._slots[previous]
 
     def _find_slot(self, before):
+        """Compare whole answers: where a word's tokens begin and end, and which tokens may follow it.
+
+        Say that the word behind joy is anger. ``["joy", "anger"]`` and ``["joy", "anger", "none"]`` differ first at
+        ``"]`` and ``",``: there the word ends, with these two tokens as its `ends`. What the answers of all words share
+        beyond ``["joy`` leads to the slot, and what is left up to the end is the word's path.
+        """
         answers, boundaries, ends = [], [], []
         for word in self.words:
             probe = self.words[self.none] if word != self.words[self.none] else self.words[0]
