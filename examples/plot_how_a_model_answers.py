@@ -55,7 +55,7 @@ print_columns(answer_lengths(steps))
 # begun, this small model finds it hard to stop, and it hardly ever considers "none" at the first step.
 
 longest = int(np.argmax(np.isfinite(steps[:, :, 0]).sum(axis=1)))
-StepsDisplay.from_predictions(steps[longest], labels=labels, y_true=share[longest], text=texts[longest])
+StepsDisplay.from_predictions(steps[[longest]], labels=labels, y_true=share[longest], text=texts[longest])
 
 # %%
 # How sure is it?

@@ -145,8 +145,8 @@ class StepsDisplay(canvas.Display):
         Parameters
         ----------
         steps : array-like of shape (R, L + 1) or (1, R, L + 1)
-            Step distributions of one document, such as ``steps[i]`` of what `StepwiseExtractor` returns, or its array
-            of one document, which knows the labels and what the model wrote.
+            Step distributions of one document, such as ``steps[i]``; ``steps[[i]]`` of what `StepwiseExtractor` returns
+            knows the labels and what the model wrote.
         {labels}
         proba, y_true : array-like of shape (L,) or (1, L), default=None
             Label probabilities, and share of the annotators who chose each label.
@@ -160,7 +160,7 @@ class StepsDisplay(canvas.Display):
         """
         canvas.import_matplotlib(cls.__name__)
         if np.ndim(steps) == 3 and len(steps) != 1:
-            raise ValueError(f"Got steps of shape {np.shape(steps)} but expected those of one document: pass steps[i].")
+            raise ValueError(f"Got steps of shape {np.shape(steps)} but expected those of one document: pass steps[[i]].")
         cube = check_steps(steps if np.ndim(steps) == 3 else np.asarray(steps)[None])
         names = labels_of(steps) if labels is None else labels
         names = column_labels(names, cube.shape[2] - 1, "steps beside none")

@@ -294,7 +294,7 @@ def test_steps_with_probabilities_and_annotators():
 @pytest.mark.parametrize(
     ("kwargs", "error", "message"),
     [
-        ({"steps": STEPS}, ValueError, r"pass steps\[i\]"),
+        ({"steps": STEPS}, ValueError, r"pass steps\[\[i\]\]"),
         ({"steps": [[0.5, 0.2, 0.1]]}, ValueError, "sum to 1"),
         ({"labels": ["joy"]}, ValueError, "1 labels .* expected 3, one a column of steps beside none"),
         ({"labels": "joy"}, TypeError, "labels='joy'"),
