@@ -160,7 +160,7 @@ class StepsDisplay(canvas.Display):
         """
         canvas.import_matplotlib(cls.__name__)
         if np.ndim(steps) == 3 and len(steps) != 1:
-            raise ValueError(f"Got steps of shape {np.shape(steps)} but expected those of one document: pass steps[[i]].")
+            raise ValueError(f"Got steps of shape {np.shape(steps)} but expected one document's: pass steps[[i]].")
         cube = check_steps(steps if np.ndim(steps) == 3 else np.asarray(steps)[None])
         names = labels_of(steps) if labels is None else labels
         names = column_labels(names, cube.shape[2] - 1, "steps beside none")
