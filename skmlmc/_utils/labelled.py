@@ -35,8 +35,10 @@ class LabelledArray(np.ndarray):
     def copy(self, order="C"):
         return relabel(np.array(self, order=order), self)
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo=None):
         return self.copy()
+
+    __copy__ = __deepcopy__
 
     def __array_wrap__(self, array, context=None, return_scalar=False):
         array = np.asarray(array)

@@ -507,7 +507,7 @@ def test_what_the_model_wrote_is_read_where_it_is_known():
     assert_array_equal(hard_predictions(known, eps=0.1), np.where(label_sets(known) == 1, 0.9, 0.1))
     assert_array_equal(HardPredictions(eps=0.1).fit_transform(known), hard_predictions(known, eps=0.1))
     for rows in (slice(1, 3), [3, 0], written[:, 0] == 3, np.arange(2)):
-        for part in (known[rows], known[rows, ...], copy.deepcopy(known[rows])):
+        for part in (known[rows], known[rows, ...], copy.copy(known[rows]), copy.deepcopy(known[rows])):
             assert_array_equal(part, STEPS[rows])
             assert_array_equal(generated_labels(part), written[rows])
     assert {type(part) for part in (known[0], known[:, 0], known[STEPS > 0], known + 0)} == {np.ndarray}
