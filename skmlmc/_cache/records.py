@@ -1,7 +1,4 @@
-"""What the cache keeps: keys made of everything a result depends on, and arrays as checked raw bytes.
-
-numpy.lib.format would make entries two times as large, 657 bytes instead of 311 for a document's steps.
-"""
+"""What the cache keeps: keys made of everything a result depends on, and arrays as checked raw bytes."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+# numpy.lib.format would make entries two times as large, 657 bytes instead of 311 for a document's steps.
 _MAGIC = b"skmlmc\x00\x01"  # the last byte is the version of the encoding
 _CHECKSUM_SIZE = 16
 ROUNDING = 1e-4  # what a sum of probabilities may be off: those of a whole vocabulary are added in float32

@@ -301,8 +301,7 @@ class _Worker:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The prompt is laid out as plain text")  # the caller has been told
             model = load_model(files.path)
-            prepared = prepared_prompt(self.task, model)
-            return list(answer(model, prepared, documents, groups, self.options, files))
+            return list(answer(model, prepared_prompt(self.task, model), documents, groups, self.options, files))
 
 
 def _answer_elsewhere(task, documents, groups, options, files, jobs):

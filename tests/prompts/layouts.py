@@ -41,6 +41,6 @@ def jinja_text(source, messages, **values):
     for more in ({"tools": None, "documents": None, **values}, values):
         try:
             return template.render(messages=messages, add_generation_prompt=True, **SPECIAL_TEXTS, **more)
-        except (TypeError, jinja2.UndefinedError):
-            pass
-    raise AssertionError("the template fails in plain Jinja too")
+        except (TypeError, jinja2.UndefinedError) as error:
+            failure = error
+    raise AssertionError("the template fails in plain Jinja too") from failure
