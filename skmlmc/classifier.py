@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
+from inspect import signature
 from math import factorial
 from typing import Any
 
@@ -177,7 +178,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         extractor_class, _ = METHODS[check_choice(self.method, "method", tuple(METHODS))]
         check_positive_int(self.n_label_orders, "n_label_orders")
         targets = y if distribution is None else distribution
-        shared = {name: getattr(self, name) for name in extractor_class().get_params() if hasattr(self, name)}
+        shared = {name: getattr(self, name) for name in signature(extractor_class).parameters if hasattr(self, name)}
         if extractor_class is MarginalExtractor and self.max_labels is None:
             del shared["max_labels"]
         first = extractor_class(**shared).fit(X, y, distribution=distribution)
