@@ -26,7 +26,7 @@ from .buffers import BatchArrays
 from .context import Hidden, Settings
 from .forest import PREFIX, Ask, Forest, Plan, Reading, levels
 from .memory import available_memory
-from .tap import make_tap
+from .tap import TRIAL_TOKENS, make_tap
 from .vocabulary import Vocabulary
 
 # llama.cpp keeps scratch memory for every token of a batch; more than 256 bring no speed.
@@ -177,6 +177,8 @@ class Model(Vocabulary):
         if self._slow:
             C.llama_set_abort_callback(ctx, self._must_stop, None)
         self._set_adapters(settings.lora)
+        if self._tap is not None:
+            self._try_tap(settings)
         self._settings = settings
 
     def _set_adapters(self, lora):
@@ -227,6 +229,14 @@ class Model(Vocabulary):
         if block is not None and not -n <= block < n:
             raise ValueError(f"Got layer={layer} but {str(self.path)!r} has {n} blocks: expected -{n} to {n - 1}.")
         return None if block is None or block % n == n - 1 else block % n
+
+    def _try_tap(self, settings):
+        """Let the tap see the graph of a few tokens, before the prompt fills the context."""
+        tokens = (C.llama_token * TRIAL_TOKENS)()
+        code = self._call(C.llama_batch_get_one(tokens, TRIAL_TOKENS))
+        if code:
+            raise RuntimeError(_decode_error(code, settings))
+        self._tap.choose()
 
     def _set_prefix(self, prefix: Sequence[int]):
         """Decode the prompt's prefix into sequence 0, or keep it."""

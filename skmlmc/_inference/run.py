@@ -26,7 +26,7 @@ from .workers import count_jobs, count_threads, share_of_threads, spread
 FLUSH_DOCUMENTS, FLUSH_SECONDS = 32, 2.0
 ENOUGH_CELLS = 512  # of documents decoded together, with the longest answers they may have: about one decode call
 PIECES = 8  # of work for each process, so that all end at about the same time
-RESULT_VERSION = 5
+RESULT_VERSION = 6
 
 
 @dataclass(frozen=True)

@@ -28,28 +28,29 @@ class PreparedSteps:
     compiled: CompiledPrompt
     max_labels: int
     tap: Hidden | Attention | None
+    budget: int  # sequences beside the answer's own
 
     @property
     def prefix(self):
         return self.compiled.prefix
 
-    @property
+    @cached_property
     def sequences(self):
-        """Sequences of a document: its trunk and the inner branches of a slot's trie."""
-        return self.compiled.answers.sequences(self.max_labels)
+        """Sequences of a document: its trunk and the branches of a slot's trie."""
+        return self.compiled.answers.sequences(self.max_labels, self.budget)
 
     @cached_property
     def cells(self):
         """Cells of the longest answer."""
-        return self.compiled.answers.longest(self.max_labels)
+        return self.compiled.answers.longest(self.max_labels, self.budget)
 
     def document(self, text):
         """Tokens of a document up to its answer."""
         return [*self.compiled.document(text), *self.compiled.bridge]
 
     def job(self, tokens):
-        hidden = isinstance(self.tap, Hidden)
-        return greedy_answer(tokens, self.compiled.answers, max_labels=self.max_labels, hidden=hidden)
+        how: dict[str, Any] = {"max_labels": self.max_labels, "sequences": self.budget}
+        return greedy_answer(tokens, self.compiled.answers, **how, hidden=isinstance(self.tap, Hidden))
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ class StepsTask:
         Texts and label numbers.
     max_labels : int
         Most labels of an answer.
+    whole : bool
+        Whether a label's probability is that of all its tokens.
     tap : Hidden or None
         Hidden states to read in the same pass.
     """
@@ -77,10 +80,12 @@ class StepsTask:
     order: tuple[int, ...]
     demonstrations: tuple
     max_labels: int
+    whole: bool = False
     tap: Hidden | None = None
 
     def key(self):
-        key = ("steps", astuple(self.template), self.words, self.order, self.demonstrations, self.max_labels)
+        template = astuple(self.template)
+        key = ("steps", template, self.words, self.order, self.demonstrations, self.max_labels, self.whole)
         return key if self.tap in (None, Hidden()) else (*key, self.tap)
 
     def compile(self, model):
@@ -95,13 +100,14 @@ class StepsTask:
             for text, labels in shown
         ]
         prefix = compile_prefix(encoder, layout, turns, model.bos)
-        return CompiledPrompt(encoder, prefix, layout, template.answer_format, self.words)
+        return CompiledPrompt(encoder, prefix, layout, template.answer_format, self.words, whole=self.whole)
 
     def prepare(self, model):
-        return PreparedSteps(self.compile(model), self.max_labels, self.tap)
+        return PreparedSteps(self.compile(model), self.max_labels, self.tap, model.sequences - 1)
 
     def to_arrays(self, result):
-        arrays = {"steps": result.steps, "written": result.written, "label_mass": np.array(result.label_mass)}
+        arrays = {"steps": result.steps, "written": result.written}
+        arrays |= {name: np.array(getattr(result, name)) for name in ("label_mass", "beginning_mass")}
         return arrays if result.hidden is None else {**arrays, "hidden": result.hidden}
 
     def from_arrays(self, arrays):
@@ -110,12 +116,12 @@ class StepsTask:
         if len(steps) > self.max_labels or abs(steps.sum(axis=1) - 1).max() > ROUNDING:
             raise DamagedEntryError(f"expected up to {self.max_labels} distributions that sum to 1")
         written = checked(arrays, "written", steps.shape[:1], np.dtype(int).name, len(self.words) - 1)
-        mass = float(checked(arrays, "label_mass", ()))
+        masses = [float(checked(arrays, name, ())) for name in ("label_mass", "beginning_mass")]
         if self.tap is None:
-            return Answer(steps, written, mass, None)
+            return Answer(steps, written, *masses, None)
         if "hidden" not in arrays:
             return None
-        return Answer(steps, written, mass, checked(arrays, "hidden", (None,), "float32", None))
+        return Answer(steps, written, *masses, checked(arrays, "hidden", (None,), "float32", None))
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,7 @@ class PreparedBeam(PreparedSteps):
     @cached_property
     def cells(self):
         """Cells of all answers that are followed at one time."""
-        return self.compiled.answers.longest(1) * self.sequences
+        return self.compiled.answers.longest(1, self.budget) * self.sequences
 
     def job(self, tokens):
         return self.beam.answer(tokens)
@@ -157,7 +163,7 @@ class BeamTask(StepsTask):
         compiled = self.compile(model)
         limits: dict[str, Any] = {"max_labels": self.max_labels, "min_probability": self.min_probability}
         beam = AnswerBeam(compiled.answers, **limits, sequences=model.sequences - 1)
-        return PreparedBeam(compiled, self.max_labels, None, beam)
+        return PreparedBeam(compiled, self.max_labels, None, model.sequences - 1, beam)
 
     def to_arrays(self, result):
         return {"labels": result.labels, "mass": np.array(result.mass)}

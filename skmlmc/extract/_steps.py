@@ -153,7 +153,8 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
     ----------
     {engine_attributes}
     n_features_out_ : int
-        After ``transform``: d, the model's width.
+        After ``transform``: d, the model's width; times the number of its residual streams where it has several and
+        `layer` is before the last one.
 
     See Also
     --------
