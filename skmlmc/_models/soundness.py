@@ -18,8 +18,10 @@ ENCODERS = frozenset(
     "bert modern-bert nomic-bert nomic-bert-moe neo-bert jina-bert-v2 jina-bert-v3 eurobert gemma-embedding "
     "llama-embed t5 t5encoder".split()
 )
-OTHERS = frozenset("clip dflash eagle3 gemma4-assistant pockettts qwen3tts wavtokenizer-dec".split())
+OTHERS = frozenset("clip dflash eagle3 gemma4-assistant".split())
+SPEECH = frozenset("pockettts qwen3tts wavtokenizer-dec".split())
 DIFFUSION = frozenset("dream llada llada-moe rnd1".split())
+KINDS = {"an encoder": ENCODERS, "a diffusion model": DIFFUSION, "a speech model": SPEECH, "a helper model": OTHERS}
 DEADLY = frozenset(["chameleon"])  # llama.cpp 0.3.36 of llama-cpp-python ends the process at the first decode
 POOLINGS = {1: "mean", 2: "cls", 3: "last", 4: "rank"}
 MAX_LAYERS, MAX_EXPERTS, MAX_TOKENS, MAX_WINDOW = 512, 1024, 1 << 21, 1 << 25
@@ -90,8 +92,8 @@ def _check_is_model(header: Header) -> str:
         raise WrongFileError(f"is {what}, not a model. {NEEDS}")
     if not isinstance(arch, str) or not arch:
         raise HeaderError(f"its key 'general.architecture' is {arch!r}, expected a name such as 'llama'")
-    if arch in ENCODERS or arch in OTHERS or arch in DIFFUSION:
-        what = "a diffusion model" if arch in DIFFUSION else "an encoder" if arch in ENCODERS else "a helper model"
+    what = next((kind for kind, names in KINDS.items() if arch in names), None)
+    if what:
         raise WrongFileError(f"is {what} (general.architecture is {arch!r}): it gives no next word. {NEEDS}")
     if arch in DEADLY:
         raise WrongFileError(f"is of the architecture {arch!r}, with which llama.cpp ends the process. {NEEDS}")
