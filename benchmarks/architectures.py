@@ -97,7 +97,9 @@ class WholePrompts:
             assert C.llama_decode(self._context, C.llama_batch_get_one(array, len(tokens))) == 0
             row = np.ctypeslib.as_array(C.llama_get_logits_ith(self._context, -1), (self._n_vocab,)).copy()
             state = next((self._tensors[name] for name in STATES if name in self._tensors), None)
-            self._known[tokens] = row, None if state is None else state.reshape(len(tokens), -1)[-1]
+            if state is not None:  # some have several residual streams, in the axis before or after that of tokens
+                state = state.take(-1, state.shape.index(len(tokens))).ravel()
+            self._known[tokens] = row, state
         return self._known[tokens]
 
     def _read(self, tokens, read):
@@ -134,7 +136,11 @@ def examine(path) -> dict:
         ``refused``, the beginning of the message; or for "steps" and for "layer" (hidden states at half the depth) the
         largest ``difference`` from whole prompts and whether the ``same_bits`` come in subsets and other orders.
     """
-    shared = {"labels": LABELS, "demonstrations": SHOWN, "prompt": PromptTemplate("Which {wording}? {labels}", mode="plain")}
+    shared = {
+        "labels": LABELS,
+        "demonstrations": SHOWN,
+        "prompt": PromptTemplate("Which {wording}? {labels}", mode="plain"),
+    }
     shared |= {"model": os.fspath(path), "kv_dtype": "float32", "n_threads": 1}
     refused = _refusal(lambda: StepwiseExtractor(**shared).fit().transform(TEXTS[:1]), path)
     if refused:

@@ -1,4 +1,4 @@
-"""Tiny random models of twenty architectures, each for something that another has not."""
+"""Tiny random models of some twenty architectures, each for something that another has not."""
 
 import zlib
 from typing import NamedTuple
@@ -101,6 +101,17 @@ SPECS = {
     ),
     "plamo3": Spec((f"attn_norm D; attn_qkv D 192; {QK_NORMS}; attn_output D D; {PLAMO_FFN}",) * 2, WINDOWS),
     "gemma2": Spec((f"{ATTENTION}; post_attention_norm D; {FFN}; post_ffw_norm D",) * 2, WINDOWS, "output_norm D"),
+    "gemma3n": Spec(
+        (
+            f"{ATTENTION}; {QK_NORMS}; post_attention_norm D; {FFN}; post_ffw_norm D; inp_gate D 256; proj 256 D;"
+            "post_norm D; altup_correct_coef 4 4; altup_correct_scale D; altup_predict_coef 4 16; altup_router D 4;"
+            "altup_router_norm D; laurel_l D 64; laurel_r 64 D; laurel_post_norm D",
+        )
+        * 2,
+        {**WINDOWS, "embedding_length_per_layer_input": 256},
+        "output_norm D; altup_proj D D 3; altup_unembd_proj D D 3; per_layer_token_embd 512 V;"
+        "per_layer_model_proj D 512; per_layer_proj_norm 256",
+    ),
     "qwen3moe": Spec((f"{ATTENTION}; {QK_NORMS}; ffn_norm D; {EXPERTS}",) * 2, EXPERT_KEYS),
     "gpt-oss": Spec(
         (

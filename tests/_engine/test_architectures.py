@@ -1,4 +1,4 @@
-"""Twenty architectures are answered as whole prompts are, or refused by what they are."""
+"""Some twenty architectures are answered as whole prompts are, or refused by what they are."""
 
 import numpy as np
 import pytest
@@ -40,8 +40,9 @@ def test_a_block_gives_what_a_model_that_ends_there_would(arch, layer, tmp_path)
     np.testing.assert_allclose(states / scale * weights, cut, atol=1e-5)
 
 
-def test_residual_streams_make_one_long_state(tmp_path):
-    path = write_architecture(tmp_path / "model.gguf", "hy_v4")
+@pytest.mark.parametrize("arch", ["hy_v4", "gemma3n"])
+def test_residual_streams_make_one_long_state(arch, tmp_path):
+    path = write_architecture(tmp_path / "model.gguf", arch)
     assert hidden(path, layer=0).shape == (len(TEXTS), 4 * 64)
     assert hidden(path, layer=0, pooling="mean").shape == (len(TEXTS), 4 * 64)
     assert hidden(path).shape == (len(TEXTS), 64)
