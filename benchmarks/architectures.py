@@ -246,12 +246,13 @@ def _cells(name, row):
     return [*cells, refused.replace("|", "/")]
 
 
-def main():
+def main(argv=None):
+    """Examine all files, and print and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", help="GGUF files; default: written by ../shared")
     parser.add_argument("--seconds", type=int, default=120, help="time limit for a file")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as made:
         if args.folder is None:
             if not GENERATOR.exists():

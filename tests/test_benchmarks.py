@@ -1,13 +1,28 @@
 import ast
 import json
+import os
+import sys
+import time
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+from architecture_specs import write_architecture
 from test_house import body_lines
 
-from benchmarks import _baselines, _bench, _data, _findings_figure, _paper, _scores, _statistics, findings, paper_table
+from benchmarks import (
+    _baselines,
+    _bench,
+    _data,
+    _findings_figure,
+    _paper,
+    _scores,
+    _statistics,
+    architectures,
+    findings,
+    paper_table,
+)
 from skmlmc.metrics import entropy_correlation, example_f1, l1_distance, nll
 
 FOLDER = Path(_bench.__file__).parent
@@ -257,3 +272,22 @@ def test_findings_from_end_to_end(tiny_model, tmp_path):
     assert (tmp_path / "one.png").stat().st_size > 10_000
     with pytest.raises(SystemExit):
         findings.main(["--data", "hatexplain", *map(str, given[2:]), *TINY])
+
+
+def test_architectures_of_a_folder(tmp_path):
+    write_architecture(tmp_path / "llama-dense.gguf", "llama")
+    write_architecture(tmp_path / "llada-dense.gguf", "llada")
+    architectures.main([str(tmp_path), "--out", str(tmp_path)])
+    rows = json.loads((tmp_path / "architectures.json").read_text())["rows"]
+    assert rows["llada-dense"]["kind"] == "diffusion" and "a diffusion model" in rows["llada-dense"]["refused"]
+    assert architectures.is_exact(rows["llama-dense"]["steps"]) and architectures.is_exact(rows["llama-dense"]["layer"])
+    assert "1 of 2 generate text. Of these, 1 are answered exactly" in (tmp_path / "architectures.md").read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems start a process afresh, without what is patched")
+@pytest.mark.parametrize(
+    ("act", "words"), [(lambda path: os._exit(3), "ENDED with exit code 3"), (lambda path: time.sleep(60), "NO ANSWER")]
+)
+def test_an_architecture_may_end_its_process(act, words, monkeypatch):
+    monkeypatch.setattr(architectures, "examine", act)
+    assert words in architectures.examine_elsewhere("model.gguf", seconds=0.5)["refused"]
