@@ -251,14 +251,24 @@ def ask_in_turn(asks: Sequence[Ask]) -> Generator[Ask, list, tuple[dict[Hashable
 
 
 def most_alive(asks: Sequence[Ask]) -> tuple[int, int, int]:
-    """Return the most branches that asks have at one time, the most tokens of them, and the most reads of one ask."""
-    alive: dict[Hashable, int] = {}
+    """Return the most branches that asks have at one time, the most tokens held, and the most reads of one ask.
+
+    A dropped branch's tokens are held as long as another one has grown out of it.
+    """
+    known: dict[Hashable, Branch] = {}
+    alive: set[Hashable] = set()
     branches = tokens = reads = 0
     for ask in asks:
+        known.update((branch.name, branch) for branch in ask.branches)
+        alive = (alive - set(ask.drop)) | {branch.name for branch in ask.branches}
+        held, waiting = set(), list(alive)
+        while waiting:
+            name = waiting.pop()
+            if name in known and name not in held:
+                held.add(name)
+                waiting.append(known[name].parent)
+        branches, tokens = max(branches, len(alive)), max(tokens, sum(len(known[name].tokens) for name in held))
         reads = max(reads, sum(len(branch.reads) for branch in ask.branches))
-        alive = {name: n for name, n in alive.items() if name not in ask.drop}
-        alive |= {branch.name: len(branch.tokens) for branch in ask.branches}
-        branches, tokens = max(branches, len(alive)), max(tokens, sum(alive.values()))
     return branches, tokens, reads
 
 

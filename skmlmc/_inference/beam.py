@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from .._engine.forest import Ask, Branch, ask_in_turn, divide
+from .._engine.forest import Ask, Branch, ask_in_turn
 from .greedy import SlotReading, read_slot
 from .label_trie import AnswerSpace, Slot
 
@@ -89,7 +89,8 @@ class AnswerBeam:
         Asks for the document; then for the labels that may come next, as many together as there are sequences.
         """
         slot, trunk = self._answers.slot(), ("answer",)
-        read = yield from read_slot(slot, Branch(trunk, [*document, *slot.lead]), trunk, max(1, self._inner))
+        branch = Branch(trunk, [*document, *slot.lead])
+        read = yield from read_slot(self._answers, slot, branch, trunk, max(1, self._inner))
         tally = _Tally(np.zeros(self._answers.none), np.zeros(1))
         yield from self._follow(_State((), 1.0, slot, read, True), tally, [])
         return Marginal(np.minimum(tally.labels, 1.0), float(min(tally.mass[0], 1.0)))
@@ -162,7 +163,7 @@ class AnswerBeam:
     def _enter(self, child, tally, stale):
         """Read the places of a child's slot below the root, where its labels share tokens, then follow it."""
         trie, trunk = child.slot.trie, child.read.trunk
-        first, *others = divide(trie.branches(trunk, trunk), max(1, self._inner))
+        first, *others = self._answers.asks(trie, trunk, trunk, max(1, self._inner))
         if first.branches:
             rows, alive = yield from ask_in_turn([first._replace(drop=tuple(stale)), *others])
             stale.clear()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._engine.forest import Ask, Branch, Read, Reading, ask_in_turn, divide
+from .._engine.forest import Ask, Branch, Read, Reading, ask_in_turn
 from .label_trie import AnswerSpace, Slot
 
 
@@ -48,7 +48,13 @@ class SlotReading(NamedTuple):
 
 
 def read_slot(
-    slot: Slot, branch: Branch, step: Hashable, sequences: int, drop: Sequence[Hashable] = (), **more: bool
+    answers: AnswerSpace,
+    slot: Slot,
+    branch: Branch,
+    step: Hashable,
+    sequences: int,
+    drop: Sequence[Hashable] = (),
+    **more: bool,
 ) -> Generator[Ask, list, SlotReading]:
     """Write what leads to a slot, the tokens of `branch`, and read the slot.
 
@@ -57,7 +63,7 @@ def read_slot(
     """
     trie, trunk = slot.trie, branch.name
     reads = (*branch.reads, trie.root_read(len(branch.tokens) - 1, **more))
-    first, *others = divide(trie.branches(trunk, step), sequences, 2 * sequences - len(reads))
+    first, *others = answers.asks(trie, trunk, step, sequences)
     asks = [Ask((branch._replace(reads=reads), *first.branches), tuple(drop)), *others]
     rows, alive = yield from ask_in_turn(asks)
     *before, root = rows.pop(trunk)
@@ -82,7 +88,7 @@ def greedy_answer(
     tokens = [*document, *slot.lead]
     forced = range(max(1, len(document) + answers.begins_at()), len(tokens))
     reads = tuple(Read(at - 1, np.array(tokens[at : at + 1]), True) for at in forced)
-    read = yield from read_slot(slot, Branch("answer", tokens, None, reads), 0, sequences, total=True, tap=hidden)
+    read = yield from read_slot(answers, slot, Branch("answer", tokens, None, reads), 0, sequences, total=True, tap=hidden)
     begun = sum(float(one.logits[0]) - one.total for one in read.before)
     mass, tapped = slot.trie.mass(read.places), read.places[0].tapped
     rows: list[np.ndarray] = []
@@ -124,4 +130,4 @@ def _write(answers, slot, said, read, sequences):
     if slot.trie.goes_on(label, ends) <= 0:
         return None
     following = answers.slot(label)
-    return (yield from read_slot(following, Branch(at, [*tail, *following.lead]), step, sequences, drop))
+    return (yield from read_slot(answers, following, Branch(at, [*tail, *following.lead]), step, sequences, drop))

@@ -6,13 +6,13 @@ before it, so each slot is found by tokenising whole answers and comparing them;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from .._engine.forest import Branch, Read, Reading, divide, most_alive
+from .._engine.forest import Ask, Branch, Read, Reading, divide, most_alive
 
 ROOT = 0
 LONGEST_END = 16  # characters of what follows a label among whose beginnings tokens are looked for
@@ -364,7 +364,7 @@ class AnswerSpace:
         """Return the slot after a label with the first label's trie, where both have the same tokens; else None.
 
         A tokenizer that parts the separator from the word behind it does so whatever came before. Three words are
-        tried; each must have, to the end, the tokens that it has behind the first label.
+        tried; each must have, to the end, the tokens that it has behind the first label, and the same token before.
         """
         try:
             model = self.slot(0)
@@ -378,7 +378,7 @@ class AnswerSpace:
                 return None
             heads.append(tokens[: -len(rest)])
         stem = self._stem(before)
-        if any(head != heads[0] for head in heads) or len(heads[0]) <= stem:
+        if any(head != heads[0] for head in heads) or len(heads[0]) <= stem or heads[0][-1] != model.lead[-1]:
             return None
         return Slot(heads[0][stem:], model.trie)
 
@@ -391,7 +391,7 @@ class AnswerSpace:
         n = self._spelling.n_behind
         end = self._spelling.text_of(alone[: len(alone) - n])
         another = self._spelling.text_of(followed[: len(followed) - n])
-        another = another[: len(another) - len(self._spelling.following(probe))]
+        another = another[: max(0, len(another) - len(self._spelling.following(probe)))]
         both = [self._beginnings(text) for text in (another, end)]
         own = (followed[0], alone[0])
         more = ([t for t in mine if t not in other and t not in own] for mine, other in (both, both[::-1]))
@@ -429,19 +429,26 @@ class AnswerSpace:
         slots = [self.slot(previous) for previous in (None, *(range(self.none) if max_labels > 1 else ()))]
         return slots, list({id(slot.trie): slot.trie for slot in slots}.values())
 
+    def asks(self, trie: LabelTrie, trunk: Hashable, step: Hashable, sequences: int) -> list[Ask]:
+        """Return the asks, one after another, that read a slot's places below the root.
+
+        A call of the context may read two places a sequence; those on the way to the first slot are among them.
+        """
+        return divide(trie.branches(trunk, step), sequences, 2 * sequences - len(self.slot().lead) - 1)
+
     def sequences(self, max_labels: int, budget: int) -> int:
         """Sequences that an answer of `max_labels` labels uses at most: its trunk and the branches read at one time.
 
         A call may read two places for each, so where more are read, half of those.
         """
-        most = [most_alive(divide(trie.branches(None), budget)) for trie in self._tries(max_labels)[1]]
+        most = [most_alive(self.asks(trie, None, 0, budget)) for trie in self._tries(max_labels)[1]]
         reads = max(reads for *_, reads in most) + 1 + len(self.slot().lead)
         return max(1 + max(branches for branches, *_ in most), min((reads + 1) // 2, budget + 1))
 
     def longest(self, max_labels: int, budget: int) -> int:
         """Cells that the longest answer of `max_labels` labels fills, with the branches of its last slot."""
         slots, tries = self._tries(max_labels)
-        inner = max(most_alive(divide(trie.branches(None), budget))[1] for trie in tries)
+        inner = max(most_alive(self.asks(trie, None, 0, budget))[1] for trie in tries)
         # Each label but the last is written, with the separator after it; no label comes twice.
         written = [max(len(trie.paths[k]) for trie in tries) + len(later.lead) for k, later in enumerate(slots[1:])]
         return len(slots[0].lead) + inner + sum(sorted(written)[::-1][: max_labels - 1])

@@ -80,7 +80,7 @@ def test_labels_share_tokens_in_this_test(word_model):
     by_name = dict(zip([*LABELS, "none"], trie.paths, strict=True))
     assert by_name["joyful"][: len(by_name["joy"])] == by_name["joy"]
     assert by_name["sadness"][0] == by_name["sad"][0]
-    assert len(trie.branching) > 2
+    assert len(trie.places) > 2
 
 
 @pytest.mark.campaign
@@ -146,7 +146,7 @@ def tokens_needed(fitted, texts, steps):
     least = 0
     for text, row in dict(zip(texts, steps, strict=True)).items():
         slot = answers.slot()
-        least += len(ready.document(text)) + len(slot.lead) + sum(len(b.tokens) for b in slot.trie.inner_branches(0))
+        least += len(ready.document(text)) + len(slot.lead) + sum(len(b.tokens) for b in slot.trie.branches(0))
         said = []
         happened = row[~np.isnan(row[:, 0])]
         for r, p in enumerate(happened):
@@ -154,11 +154,11 @@ def tokens_needed(fitted, texts, steps):
             said.append(label)
             if label == answers.none or len(said) == len(LABELS):
                 break
-            tail = slot.trie.deepest(label)[1]
+            tail = slot.trie.grows_from(label)[1]
             least += len(tail)
             if r + 1 < len(happened):
                 slot = answers.slot(label)
-                least += len(slot.lead) + sum(len(b.tokens) for b in slot.trie.inner_branches(0))
+                least += len(slot.lead) + sum(len(b.tokens) for b in slot.trie.branches(0))
     return len(ready.prefix), least
 
 
