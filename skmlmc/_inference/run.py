@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
@@ -27,6 +28,7 @@ FLUSH_DOCUMENTS, FLUSH_SECONDS = 32, 2.0
 ENOUGH_CELLS = 512  # of documents decoded together, with the longest answers they may have: about one decode call
 PIECES = 8  # of work for each process, so that all end at about the same time
 RESULT_VERSION = 6
+installed_version = lru_cache(version)  # looked up once: a process may lose the right to read its packages
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ def _largest_entry(task):
 def _key_parts(task, content, options):
     """Say what decides, beside the document, whether a kept result is used again; `run` adds the document."""
     truncated = None if options.truncation is None else (options.truncation, options.n_ctx)
-    how = (version("llama-cpp-python"), options.kv_dtype, options.batch_size == 1, truncated)
+    how = (installed_version("llama-cpp-python"), options.kv_dtype, options.batch_size == 1, truncated)
     return (RESULT_VERSION, *content, *how, *task.key())
 
 

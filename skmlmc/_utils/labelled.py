@@ -26,7 +26,7 @@ class LabelledArray(np.ndarray):
 
     def __getitem__(self, key):
         made = np.asarray(self)[key]
-        rows = key[0] if isinstance(key, tuple) and key[1:] == (...,) else key  # scikit-learn asks for X[rows, ...]
+        rows = key[0] if isinstance(key, tuple) and len(key) == 2 and key[1] is ... else key  # as scikit-learn asks
         if isinstance(rows, tuple) or not (isinstance(rows, slice) or np.ndim(rows) == 1):
             return made
         index, written = (None if each is None else each[rows] for each in (self.index, self.written))

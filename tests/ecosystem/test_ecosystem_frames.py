@@ -260,9 +260,10 @@ def test_arrays_that_remember_an_index(tiny_model, cls):
         assert isinstance(array, np.ndarray)
         assert list(array.index) == list(index) and array.labels == LABELS
         assert same(array, plain)
-        assert array.copy().index is array.copy().labels is None
-        for computed in (array[:3], array[:, 0], array + 1, np.nanmax(array, axis=1), np.asarray(array)):
-            assert type(computed) is np.ndarray, "names belong to the whole"
+        assert list(array.copy().index) == list(index) and list(array[1:3].index) == [51, 52]
+        assert array[1:3, ...].labels == array.copy().labels == LABELS
+        for computed in (array[0], array[:, 0], array[:, [0], [0]], array + 1, np.nanmax(array, axis=1)):
+            assert type(computed) is np.ndarray, "names belong to rows"
         assert isinstance(array.sum(), np.floating)
         assert same(array[3], plain[3])
 
