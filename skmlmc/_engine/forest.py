@@ -210,7 +210,10 @@ def divide(branches: Sequence[Branch], sequences: int, reads: int | None = None)
         return [Ask(tuple(branches))]
     ordered = _depth_first(branches)
     left = Counter(branch.parent for branch in ordered)
-    asks, alive, new, drop = [], [], [], ()
+    asks: list[Ask] = []
+    alive: list[Hashable] = []
+    new: list[Branch] = []
+    drop: tuple[Hashable, ...] = ()
     for branch in ordered:
         full = sum(len(b.reads) for b in (*new, branch)) > reads
         if new and (full or len(alive) + len(new) == sequences):

@@ -134,6 +134,7 @@ class CompiledPrompt:
 
     The last of the `words` is the empty answer's. `shared` characters behind the document belong to it (see
     `shared_opening`; None: as many as may), and `bridge` holds the tokens between what `document` gives and the answer.
+    `whole` is as for `LabelTrie`.
     """
 
     def __init__(
@@ -147,7 +148,7 @@ class CompiledPrompt:
         whole: bool = False,
     ):
         check_words(answer_format, words)
-        self._encoder, self._prefix, self._layout, self._format = encoder, prefix, layout, answer_format
+        self._encoder, self._prefix, self.layout, self._format = encoder, prefix, layout, answer_format
         self._after = fragments(encoder.vocabulary, layout.after)
         behind, *tail = fragments(encoder.vocabulary, layout.opening)
         afters = [self._written([word]) for word in dict.fromkeys((*words[:8], words[-1]))]
@@ -186,7 +187,7 @@ class CompiledPrompt:
 
     def document(self, text: str) -> list[int]:
         """Tokens of a document, and of what is tokenised with it."""
-        text = self._layout.trimmed(text, first=self._prefix.first)
+        text = self.layout.trimmed(text, first=self._prefix.first)
         return self._encoder(self._prefix.begun + text + self._behind, self._prefix.fresh)
 
     def text(self, text: str) -> str:
@@ -195,8 +196,8 @@ class CompiledPrompt:
         lead = vocabulary.text_of(self.answers.slot().lead)
         if self._fresh and vocabulary.adds_space:
             lead = lead.removeprefix(" ")  # which the tokenizer put there
-        opening = "".join(segment.text for segment in self._layout.opening).removesuffix(self._begun)
-        return self._prefix.text + self._layout.trimmed(text, first=self._prefix.first) + opening + lead
+        opening = "".join(segment.text for segment in self.layout.opening).removesuffix(self._begun)
+        return self._prefix.text + self.layout.trimmed(text, first=self._prefix.first) + opening + lead
 
 
 def shared_opening(encoder: Encoder, layouts: Sequence[Layout]) -> int:

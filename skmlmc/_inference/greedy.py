@@ -88,8 +88,10 @@ def greedy_answer(
     tokens = [*document, *slot.lead]
     forced = range(max(1, len(document) + answers.begins_at()), len(tokens))
     reads = tuple(Read(at - 1, np.array(tokens[at : at + 1]), True) for at in forced)
-    read = yield from read_slot(answers, slot, Branch("answer", tokens, None, reads), 0, sequences, total=True, tap=hidden)
-    begun = sum(float(one.logits[0]) - one.total for one in read.before)
+    read = yield from read_slot(
+        answers, slot, Branch("answer", tokens, None, reads), 0, sequences, total=True, tap=hidden
+    )
+    begun = sum(float(one.logits[0]) - (one.total or 0.0) for one in read.before)
     mass, tapped = slot.trie.mass(read.places), read.places[0].tapped
     rows: list[np.ndarray] = []
     said: list[int] = []

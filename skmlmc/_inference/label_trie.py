@@ -172,7 +172,8 @@ class LabelTrie:
         for n in range(len(self._children) - 1, ROOT, -1):  # a parent has a smaller number than its children
             if n in needed:
                 needed.add(self._parents[n][0])
-        runs, begun = {}, {ROOT: (ROOT, [])}
+        runs: dict[int, tuple[int, list[int]]] = {}
+        begun: dict[int, tuple[int, list[int]]] = {ROOT: (ROOT, [])}
         for n in sorted(needed - {ROOT}):
             start, before = begun[self._parents[n][0]]
             places = [*before, n] if n in self._place else before

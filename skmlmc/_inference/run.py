@@ -167,13 +167,6 @@ def run(task: Task, texts: Sequence[str], options: Options, expected: Fingerprin
             results = {}
 
 
-def prompt_text(task: Task, text: str, options: Options, expected: Fingerprints | None = None) -> str:
-    """Return the text that the model reads of a document before the first word that is asked of it; decode nothing."""
-    model = load_vocabulary(find_files(options.model, options.lora, expected).path)
-    prepared = prepared_prompt(task, model)
-    return prepared.compiled.text(text)
-
-
 def _largest_entry(task):
     """Bytes that an entry may have: a hidden state wider than any model's, and two tables of labels by labels."""
     return 300_000 + 16 * len(task.words) ** 2

@@ -116,12 +116,12 @@ class StepsTask:
         if len(steps) > self.max_labels or abs(steps.sum(axis=1) - 1).max() > ROUNDING:
             raise DamagedEntryError(f"expected up to {self.max_labels} distributions that sum to 1")
         written = checked(arrays, "written", steps.shape[:1], np.dtype(int).name, len(self.words) - 1)
-        masses = [float(checked(arrays, name, ())) for name in ("label_mass", "beginning_mass")]
+        mass, begun = (float(checked(arrays, name, ())) for name in ("label_mass", "beginning_mass"))
         if self.tap is None:
-            return Answer(steps, written, *masses, None)
+            return Answer(steps, written, mass, begun, None)
         if "hidden" not in arrays:
             return None
-        return Answer(steps, written, *masses, checked(arrays, "hidden", (None,), "float32", None))
+        return Answer(steps, written, mass, begun, checked(arrays, "hidden", (None,), "float32", None))
 
 
 @dataclass(frozen=True)
@@ -233,17 +233,18 @@ class QuestionsTask:
         template = astuple(self.template)
         return ("questions", template, self.words, self.order, self.questions, self.demonstrations, self.answers)
 
-    def layout(self, model, question):
-        """Lay one question's prompt out."""
+    def layout(self, model, question, quiet=True):
+        """Lay one question's prompt out; `quiet` where another one has told what there is to tell."""
         values = dict(zip(self.template.fields, (self.words[k] for k in question), strict=True))
         values |= dict(zip(("yes", "no"), self.answers, strict=True))
         named, none = [self.words[k] for k in self.order], self.words[-1]
         shown = len(self.demonstrations)
-        return make_layout(self.template, named, none, model.chat_template, model.special_texts, values, shown)
+        chat = model.chat_template, model.special_texts
+        return make_layout(self.template, named, none, *chat, values, shown, quiet)
 
     def compile(self, model):
         """Tokenise the prompt of each question."""
-        encoder, layouts = Encoder(model), [self.layout(model, q) for q in self.questions]
+        encoder, layouts = Encoder(model), [self.layout(model, q, k > 0) for k, q in enumerate(self.questions)]
         turns = [
             (text, self.layout(model, question).bridge, self.answers[0 if right else 1])
             for text, question, right in self.demonstrations

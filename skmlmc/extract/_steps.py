@@ -16,16 +16,19 @@ from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, Rando
 from ..prompts._templates import PromptTemplate, check_prompt, check_words
 from ._base import Extractor, ThreeDimensionalMixin, documented_extractor, keep_parameters
 
-LOW_LABEL_MASS = 0.1
+LOW_LABEL_MASS, LOW_BEGINNING_MASS = 0.1, 0.01
+LABEL_TOKENS = ("first", "whole")
 
 
 class WrittenAnswerExtractor(Extractor, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """What the extractors share that let the model write an answer label by label."""
 
     max_labels: int | None
+    label_tokens: str
 
     def _check_parameters(self):
         check_prompt(self.prompt)
+        check_choice(self.label_tokens, "label_tokens", LABEL_TOKENS)
         if self.max_labels is not None:
             check_positive_int(self.max_labels, "max_labels")
 
@@ -38,7 +41,8 @@ class WrittenAnswerExtractor(Extractor, auto_wrap_output_keys=None):  # type: ig
     def _task(self, kind=StepsTask, **more):
         check_is_fitted(self)
         shown = tuple(self._numbered_demonstrations())
-        return kind(check_prompt(self.prompt), self._words(), self._order(), shown, self._n_steps(), **more)
+        asked = (check_prompt(self.prompt), self._words(), self._order(), shown, self._n_steps())
+        return kind(*asked, whole=self.label_tokens == "whole", **more)
 
 
 @documented_extractor
@@ -57,13 +61,18 @@ class StepwiseExtractor(ThreeDimensionalMixin, WrittenAnswerExtractor, auto_wrap
     {answer_prompt}
     max_labels : int or None, default=None
         Most labels of an answer; None: all of them.
+    {label_tokens}
 
     Attributes
     ----------
     {engine_attributes}
     label_mass_ : ndarray of shape (n,)
-        After ``transform``: probability of all label tokens together at the first step of each document. Where it is
-        low the prompt does not fit the model, and a warning says so.
+        After ``transform``: probability of all labels together at the first step of each document, of their first
+        tokens or whole, as `label_tokens` says. Where it is low the prompt does not fit the model, and a warning says
+        so.
+    beginning_mass_ : ndarray of shape (n,)
+        After ``transform``: probability that the model begins its answer by itself as the prompt makes it, with
+        ``{"label": ["`` or nothing in a list, which gives 1. A warning says where it is low.
 
     Notes
     -----
@@ -88,6 +97,7 @@ class StepwiseExtractor(ThreeDimensionalMixin, WrittenAnswerExtractor, auto_wrap
         none_label: str = "none",
         label_order: Names | None = None,
         max_labels: int | None = None,
+        label_tokens: str = "first",
         batch_size: int = 1,
         truncation: str | None = None,
         n_ctx: int = 4096,
@@ -121,7 +131,8 @@ class StepwiseExtractor(ThreeDimensionalMixin, WrittenAnswerExtractor, auto_wrap
             row[: len(answer.steps)] = answer.steps
             said[: len(answer.written)] = answer.written
         self.label_mass_ = np.array([answer.label_mass for answer in answers])
-        _warn_of_low_mass(self.label_mass_)
+        self.beginning_mass_ = np.array([answer.beginning_mass for answer in answers])
+        _warn_of_low_mass(self.label_mass_, self.beginning_mass_)
         return labelled(steps, "steps", self.labels_, X, written)
 
 
@@ -148,6 +159,8 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
     max_labels : int or None, default=None
         Most labels of the answer that is written along. 1 saves the rest of the answer where only hidden states are
         wanted; the default shares the cache entry of `StepwiseExtractor`.
+    label_tokens : {"first", "whole"}, default="first"
+        As for `StepwiseExtractor`; hidden states do not depend on it.
 
     Attributes
     ----------
@@ -183,6 +196,7 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
         none_label: str = "none",
         label_order: Names | None = None,
         max_labels: int | None = None,
+        label_tokens: str = "first",
         layer: float | None = None,
         pooling: str = "last",
         batch_size: int = 1,
@@ -247,7 +261,16 @@ def check_layer(layer: Any) -> None:
         raise ValueError(f"Got layer={layer!r} but expected None, a block's number, or a float between 0 and 1.")
 
 
-def _warn_of_low_mass(label_mass):
+def _warn_of_low_mass(label_mass, beginning_mass):
+    median = float(np.median(beginning_mass))
+    if median < LOW_BEGINNING_MASS:
+        warnings.warn(
+            f"The answer's beginning has a probability of only {median:.2g} (median): the model would rather write "
+            "something else first, such as a thought or an apology, and is made to answer. Show it the form of the "
+            'answer with demonstrations (shots=10), say it in the instruction, or choose answer_format="list".',
+            UserWarning,
+            stacklevel=3,
+        )
     median = float(np.median(label_mass))
     if median < LOW_LABEL_MASS:
         warnings.warn(

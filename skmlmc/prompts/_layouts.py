@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
@@ -38,6 +38,8 @@ class Layout:
         first turn, and off its end.
     mode : {"plain", "chat"}
         What it is.
+    reason : str
+        Why it is that.
     thinking : {"none", "switched off", "closed"}
         How the model comes to answer at once: nothing had to be done; a variable of the template says so; what the
         template begins is ended, as its past turns end it.
@@ -50,6 +52,7 @@ class Layout:
     trims: tuple[bool, bool] = (False, False)
     mode: str = "plain"
     thinking: str = "none"
+    reason: str = "as the prompt's mode says"
 
     def trimmed(self, text: str, *, first: bool) -> str:
         """Return a text as the template writes it, in its first turn or a later one."""
@@ -259,7 +262,14 @@ def _warn_of_plain(reason):
 
 
 def make_layout(
-    template, words, none, chat_template, special_texts, values=MappingProxyType({}), n_demonstrations: int = 0
+    template,
+    words,
+    none,
+    chat_template,
+    special_texts,
+    values=MappingProxyType({}),
+    n_demonstrations: int = 0,
+    quiet: bool = False,
 ) -> Layout:
     """Choose and make the layout that `template.mode` asks for.
 
@@ -279,6 +289,8 @@ def make_layout(
         What a question's own placeholders stand for.
     n_demonstrations : int, default=0
         Past turns that there will be.
+    quiet : bool, default=False
+        Leave the warning to another call, with another question of the same prompt.
 
     Returns
     -------
@@ -290,15 +302,19 @@ def make_layout(
     ValueError
         ``mode="chat"`` and the model has no usable chat template.
     """
-    if template.mode == "plain" or (template.mode == "auto" and not chat_template):
+    if template.mode == "plain":
         return plain_layout(template, words, none, values)
+    if template.mode == "auto" and not chat_template:
+        return replace(plain_layout(template, words, none, values), reason="the model file has no chat template")
     if not chat_template:
         raise ValueError("Got mode='chat' but this model file has no chat template: use mode='plain' or 'auto'.")
     try:
         chat = _compiled(chat_template, tuple(special_texts.items()))
-        return chat_layout(template, words, none, chat, values, n_demonstrations)
+        layout = chat_layout(template, words, none, chat, values, n_demonstrations)
+        return layout if template.mode == "chat" else replace(layout, reason="the model file has a chat template")
     except ValueError as error:
         if template.mode == "auto":
-            _warn_of_plain(str(error))
-            return plain_layout(template, words, none, values)
+            if not quiet:
+                _warn_of_plain(str(error))
+            return replace(plain_layout(template, words, none, values), reason=str(error))
         raise ValueError(f"{error} Use mode='plain'.") from error

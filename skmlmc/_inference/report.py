@@ -1,0 +1,90 @@
+"""What an estimator reads and how: the text of a prompt, and a report of model, layout and context."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from .._models.identity import Fingerprints, find_files
+from .._models.loaded import load_vocabulary
+from .._models.soundness import part_paths
+from .compiled import prepared_prompt
+from .run import Options, Task
+
+
+def prompt_text(task: Task, text: str, options: Options, expected: Fingerprints | None = None) -> str:
+    """Return the text that the model reads of a document before the first word that is asked of it; decode nothing."""
+    model = load_vocabulary(find_files(options.model, options.lora, expected).path)
+    prepared = prepared_prompt(task, model)
+    return prepared.compiled.text(text)
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """What an estimator reads and how; printed, a few lines.
+
+    Attributes
+    ----------
+    model : str
+        The model's name as its file says, else the file's.
+    architecture : str
+        Kind of model, as llama.cpp calls it.
+    n_bytes : int
+        Size of the file, all parts together.
+    layout : {"plain", "chat"}
+        How the prompt is laid out.
+    reason : str
+        Why it is laid out so.
+    thinking : {"none", "switched off", "closed"}
+        How the model comes to answer at once: nothing had to be done; a variable of its chat template says so; the
+        thought that the template begins is ended.
+    n_ctx : int
+        Tokens that a prompt, its document and answer may have together.
+    n_ctx_train : int
+        Tokens of context that the model was trained for.
+    n_prompt : int
+        Tokens of the prompt before the document.
+    n_answer : int
+        Tokens that an answer, or all questions, may take at most.
+    """
+
+    model: str
+    architecture: str
+    n_bytes: int
+    layout: str
+    reason: str
+    thinking: str
+    n_ctx: int
+    n_ctx_train: int
+    n_prompt: int
+    n_answer: int
+
+    def __str__(self):
+        size = f"{self.n_bytes / 1e9:.2f} GB" if self.n_bytes >= 1e8 else f"{self.n_bytes / 1e6:.1f} MB"
+        return (
+            f"model     {self.model} ({self.architecture}, {size})\n"
+            f"layout    {self.layout}: {self.reason}\n"
+            f"thinking  {self.thinking}\n"
+            f"context   {self.n_ctx} of the {self.n_ctx_train} tokens trained for; "
+            f"prompt {self.n_prompt}, answer up to {self.n_answer}"
+        )
+
+
+def model_report(task: Task, options: Options, expected: Fingerprints | None = None) -> ModelReport:
+    """Say what a task's prompt is for its model; decode nothing."""
+    path = find_files(options.model, options.lora, expected).path
+    model = load_vocabulary(path)
+    prepared = prepared_prompt(task, model)
+    layout = prepared.compiled.layout
+    return ModelReport(
+        model=model.metadata("general.name") or path.name,
+        architecture=model.metadata("general.architecture") or "unknown",
+        n_bytes=sum(os.stat(part).st_size for part in part_paths(path)),
+        layout=layout.mode,
+        reason=layout.reason,
+        thinking=layout.thinking,
+        n_ctx=min(options.n_ctx, model.n_ctx_train),
+        n_ctx_train=model.n_ctx_train,
+        n_prompt=len(prepared.prefix),
+        n_answer=prepared.cells,
+    )
