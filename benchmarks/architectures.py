@@ -264,7 +264,7 @@ def main(argv=None):
         for path in sorted((args.folder or Path(made)).glob("*.gguf")):
             rows[path.stem] = {"kind": kind_of(path.stem), **examine_elsewhere(path, args.seconds)}
             print(path.stem, json.dumps(rows[path.stem]), flush=True)
-    write(rows, args.out)
+            write(rows, args.out)
 
 
 if __name__ == "__main__":

@@ -190,12 +190,11 @@ def _check_ask(ask):
         raise ValueError(f"Expected branches, each named once and read at its own tokens, but got {ask!r:.200}.")
 
 
-def divide(branches: Sequence[Branch], sequences: int, reads: int | None = None) -> list[Ask]:
+def divide(branches: Sequence[Branch], sequences: int) -> list[Ask]:
     """Divide branches among asks, one after another, that have no more of them at one time than `sequences`.
 
     A branch stays as long as a later one grows from it. Those of the last ask stay, of the others as few as need be.
-    `reads` are the most places that one ask may read, None for twice the sequences. What fits is one ask, in the given
-    order. ValueError: a branch and all that it grows from are more than `sequences`.
+    What fits is one ask, in the given order. ValueError: a branch and all that it grows from are more than `sequences`.
 
     Examples
     --------
@@ -205,8 +204,7 @@ def divide(branches: Sequence[Branch], sequences: int, reads: int | None = None)
     >>> [[branch.name for branch in ask.branches] for ask in divide(family, 3)], divide(family, 3)[1].drop
     ([['a', 'b', 'c'], ['d']], ('b', 'c'))
     """
-    reads = 2 * sequences if reads is None else reads
-    if len(branches) <= sequences and sum(len(b.reads) for b in branches) <= reads:
+    if len(branches) <= sequences:
         return [Ask(tuple(branches))]
     ordered = _depth_first(branches)
     left = Counter(branch.parent for branch in ordered)
@@ -215,8 +213,7 @@ def divide(branches: Sequence[Branch], sequences: int, reads: int | None = None)
     new: list[Branch] = []
     drop: tuple[Hashable, ...] = ()
     for branch in ordered:
-        full = sum(len(b.reads) for b in (*new, branch)) > reads
-        if new and (full or len(alive) + len(new) == sequences):
+        if new and len(alive) + len(new) == sequences:
             asks.append(Ask(tuple(new), drop))
             alive += [b.name for b in new]
             drop = tuple(name for name in alive if not left[name])
@@ -253,14 +250,14 @@ def ask_in_turn(asks: Sequence[Ask]) -> Generator[Ask, list, tuple[dict[Hashable
     return rows, alive
 
 
-def most_alive(asks: Sequence[Ask]) -> tuple[int, int, int]:
-    """Return the most branches that asks have at one time, the most tokens held, and the most reads of one ask.
+def most_alive(asks: Sequence[Ask]) -> tuple[int, int]:
+    """Return the most branches that asks have at one time, and the most tokens held.
 
     A dropped branch's tokens are held as long as another one has grown out of it.
     """
     known: dict[Hashable, Branch] = {}
     alive: set[Hashable] = set()
-    branches = tokens = reads = 0
+    branches = tokens = 0
     for ask in asks:
         known.update((branch.name, branch) for branch in ask.branches)
         alive = (alive - set(ask.drop)) | {branch.name for branch in ask.branches}
@@ -271,8 +268,7 @@ def most_alive(asks: Sequence[Ask]) -> tuple[int, int, int]:
                 held.add(name)
                 waiting.append(known[name].parent)
         branches, tokens = max(branches, len(alive)), max(tokens, sum(len(known[name].tokens) for name in held))
-        reads = max(reads, sum(len(branch.reads) for branch in ask.branches))
-    return branches, tokens, reads
+    return branches, tokens
 
 
 def levels(ask: Ask) -> list[Ask]:

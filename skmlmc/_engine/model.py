@@ -323,10 +323,8 @@ class Model(Vocabulary):
         self._buffers.set_owners(plan.spans)
         readings: list[Any] = [None] * len(plan.outputs)
         where = np.array([at for at, _ in plan.outputs], int)
-        n = len(plan.tokens)
         states: list[np.ndarray] = []
-        for start in range(0, n, N_UBATCH):
-            stop = min(start + N_UBATCH, n)
+        for start, stop in batches(len(plan.tokens), where, 2 * self.n_seq):
             wanted = np.flatnonzero((where >= start) & (where < stop))
             batch = self._buffers.fill(plan.tokens, plan.positions, start, stop, where[wanted])
             code = self._call(batch)
@@ -384,6 +382,24 @@ class Model(Vocabulary):
                 "adapter's scale is too large. Download the file again and compare its checksum."
             )
         return Reading(values, total, tapped)
+
+
+def batches(n: int, outputs: np.ndarray, most: int) -> list[tuple[int, int]]:
+    """Divide `n` tokens into batches of at most ``N_UBATCH``, with at most `most` places that are read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> batches(600, np.array([3, 9, 520]), 64), batches(10, np.array([3, 4, 5, 6, 9]), 2)
+    ([(0, 512), (512, 600)], [(0, 5), (5, 9), (9, 10)])
+    """
+    found, places = [(0, 0)], np.unique(outputs)
+    while found[-1][1] < n:
+        start = found[-1][1]
+        later = places[places >= start]
+        stop = min(start + N_UBATCH, n, int(later[most]) if len(later) > most else n)
+        found.append((start, stop))
+    return found[1:]
 
 
 def _ggml():

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from .._engine.forest import Ask, Branch, ask_in_turn
+from .._engine.forest import Ask, Branch, ask_in_turn, divide
 from .greedy import SlotReading, read_slot
 from .label_trie import AnswerSpace, Slot
 
@@ -73,14 +73,14 @@ class AnswerBeam:
         self._answers, self._max_labels, self._min = answers, max_labels, min_probability
         self.sequences = sequences
         level = sequences // max_labels  # sequences of the branches of one slot, and of the labels followed from there
-        if level < 2:
+        inner = answers.sequences(max_labels, sequences) - 1
+        try:  # where not all of them fit at once, slots are read in several calls with half of the sequences
+            self._inner = inner if inner < level else answers.sequences(max_labels, level // 2) - 1
+        except ValueError as error:
             raise ValueError(
-                f"Got max_labels={max_labels}, but this model can follow answers of at most {sequences // 2} labels: "
-                "choose a smaller max_labels."
-            )
-        self._inner = answers.sequences(max_labels, level - 1) - 1
-        if self._inner == level - 1:  # slots are read in several calls, so half of the sequences do
-            self._inner = answers.sequences(max_labels, max(1, level // 2)) - 1
+                f"Got max_labels={max_labels}, but only {sequences} answers can be followed at one time, and labels share "
+                "too many tokens for so many levels of them: choose a smaller max_labels."
+            ) from error
         self._width = level - self._inner
 
     def answer(self, document: Sequence[int]) -> Generator[Ask, list, Marginal]:
@@ -90,7 +90,7 @@ class AnswerBeam:
         """
         slot, trunk = self._answers.slot(), ("answer",)
         branch = Branch(trunk, [*document, *slot.lead])
-        read = yield from read_slot(self._answers, slot, branch, trunk, max(1, self._inner))
+        read = yield from read_slot(slot, branch, trunk, max(1, self._inner))
         tally = _Tally(np.zeros(self._answers.none), np.zeros(1))
         yield from self._follow(_State((), 1.0, slot, read, True), tally, [])
         return Marginal(np.minimum(tally.labels, 1.0), float(min(tally.mass[0], 1.0)))
@@ -163,7 +163,7 @@ class AnswerBeam:
     def _enter(self, child, tally, stale):
         """Read the places of a child's slot below the root, where its labels share tokens, then follow it."""
         trie, trunk = child.slot.trie, child.read.trunk
-        first, *others = self._answers.asks(trie, trunk, trunk, max(1, self._inner))
+        first, *others = divide(trie.branches(trunk, trunk), max(1, self._inner))
         if first.branches:
             rows, alive = yield from ask_in_turn([first._replace(drop=tuple(stale)), *others])
             stale.clear()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._engine.forest import Ask, Branch, Read, Reading, ask_in_turn
+from .._engine.forest import Ask, Branch, Read, Reading, ask_in_turn, divide
 from .label_trie import AnswerSpace, Slot
 
 
@@ -48,13 +48,7 @@ class SlotReading(NamedTuple):
 
 
 def read_slot(
-    answers: AnswerSpace,
-    slot: Slot,
-    branch: Branch,
-    step: Hashable,
-    sequences: int,
-    drop: Sequence[Hashable] = (),
-    **more: bool,
+    slot: Slot, branch: Branch, step: Hashable, sequences: int, drop: Sequence[Hashable] = (), **more: bool
 ) -> Generator[Ask, list, SlotReading]:
     """Write what leads to a slot, the tokens of `branch`, and read the slot.
 
@@ -63,7 +57,7 @@ def read_slot(
     """
     trie, trunk = slot.trie, branch.name
     reads = (*branch.reads, trie.root_read(len(branch.tokens) - 1, **more))
-    first, *others = answers.asks(trie, trunk, step, sequences)
+    first, *others = divide(trie.branches(trunk, step), sequences)
     asks = [Ask((branch._replace(reads=reads), *first.branches), tuple(drop)), *others]
     rows, alive = yield from ask_in_turn(asks)
     *before, root = rows.pop(trunk)
@@ -88,9 +82,8 @@ def greedy_answer(
     tokens = [*document, *slot.lead]
     forced = range(max(1, len(document) + answers.begins_at()), len(tokens))
     reads = tuple(Read(at - 1, np.array(tokens[at : at + 1]), True) for at in forced)
-    read = yield from read_slot(
-        answers, slot, Branch("answer", tokens, None, reads), 0, sequences, total=True, tap=hidden
-    )
+    branch = Branch("answer", tokens, None, reads)
+    read = yield from read_slot(slot, branch, 0, sequences, total=True, tap=hidden)
     begun = sum(float(one.logits[0]) - (one.total or 0.0) for one in read.before)
     mass, tapped = slot.trie.mass(read.places), read.places[0].tapped
     rows: list[np.ndarray] = []
@@ -132,4 +125,4 @@ def _write(answers, slot, said, read, sequences):
     if slot.trie.goes_on(label, ends) <= 0:
         return None
     following = answers.slot(label)
-    return (yield from read_slot(answers, following, Branch(at, [*tail, *following.lead]), step, sequences, drop))
+    return (yield from read_slot(following, Branch(at, [*tail, *following.lead]), step, sequences, drop))

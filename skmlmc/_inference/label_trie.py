@@ -6,13 +6,13 @@ before it, so each slot is found by tokenising whole answers and comparing them;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from .._engine.forest import Ask, Branch, Read, Reading, divide, most_alive
+from .._engine.forest import Branch, Read, Reading, divide, most_alive
 
 ROOT = 0
 LONGEST_END = 16  # characters of what follows a label among whose beginnings tokens are looked for
@@ -430,26 +430,14 @@ class AnswerSpace:
         slots = [self.slot(previous) for previous in (None, *(range(self.none) if max_labels > 1 else ()))]
         return slots, list({id(slot.trie): slot.trie for slot in slots}.values())
 
-    def asks(self, trie: LabelTrie, trunk: Hashable, step: Hashable, sequences: int) -> list[Ask]:
-        """Return the asks, one after another, that read a slot's places below the root.
-
-        A call of the context may read two places a sequence; those on the way to the first slot are among them.
-        """
-        return divide(trie.branches(trunk, step), sequences, 2 * sequences - len(self.slot().lead) - 1)
-
     def sequences(self, max_labels: int, budget: int) -> int:
-        """Sequences that an answer of `max_labels` labels uses at most: its trunk and the branches read at one time.
-
-        A call may read two places for each, so where more are read, half of those.
-        """
-        most = [most_alive(self.asks(trie, None, 0, budget)) for trie in self._tries(max_labels)[1]]
-        reads = max(reads for *_, reads in most) + 1 + len(self.slot().lead)
-        return max(1 + max(branches for branches, *_ in most), min((reads + 1) // 2, budget + 1))
+        """Sequences that an answer of `max_labels` labels uses at most: its trunk and the branches read at one time."""
+        return 1 + max(most_alive(divide(trie.branches(None), budget))[0] for trie in self._tries(max_labels)[1])
 
     def longest(self, max_labels: int, budget: int) -> int:
         """Cells that the longest answer of `max_labels` labels fills, with the branches of its last slot."""
         slots, tries = self._tries(max_labels)
-        inner = max(most_alive(self.asks(trie, None, 0, budget))[1] for trie in tries)
+        inner = max(most_alive(divide(trie.branches(None), budget))[1] for trie in tries)
         # Each label but the last is written, with the separator after it; no label comes twice.
         written = [max(len(trie.paths[k]) for trie in tries) + len(later.lead) for k, later in enumerate(slots[1:])]
         return len(slots[0].lead) + inner + sum(sorted(written)[::-1][: max_labels - 1])

@@ -84,8 +84,8 @@ class Questionnaire:
         self.common = list(questions[0][:shared])
         self._nodes = nodes
         self.asks = divide([branch for i in range(len(nodes)) for branch in self._branches(i)], sequences - 1)
-        most, self.cells, reads = most_alive(self.asks)
-        self.sequences = max(1 + most, (reads + 1) // 2)
+        most, self.cells = most_alive(self.asks)
+        self.sequences = 1 + most
 
     def _branches(self, i):
         """Branch of a node and, at a question's end, those of its answer words."""

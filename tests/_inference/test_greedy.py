@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from campaigns import in_campaigns, sampled
 from inside import loaded, prepared
-from slow_twin import SlowTwin, slow_steps
+from slow_twin import SlowTwin, slow_beginning, slow_steps
 from tiny_gguf import write_tiny_gguf
 
 from skmlmc import HiddenStateExtractor, PromptTemplate, StepwiseExtractor, clear_models
@@ -32,11 +32,13 @@ def assert_same(a, b):
     assert np.array_equal(a, b, equal_nan=True)
 
 
+TOKENS = ("joy", "ful", "ness", "sad", "prise", '",', '"]', "anger", " anger")
+
+
 @pytest.fixture(scope="module")
 def word_model(tmp_path_factory):
     """A random model whose vocabulary makes labels share first tokens: "s", "sad", "joy"."""
-    path = tmp_path_factory.mktemp("models") / "words.gguf"
-    return write_tiny_gguf(path, words=("joy", "ful", "ness", "sad", "prise", '",', '"]', "anger", " anger"), seed=9)
+    return write_tiny_gguf(tmp_path_factory.mktemp("models") / "words.gguf", words=TOKENS, seed=9)
 
 
 PROMPTS = {
@@ -49,23 +51,27 @@ CHAT = {"json": ("<|im_end|>\n<|im_start|>user\nInput:", ""), "list": ("<|im_end
 WORDS = [*LABELS, "none"]
 
 
-def slow(twin, ready, text, answer_format="json", words=WORDS, behind=PLAIN):
-    """Steps of the twin for a document, the tokens before the first of them, and its label mass."""
+def slow(twin, ready, text, answer_format="json", words=WORDS, behind=PLAIN, max_labels=9, whole=False):
+    """Steps of the twin for a document, the tokens before the first of them, its label mass, and the beginning's."""
     spell = twin.speller(answer_format, *behind[answer_format])
-    return slow_steps(twin.logits, [*ready.prefix, *ready.document(text)], spell, words, len(words) - 1)
+    look = twin.logits, [*ready.prefix, *ready.document(text)], spell, words
+    begun = slow_beginning(*look, behind[answer_format][1])
+    return *slow_steps(*look, min(max_labels, len(words) - 1), whole), begun
 
 
+@pytest.mark.parametrize("label_tokens", ["first", "whole"])
 @pytest.mark.parametrize("answer_format", PROMPTS)
 @pytest.mark.parametrize("which", sampled(["word_model", "tiny_model", "tiny_chat_model"]))
-def test_agrees_with_the_slow_twin(which, answer_format, request):
+def test_agrees_with_the_slow_twin(which, answer_format, label_tokens, request):
     path = request.getfixturevalue(which)
-    fitted = extractor(path, prompt=PROMPTS[answer_format])
+    fitted = extractor(path, prompt=PROMPTS[answer_format], label_tokens=label_tokens)
     steps = fitted.transform(MORE_TEXTS)
     twin, ready = SlowTwin(path), prepared(fitted)
     several = 0
-    for text, got, mass in zip(MORE_TEXTS, steps, fitted.label_mass_, strict=True):
-        behind = CHAT if which == "tiny_chat_model" else PLAIN
-        rows, _, slow_mass = slow(twin, ready, text, answer_format, behind=behind)
+    how = {"behind": CHAT if which == "tiny_chat_model" else PLAIN, "whole": label_tokens == "whole"}
+    for text, got, mass, begun in zip(MORE_TEXTS, steps, fitted.label_mass_, fitted.beginning_mass_, strict=True):
+        rows, _, slow_mass, slow_begun = slow(twin, ready, text, answer_format, **how)
+        assert begun == pytest.approx(slow_begun, rel=1e-4)
         happened = ~np.isnan(got[:, 0])
         assert happened.sum() == len(rows)
         several += len(rows) > 2
@@ -73,6 +79,27 @@ def test_agrees_with_the_slow_twin(which, answer_format, request):
         assert mass == pytest.approx(slow_mass, abs=1e-5)
     twin.close()
     assert several, "no document had a third step, so later slots went untested"
+
+
+@pytest.mark.parametrize(("label_tokens", "n_seq"), [("first", 6), ("whole", 6), ("whole", 64)])
+def test_more_labels_than_sequences(tmp_path, label_tokens, n_seq, monkeypatch):
+    """A slot is read in several calls, with the twin's numbers; several labels are written from there."""
+    monkeypatch.setattr("skmlmc._engine.vocabulary.MAX_SEQ", n_seq)
+    monkeypatch.setattr("skmlmc._engine.vocabulary.MIN_SEQ", n_seq)
+    model = write_tiny_gguf(tmp_path / "other.gguf", words=TOKENS, seed=2)
+    labels = [f"{letter}{a} {b}" for letter in "abcd" for a in range(3) for b in (1, 2)]
+    fitted = extractor(model, labels=labels, demonstrations=[], max_labels=4, label_tokens=label_tokens)
+    steps = fitted.transform(TEXTS)
+    ready, twin = prepared(fitted), SlowTwin(model)
+    assert len(ready.compiled.answers.slot().trie.runs) > n_seq or n_seq == 64
+    how = {"words": [*labels, "none"], "max_labels": 4, "whole": label_tokens == "whole"}
+    lengths = set()
+    for text, got in zip(TEXTS, steps, strict=True):
+        rows, *_ = slow(twin, ready, text, **how)
+        np.testing.assert_allclose(got[~np.isnan(got[:, 0])], rows, atol=1e-5)
+        lengths.add(len(rows))
+    twin.close()
+    assert max(lengths) > 2
 
 
 def test_labels_share_tokens_in_this_test(word_model):
