@@ -172,7 +172,7 @@ def _compared(extractor, twin):
     fast, slow = numbers(TEXTS), numbers(TEXTS, twin.run)
     same = np.array_equal(numbers(TEXTS[::-1])[::-1], fast, equal_nan=True)
     same = same and all(np.array_equal(numbers([text])[0], fast[i], equal_nan=True) for i, text in enumerate(TEXTS))
-    # Steps that did not happen are NaN: as 0, they differ from those that did. Other shapes are answers of other lengths.
+    # Steps that did not happen are NaN: as 0 they differ from those that did. Another shape: a longer answer.
     same_shape = fast.shape == slow.shape
     difference = np.abs(np.nan_to_num(fast) - np.nan_to_num(slow)).max() if same_shape else 1.0
     return {"difference": float(difference), "same_bits": bool(same)}

@@ -191,6 +191,8 @@ SPECS = {
         },
         "output_norm D; output D V; output_hc_fn 256 4; output_hc_base 4; output_hc_scale 1",
     ),
+    "chameleon": Spec((ATTENTION,)),
+    "cogvlm": Spec((ATTENTION,)),
     "modern-bert": Spec((ATTENTION,)),
     "llada": Spec((f"{ATTENTION}; {FFN}",)),
     "wavtokenizer-dec": Spec((FFN,)),

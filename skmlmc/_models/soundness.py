@@ -22,7 +22,8 @@ OTHERS = frozenset("clip dflash eagle3 gemma4-assistant".split())
 SPEECH = frozenset("pockettts qwen3tts wavtokenizer-dec".split())
 DIFFUSION = frozenset("dream llada llada-moe rnd1".split())
 KINDS = {"an encoder": ENCODERS, "a diffusion model": DIFFUSION, "a speech model": SPEECH, "a helper model": OTHERS}
-DEADLY = frozenset(["chameleon"])  # llama.cpp 0.3.36 of llama-cpp-python ends the process at the first decode
+# What llama.cpp of llama-cpp-python 0.3.36 makes of a call that wants logits at some of its tokens alone.
+UNUSABLE = {"chameleon": "ends the process", "cogvlm": "gives the logits of other tokens than those that are asked for"}
 POOLINGS = {1: "mean", 2: "cls", 3: "last", 4: "rank"}
 MAX_LAYERS, MAX_EXPERTS, MAX_TOKENS, MAX_WINDOW = 512, 1024, 1 << 21, 1 << 25
 ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
@@ -95,8 +96,8 @@ def _check_is_model(header: Header) -> str:
     what = next((kind for kind, names in KINDS.items() if arch in names), None)
     if what:
         raise WrongFileError(f"is {what} (general.architecture is {arch!r}): it gives no next word. {NEEDS}")
-    if arch in DEADLY:
-        raise WrongFileError(f"is of the architecture {arch!r}, with which llama.cpp ends the process. {NEEDS}")
+    if arch in UNUSABLE:
+        raise WrongFileError(f"is of the architecture {arch!r}, with which llama.cpp {UNUSABLE[arch]}. {NEEDS}")
     if header.values.get(f"{arch}.attention.causal") is False:
         raise WrongFileError(f"is an encoder ({arch}.attention.causal is false): it gives no next word. {NEEDS}")
     pooling = header.values.get(f"{arch}.pooling_type", 0)

@@ -8,7 +8,13 @@ from gguf import GGUFReader
 from benchmarks.architectures import LABELS, TEXTS, examine, is_exact
 from skmlmc import HiddenStateExtractor, PromptTemplate
 
-REFUSED = {"modern-bert": "an encoder", "llada": "a diffusion model", "wavtokenizer-dec": "a speech model"}
+REFUSED = {
+    "modern-bert": "an encoder",
+    "llada": "a diffusion model",
+    "wavtokenizer-dec": "a speech model",
+    "chameleon": "of the architecture 'chameleon', with which llama.cpp ends the process",
+    "cogvlm": "of the architecture 'cogvlm', with which llama.cpp gives the logits of other tokens",
+}
 
 
 def hidden(path, **params):
@@ -25,7 +31,7 @@ def test_answers_are_those_of_whole_prompts(arch, tmp_path):
 
 
 @pytest.mark.parametrize(("arch", "kind"), REFUSED.items())
-def test_other_kinds_are_refused_by_name(arch, kind, tmp_path):
+def test_others_are_refused_by_what_they_are(arch, kind, tmp_path):
     assert f"is {kind}" in examine(write_architecture(tmp_path / "model.gguf", arch))["refused"]
 
 
