@@ -219,9 +219,7 @@ def divide(branches: Sequence[Branch], sequences: int) -> list[Ask]:
             drop = tuple(name for name in alive if not left[name])
             alive, new = [name for name in alive if left[name]], []
         if len(alive) + len(new) == sequences:
-            raise ValueError(
-                f"Got branches that grow from more than {sequences - 1} others, but there are {sequences}."
-            )
+            raise ValueError(f"Got branches that grow from {sequences} others, but there are {sequences} sequences.")
         new.append(branch)
         left[branch.parent] -= 1
     return [*asks, Ask(tuple(new), drop)]

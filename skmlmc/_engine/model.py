@@ -390,8 +390,8 @@ def batches(n: int, outputs: np.ndarray, most: int) -> list[tuple[int, int]]:
     Examples
     --------
     >>> import numpy as np
-    >>> batches(600, np.array([3, 9, 520]), 64), batches(10, np.array([3, 4, 5, 6, 9]), 2)
-    ([(0, 512), (512, 600)], [(0, 5), (5, 9), (9, 10)])
+    >>> batches(300, np.array([3, 9, 270]), 64), batches(10, np.array([3, 4, 5, 6, 9]), 2)
+    ([(0, 256), (256, 300)], [(0, 5), (5, 9), (9, 10)])
     """
     found, places = [(0, 0)], np.unique(outputs)
     while found[-1][1] < n:

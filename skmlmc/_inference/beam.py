@@ -78,8 +78,8 @@ class AnswerBeam:
             self._inner = inner if inner < level else answers.sequences(max_labels, level // 2) - 1
         except ValueError as error:
             raise ValueError(
-                f"Got max_labels={max_labels}, but only {sequences} answers can be followed at one time, and labels share "
-                "too many tokens for so many levels of them: choose a smaller max_labels."
+                f"Got max_labels={max_labels}, but only {sequences} answers can be followed at one time, and labels "
+                "share too many tokens for so many levels of them: choose a smaller max_labels."
             ) from error
         self._width = level - self._inner
 
