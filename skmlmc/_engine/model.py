@@ -367,21 +367,16 @@ class Model(Vocabulary):
     def _read(self, index, read, tapped):
         """Take the wanted columns of one row of llama.cpp's logits."""
         row = np.ctypeslib.as_array(C.llama_get_logits_ith(self._ctx, index), (self.n_vocab,))
-        total, values = None, row[read.columns]
-        if read.total:
-            top = row.max()
-            total = float(top) + float(np.log(np.exp(row - top).sum(dtype=np.float64)))
-        numbers = [
-            values.max() if len(values) else 0.0,
-            0.0 if total is None else total,
-            0.0 if tapped is None else tapped.sum(),
-        ]
-        if not np.isfinite(numbers).all():
+        values, top = row[read.columns], row.max() if read.total else 0.0
+        sums = [values.max() if len(values) else 0.0, top, 0.0 if tapped is None else tapped.sum()]
+        if not np.isfinite(sums).all():
             raise ValueError(
                 f"{str(self.path)!r} computes infinite numbers or none at all (NaN): its weights are damaged, or an "
                 "adapter's scale is too large. Download the file again and compare its checksum."
             )
-        return Reading(values, total, tapped)
+        if not read.total:
+            return Reading(values, None, tapped)
+        return Reading(values, float(top) + float(np.log(np.exp(row - top).sum(dtype=np.float64))), tapped)
 
 
 def batches(n: int, outputs: np.ndarray, most: int) -> list[tuple[int, int]]:

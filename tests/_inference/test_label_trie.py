@@ -10,9 +10,8 @@ from hypothesis import assume, event, given
 from hypothesis import strategies as st
 from scipy.special import log_softmax, logsumexp, softmax
 from slow_twin import OPENING, Speller, slow_beginning, slow_steps, spelled
-from toy import TOKENIZERS, Tokenizer, ToyEngine, toy_logits
+from toy import TOKENIZERS, Reading, Tokenizer, ToyEngine, toy_logits
 
-from skmlmc._engine.forest import Reading
 from skmlmc._inference.greedy import greedy_answer
 from skmlmc._inference.label_trie import ROOT, AnswerSpace, LabelTrie, Spelling, common_prefix
 from skmlmc.prompts import ANSWER_FORMATS
