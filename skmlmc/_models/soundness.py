@@ -93,9 +93,9 @@ def _check_is_model(header: Header) -> str:
         raise WrongFileError(f"is {what}, not a model. {NEEDS}")
     if not isinstance(arch, str) or not arch:
         raise HeaderError(f"its key 'general.architecture' is {arch!r}, expected a name such as 'llama'")
-    what = next((kind for kind, names in KINDS.items() if arch in names), None)
-    if what:
-        raise WrongFileError(f"is {what} (general.architecture is {arch!r}): it gives no next word. {NEEDS}")
+    other = next((kind for kind, names in KINDS.items() if arch in names), None)
+    if other:
+        raise WrongFileError(f"is {other} (general.architecture is {arch!r}): it gives no next word. {NEEDS}")
     if arch in UNUSABLE:
         raise WrongFileError(f"is of the architecture {arch!r}, with which llama.cpp {UNUSABLE[arch]}. {NEEDS}")
     if header.values.get(f"{arch}.attention.causal") is False:
