@@ -27,6 +27,7 @@ FORMS = ("first", "whole")
 def main(argv=None):
     parser = make_parser("label_tokens", __doc__)
     parser.add_argument("--label-wordings", type=Path, default=None, help="JSON file: label -> wording")
+    parser.add_argument("--methods", nargs="+", default=METHODS, help="methods of GGUFClassifier to score")
     parser.add_argument("--timed", type=int, default=20, help="documents that the cost is measured on")
     args = parser.parse_args(argv)
     bench = Bench(args)
@@ -35,7 +36,7 @@ def main(argv=None):
     texts, H = list(bench.test.texts), bench.test.H
     result = {"command": command_of(parser, args), **bench.facts(), "settings": settings_of(args)}
     result["cost"] = cost(bench, texts[: args.timed])
-    result["rows"] = [row(bench, method, texts, H) for method in METHODS]
+    result["rows"] = [row(bench, method, texts, H) for method in args.methods]
     path = args.out / f"{stem('label_tokens', args)}.json"
     write_json(path, result)
     path.with_suffix(".md").write_text("\n".join(markdown(result)) + "\n", encoding="utf-8")

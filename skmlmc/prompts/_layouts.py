@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
@@ -52,7 +52,7 @@ class Layout:
     trims: tuple[bool, bool] = (False, False)
     mode: str = "plain"
     thinking: str = "none"
-    reason: str = "as the prompt's mode says"
+    reason: str = field(default="as the prompt's mode says", compare=False)
 
     def trimmed(self, text: str, *, first: bool) -> str:
         """Return a text as the template writes it, in its first turn or a later one."""
