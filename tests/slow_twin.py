@@ -205,8 +205,16 @@ def slow_row(logits, prompt, spell, words, said=(), whole=False):
     answers, ends = ways(spell, words, before), slow_ends(spell, words, before)
     at = common([tokens for _, tokens in answers])
     context = [*prompt, *answers[0][1][:at]]
+    first = {tokens[at] for _, tokens in answers}
+    first |= {token for path, *both in ends if len(path) == at for tokens in both for token in tokens}
+    starts = []
+    for word in words:
+        canonical = spell([*before, word])
+        others = [spell([*before, other]) for other in other_spellings(word)]
+        starts.append({t[at] for t in others if t[:at] == canonical[:at] and at < len(t) <= len(canonical)} - first)
+    starts = [{t for t in own if sum(t in start for start in starts) == 1} for own in starts]
     if whole:
-        return whole_row(logits, prompt, ends, at)
+        return whole_row(logits, prompt, ends, at, starts)
     scores = np.zeros(len(words))
 
     def walk(members, depth):
@@ -233,31 +241,23 @@ def slow_row(logits, prompt, spell, words, said=(), whole=False):
             walk(group, depth + 1)
 
     walk(answers, at)
-    first = {tokens[at] for _, tokens in answers}
-    first |= {token for path, *both in ends if len(path) == at for tokens in both for token in tokens}
-    starts = []
-    for word in words:
-        canonical = spell([*before, word])
-        others = [spell([*before, other]) for other in other_spellings(word)]
-        starts.append({t[at] for t in others if t[:at] == canonical[:at] and at < len(t) <= len(canonical)} - first)
-    row, mass = logits(context), set(first)
+    row, mass = logits(context), first.union(*starts)
     for k, own in enumerate(starts):
-        for token in own:
-            if sum(token in start for start in starts) == 1:
-                scores[k] = max(scores[k], row[token])
-                mass.add(token)
+        scores[k] = max([scores[k], *(row[token] for token in own)])
     return softmax(scores), context, float(np.exp(logsumexp(row[sorted(mass)]) - logsumexp(row)))
 
 
-def whole_row(logits, prompt, ends, at):
-    """As `slow_row`: the probability that a label is written whole, and that what follows it may follow a label."""
+def whole_row(logits, prompt, ends, at, starts):
+    """As `slow_row`: the probability that a label is written whole, and that what follows it may follow a label.
+
+    Another spelling, of the first tokens `starts`, goes on as the prompt's own does.
+    """
     scores = []
-    for path, another, end in ends:
-        score = 0.0
-        for depth in range(at, len(path)):
-            score += log_softmax(logits([*prompt, *path[:depth]]))[path[depth]]
-        last = log_softmax(logits([*prompt, *path]))
-        scores.append(score + logsumexp(last[sorted({*another, *end})]))
+    for (path, another, end), others in zip(ends, starts, strict=True):
+        parts = [log_softmax(logits([*prompt, *path[:n]])) for n in range(at, len(path) + 1)]
+        written = [row[token] for row, token in zip(parts, path[at:], strict=False)]
+        written.append(logsumexp(parts[-1][sorted({*another, *end})]))
+        scores.append(max([written[0], *(parts[0][token] for token in others)]) + sum(written[1:]))
     return softmax(scores), [*prompt, *ends[0][0][:at]], float(np.exp(logsumexp(scores)))
 
 

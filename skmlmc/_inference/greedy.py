@@ -23,7 +23,7 @@ class Answer(NamedTuple):
     label_mass : float
         Probability of all labels together at the first step.
     beginning_mass : float
-        Probability of what stands before the first label, such as ``{"label": ["``.
+        Probability of what stands before the first label, such as ``{"label": ["``; NaN where it was not read.
     hidden : ndarray of shape (d,), float32, or None
         Hidden state where the first label is predicted.
     """
@@ -66,25 +66,31 @@ def read_slot(
 
 
 def greedy_answer(
-    document: Sequence[int], answers: AnswerSpace, *, max_labels: int, sequences: int, hidden: bool = False
+    document: Sequence[int],
+    answers: AnswerSpace,
+    *,
+    max_labels: int,
+    sequences: int,
+    hidden: bool = False,
+    beginning: bool = True,
 ) -> Generator[Ask, list, Answer]:
     """Write a constrained greedy answer and keep the distribution over labels at each step.
 
     At each step the most probable label that the answer does not hold yet is written; the empty answer's word ends the
     answer. After a label the model itself chooses between "another label" and the end. `document` holds what leads over
     to the answer too; `sequences` are those beside the answer's own; with `hidden` the context's tap is read in the
-    same pass.
+    same pass, with `beginning` the probability of what leads to the first label.
 
     Asks for the document with the first slot's branches; then for the label; then, where the model goes on, for
     the separator with the branches of the next slot.
     """
     slot = answers.slot()
     tokens = [*document, *slot.lead]
-    forced = range(max(1, len(document) + answers.begins_at()), len(tokens))
+    forced = range(max(1, len(document) + answers.begins_at()), len(tokens)) if beginning else ()
     reads = tuple(Read(at - 1, np.array(tokens[at : at + 1]), True) for at in forced)
     branch = Branch("answer", tokens, None, reads)
     read = yield from read_slot(slot, branch, 0, sequences, total=True, tap=hidden)
-    begun = sum(float(one.logits[0]) - (one.total or 0.0) for one in read.before)
+    begun = sum(float(one.logits[0]) - (one.total or 0.0) for one in read.before) if beginning else np.nan
     mass, tapped = slot.trie.mass(read.places), read.places[0].tapped
     rows: list[np.ndarray] = []
     said: list[int] = []

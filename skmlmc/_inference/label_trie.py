@@ -66,7 +66,8 @@ class LabelTrie:
     where all first tokens differ, this is the paper's softmax over label tokens.
 
     With `whole` every node is a place, and a label's score is the probability that the model writes all its tokens as
-    the prompt spells them, and then a token that may follow; over all labels they are made to sum to 1.
+    the prompt spells them, and then a token that may follow; over all labels they are made to sum to 1. Another spelling
+    is taken to go on as the prompt's own does behind its first token.
     """
 
     def __init__(self, paths, ends, variants, whole: bool = False):
@@ -80,7 +81,7 @@ class LabelTrie:
             self._ending.setdefault(node, []).append(label)
         self.places = [n for n in range(len(self._children)) if n == ROOT or self._width(n) > (0 if whole else 1)]
         self.choices = {n: self._choices(n) for n in self.places}
-        self.variants = self._own_variants(() if whole else variants)
+        self.variants = self._own_variants(variants)
         self.columns = {n: np.array([t for c in self.choices[n] for t in c.tokens]) for n in self.places}
         self.columns[ROOT] = np.concatenate([self.columns[ROOT], *self.variants]).astype(int)
         self._prepare_scores()
@@ -251,12 +252,15 @@ class LabelTrie:
         parts = [
             np.logaddexp.reduceat(row[:stop], starts) for (starts, stop), row in zip(self._slices, rows, strict=True)
         ]
+        others = rows[0][self._slices[0][1] :]
         if self.whole:
             values = np.concatenate([p - r.total for p, r in zip(parts, readings, strict=True)])
+            behind = np.array([values[s[1:]].sum() for s in self.steps])
+            others = others - readings[0].total + behind[self._variant_labels]
         else:
             values = np.concatenate([parts[0], *(p - np.logaddexp.reduce(p) for p in parts[1:])])
         scores = np.array([values[s].sum() for s in self.steps])
-        np.maximum.at(scores, self._variant_labels, rows[0][self._slices[0][1] :])
+        np.maximum.at(scores, self._variant_labels, others)
         return scores
 
     def probabilities(self, readings: Sequence[Reading]) -> np.ndarray:
@@ -351,9 +355,7 @@ class AnswerSpace:
                 "them to be tokens of their own: choose the other answer_format."
             )
         paths = [a[start:cut] for a, cut in zip(answers, boundaries, strict=True)]
-        variants = (
-            () if self._whole else [self._variant_tokens(before, k, answers[k], start) for k in range(len(paths))]
-        )
+        variants = [self._variant_tokens(before, k, answers[k], start) for k in range(len(paths))]
         return Slot(answers[0][stem:start], LabelTrie(paths, ends, variants, self._whole))
 
     def _stem(self, before):
