@@ -66,8 +66,8 @@ class LabelTrie:
     where all first tokens differ, this is the paper's softmax over label tokens.
 
     With `whole` every node is a place, and a label's score is the probability that the model writes all its tokens as
-    the prompt spells them, and then a token that may follow; over all labels they are made to sum to 1. Another spelling
-    is taken to go on as the prompt's own does behind its first token.
+    the prompt spells them, and then a token that may follow; over all labels they are made to sum to 1. Another
+    spelling is taken to go on as the prompt's own does behind its first token.
     """
 
     def __init__(self, paths, ends, variants, whole: bool = False):

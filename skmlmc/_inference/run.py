@@ -263,9 +263,11 @@ def answer(
     most = max(sum(len(documents[i]) + prepared.cells for i in group) for group in groups)
     n_ctx = context_size(len(prepared.prefix) + most, min(options.n_ctx, model.n_ctx_train))
     settings = Settings(n_ctx, options.kv_dtype, prepared.tap, files.lora, count_threads(options.n_threads))
-    with closing(
-        model.run(prepared.prefix, lambda i: prepared.job(documents[i], i < BEGINNINGS), groups, settings)
-    ) as done:
+
+    def job(i):
+        return prepared.job(documents[i], i < BEGINNINGS)
+
+    with closing(model.run(prepared.prefix, job, groups, settings)) as done:
         for k, pair in enumerate(done):
             files.check(loaded=k > 0)
             yield pair
