@@ -13,6 +13,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from ctypes import CDLL, addressof, c_float, c_void_p
 from functools import lru_cache
 from numbers import Integral
@@ -400,8 +401,13 @@ def batches(n: int, outputs: np.ndarray, most: int) -> list[tuple[int, int]]:
 def _ggml():
     """Return ggml's base library, whose functions llama_cpp does not offer; the file is open already."""
     names = ("libggml-base.so", "libggml-base.dylib", "ggml-base.dll", "libggml-base.dll")
-    paths = [Path(C.__file__).parent / "lib" / name for name in names]
-    return CDLL(str(next(path for path in paths if path.exists())))
+    for name in (*(str(Path(C.__file__).parent / "lib" / name) for name in names), *names):
+        with suppress(OSError):  # some builds, such as conda-forge's, put it where the system looks for libraries
+            return CDLL(name)
+    raise RuntimeError(
+        f"Found no library ggml-base beside {C.__file__} nor where the system looks: expected it for hidden states of "
+        "inner layers (layer=) and attention. Install llama-cpp-python with pip, or use layer=None."
+    )
 
 
 def _last_error():

@@ -134,24 +134,33 @@ def chat_layout(
     """Lay the prompt out with a chat template: texts are the user's turns, answers the assistant's.
 
     Control tokens count in the chat template's own text alone. `n_demonstrations` counts the past turns that there will
-    be: some templates write a first turn otherwise where others follow. ValueError: the chat template changes or drops
-    the contents of messages, or writes later turns otherwise.
+    be: some templates write a first turn otherwise where others follow. A system text of a template that knows none
+    stands before the instruction. ValueError: the chat template changes or drops the contents of messages, or writes
+    later turns otherwise.
     """
-    head, bridge, after, opening, thinking, begins, ends = _turns(
-        chat, template.system is not None, min(n_demonstrations, 2)
-    )
+    system, note = template.system, ""
+    try:
+        turns = _turns(chat, system is not None, min(n_demonstrations, 2))
+    except ValueError:
+        if system is None:
+            raise
+        turns = _turns(chat, False, min(n_demonstrations, 2))
+        system, note = None, "; it knows no system text, so that stands in the first turn"
+    head, bridge, after, opening, thinking, begins, ends = turns
     before, between, _ = _demonstration_parts(template, values)
     asked, begun = (Segment(text, False) for text in _split_turns(between))
     later = before.lstrip() if begins else before
     instruction = _instruction_segments(template, words, none, False, values)
+    first = [] if not note else [Segment(f"{template.system}\n\n", False)]
     return Layout(
-        _joined(*_with_system(head, template.system), *instruction, Segment("\n\n" + before, False)),
+        _joined(*_with_system(head, system), *first, *instruction, Segment("\n\n" + before, False)),
         _joined(asked, Segment(bridge, True), begun),
         _joined(Segment(after, True), Segment(later, False)),
         _joined(asked, Segment(opening, True), begun),
         (begins and not later, ends and not asked.text),
         "chat",
         thinking,
+        f"as the prompt's mode says{note}",
     )
 
 
@@ -221,7 +230,7 @@ def _open_answer(chat, system, past, final):
     opened, shown = open_thought(final), past.rstrip()
     as_asked = "switched off" if chat.switches else "none"
     if shown.startswith(final.rstrip()) and not open_thought(past):
-        return past, "closed" if opened or ("think" in past and not chat.switches) else as_asked
+        return past, "closed" if opened or shown != final.rstrip() else as_asked
     if opened:
         return final + _close_thought(chat, system, opened), "closed"
     added = final.rstrip().removeprefix(shown)
@@ -311,7 +320,10 @@ def make_layout(
     try:
         chat = _compiled(chat_template, tuple(special_texts.items()))
         layout = chat_layout(template, words, none, chat, values, n_demonstrations)
-        return layout if template.mode == "chat" else replace(layout, reason="the model file has a chat template")
+        if template.mode == "chat":
+            return layout
+        note = layout.reason.removeprefix("as the prompt's mode says")
+        return replace(layout, reason=f"the model file has a chat template{note}")
     except ValueError as error:
         if template.mode == "auto":
             if not quiet:
