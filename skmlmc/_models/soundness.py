@@ -127,20 +127,20 @@ def _other_parts(header, path):
             f"is part 1 of {count} of a model, but its name does not end in '-00001-of-{count:05}.gguf', from which "
             "llama.cpp finds the others: rename the parts, or join them with `llama-gguf-split --merge`."
         )
-    return _later_parts(path, name[1], count)
+    return later_parts(path)
 
 
 def part_paths(path: Path) -> list[Path]:
     """Files that a model consists of, the given first one first; of the others, those that exist."""
-    path = Path(path)
+    return [Path(path), *(part for part in later_parts(Path(path)) if os.path.exists(part))]
+
+
+def later_parts(path: Path) -> list[Path]:
+    """All other files of a model in several ones, of which `path` is the first; none where it is no such file."""
     name = _SPLIT.fullmatch(path.name)
     if not name or int(name[2]) != 1:
-        return [path]
-    return [path, *(part for part in _later_parts(path, name[1], int(name[3])) if os.path.exists(part))]
-
-
-def _later_parts(path, stem, count):
-    return [path.with_name(f"{stem}-{i:05}-of-{count:05}.gguf") for i in range(2, count + 1)]
+        return []
+    return [path.with_name(f"{name[1]}-{i:05}-of-{int(name[3]):05}.gguf") for i in range(2, int(name[3]) + 1)]
 
 
 def _check_vocabulary(file, header):
