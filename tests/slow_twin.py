@@ -142,8 +142,12 @@ class Speller:
         separator = self._rest(followed, cut).removesuffix(behind)
         texts = separator, self._rest(alone, cut)
         own = {followed[cut], alone[cut]}
-        another, end = ({t for t, text in self._own.items() if rest.startswith(text)} for rest in texts)
+        another, end = (self.beginnings(rest) for rest in texts)
         return cut, [followed[cut], *(another - end - own)], [alone[cut], *(end - another - own)]
+
+    def beginnings(self, text):
+        """Tokens whose text is a beginning of `text`."""
+        return {token for token, own in self._own.items() if text.startswith(own)}
 
     def _rest(self, tokens, cut):
         """Text of tokens from a depth on, up to the first control token."""
@@ -269,13 +273,14 @@ def slow_choice(logits, prompt, spell, words, said):
 
 
 def slow_beginning(logits, prompt, spell, words, begun=""):
-    """Probability of an answer's first tokens, those that all answers share; `begun` stands before, in the prompt."""
+    """Probability of all tokens that begin an answer as all answers begin; `begun` stands before, in the prompt."""
     answers = [tokens for _, tokens in ways(spell, words, [])]
-    at, score = common(answers), 0.0
-    for depth in range(at):
-        if len("".join(spell.text(answers[0][: depth + 1]))) > len(begun):
-            score += log_softmax(logits([*prompt, *answers[0][:depth]]))[answers[0][depth]]
-    return float(np.exp(score))
+    shared = answers[0][: common(answers)]
+    before = next((n for n in range(len(shared)) if len(spell.text(shared[: n + 1])) > len(begun)), len(shared))
+    if before == len(shared):
+        return 1.0
+    first = {shared[before], *spell.beginnings(spell.text(shared[before:]))}
+    return float(np.exp(logsumexp(log_softmax(logits([*prompt, *shared[:before]]))[sorted(first)])))
 
 
 def slow_steps(logits, prompt, spell, words, max_labels, whole=False):

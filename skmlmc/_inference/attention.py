@@ -91,9 +91,9 @@ class PreparedAttention(PreparedSteps):
         """Cells of the longest answer, its last label included."""
         return self.compiled.answers.longest(self.max_labels + 1, self.budget)
 
-    def job(self, tokens, beginning=True):
+    def job(self, tokens):
         alive: set = set()
-        answer = yield from _tracking(super().job(tokens, beginning), alive)
+        answer = yield from _tracking(super().job(tokens), alive)
         said = [k for k in answer.written.tolist() if k != self.compiled.answers.none]
         return (yield from self._look_back(tokens, said, tuple(alive)))
 

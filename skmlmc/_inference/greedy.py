@@ -23,7 +23,8 @@ class Answer(NamedTuple):
     label_mass : float
         Probability of all labels together at the first step.
     beginning_mass : float
-        Probability of what stands before the first label, such as ``{"label": ["``; NaN where it was not read.
+        Probability of all tokens that begin what stands before the first label, such as ``{"label": ["``; 1 where
+        nothing does.
     hidden : ndarray of shape (d,), float32, or None
         Hidden state where the first label is predicted.
     """
@@ -72,25 +73,25 @@ def greedy_answer(
     max_labels: int,
     sequences: int,
     hidden: bool = False,
-    beginning: bool = True,
 ) -> Generator[Ask, list, Answer]:
     """Write a constrained greedy answer and keep the distribution over labels at each step.
 
     At each step the most probable label that the answer does not hold yet is written; the empty answer's word ends the
     answer. After a label the model itself chooses between "another label" and the end. `document` holds what leads over
     to the answer too; `sequences` are those beside the answer's own; with `hidden` the context's tap is read in the
-    same pass, with `beginning` the probability of what leads to the first label.
+    same pass.
 
     Asks for the document with the first slot's branches; then for the label; then, where the model goes on, for
     the separator with the branches of the next slot.
     """
     slot = answers.slot()
     tokens = [*document, *slot.lead]
-    forced = range(max(1, len(document) + answers.begins_at()), len(tokens)) if beginning else ()
-    reads = tuple(Read(at - 1, np.array(tokens[at : at + 1]), True) for at in forced)
+    at, begins = answers.begins()
+    begins = begins if len(document) + at else []
+    reads = (Read(len(document) + at - 1, np.array(begins), True),) if begins else ()
     branch = Branch("answer", tokens, None, reads)
     read = yield from read_slot(slot, branch, 0, sequences, total=True, tap=hidden)
-    begun = sum(float(one.logits[0]) - (one.total or 0.0) for one in read.before) if beginning else np.nan
+    begun = [np.exp(np.logaddexp.reduce(one.logits.astype(float)) - one.total) for one in read.before]
     mass, tapped = slot.trie.mass(read.places), read.places[0].tapped
     rows: list[np.ndarray] = []
     said: list[int] = []
@@ -103,7 +104,7 @@ def greedy_answer(
         if another is None:
             break
         slot, read = answers.slot(said[-1]), another
-    return Answer(np.array(rows), np.array(said), mass, float(np.exp(begun)), tapped)
+    return Answer(np.array(rows), np.array(said), mass, float(begun[0]) if begun else 1.0, tapped)
 
 
 def _best(row, said):

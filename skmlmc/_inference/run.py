@@ -26,7 +26,6 @@ from .workers import count_jobs, count_threads, share_of_threads, spread
 
 FLUSH_DOCUMENTS, FLUSH_SECONDS = 32, 2.0
 ENOUGH_CELLS = 512  # of documents decoded together, with the longest answers they may have: about one decode call
-BEGINNINGS = 8  # documents of a call whose answer's beginning is read: a row of logits for each of its tokens
 PIECES = 8  # of work for each process, so that all end at about the same time
 RESULT_VERSION = 6
 installed_version = lru_cache(version)  # looked up once: a process may lose the right to read its packages
@@ -60,8 +59,8 @@ class Prepared(Protocol):
     def document(self, text: str) -> list[int]:
         """Tokens of a document."""
 
-    def job(self, tokens: list[int], beginning: bool = True) -> Generator:
-        """Start a document; `beginning`: read too how probable what leads to the first label is."""
+    def job(self, tokens: list[int]) -> Generator:
+        """Start a document."""
 
 
 class Task(Protocol):
@@ -263,11 +262,7 @@ def answer(
     most = max(sum(len(documents[i]) + prepared.cells for i in group) for group in groups)
     n_ctx = context_size(len(prepared.prefix) + most, min(options.n_ctx, model.n_ctx_train))
     settings = Settings(n_ctx, options.kv_dtype, prepared.tap, files.lora, count_threads(options.n_threads))
-
-    def job(i):
-        return prepared.job(documents[i], i < BEGINNINGS)
-
-    with closing(model.run(prepared.prefix, job, groups, settings)) as done:
+    with closing(model.run(prepared.prefix, lambda i: prepared.job(documents[i]), groups, settings)) as done:
         for k, pair in enumerate(done):
             files.check(loaded=k > 0)
             yield pair

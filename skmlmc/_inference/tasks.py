@@ -48,10 +48,9 @@ class PreparedSteps:
         """Tokens of a document up to its answer."""
         return [*self.compiled.document(text), *self.compiled.bridge]
 
-    def job(self, tokens, beginning=True):
+    def job(self, tokens):
         how: dict[str, Any] = {"max_labels": self.max_labels, "sequences": self.budget}
-        hidden = isinstance(self.tap, Hidden)
-        return greedy_answer(tokens, self.compiled.answers, **how, hidden=hidden, beginning=beginning)
+        return greedy_answer(tokens, self.compiled.answers, **how, hidden=isinstance(self.tap, Hidden))
 
 
 @dataclass(frozen=True)
@@ -108,8 +107,7 @@ class StepsTask:
 
     def to_arrays(self, result):
         arrays = {"steps": result.steps, "written": result.written}
-        masses = {"label_mass": result.label_mass, "beginning_mass": result.beginning_mass}
-        arrays |= {name: np.array(mass) for name, mass in masses.items() if not np.isnan(mass)}
+        arrays |= {name: np.array(getattr(result, name)) for name in ("label_mass", "beginning_mass")}
         return arrays if result.hidden is None else {**arrays, "hidden": result.hidden}
 
     def from_arrays(self, arrays):
@@ -118,8 +116,7 @@ class StepsTask:
         if len(steps) > self.max_labels or abs(steps.sum(axis=1) - 1).max() > ROUNDING:
             raise DamagedEntryError(f"expected up to {self.max_labels} distributions that sum to 1")
         written = checked(arrays, "written", steps.shape[:1], np.dtype(int).name, len(self.words) - 1)
-        mass = float(checked(arrays, "label_mass", ()))
-        begun = float(checked(arrays, "beginning_mass", ())) if "beginning_mass" in arrays else np.nan
+        mass, begun = (float(checked(arrays, name, ())) for name in ("label_mass", "beginning_mass"))
         if self.tap is None:
             return Answer(steps, written, mass, begun, None)
         if "hidden" not in arrays:
@@ -143,7 +140,7 @@ class PreparedBeam(PreparedSteps):
         """Cells of all answers that are followed at one time."""
         return self.compiled.answers.longest(1, self.budget) * self.sequences
 
-    def job(self, tokens, beginning=True):
+    def job(self, tokens):
         return self.beam.answer(tokens)
 
 
@@ -200,7 +197,7 @@ class PreparedQuestions:
     def document(self, text):
         return self.compiled.document(text)
 
-    def job(self, tokens, beginning=True):
+    def job(self, tokens):
         return self.questionnaire.answer(tokens)
 
 

@@ -71,9 +71,8 @@ class StepwiseExtractor(ThreeDimensionalMixin, WrittenAnswerExtractor, auto_wrap
         tokens or whole, as `label_tokens` says. Where it is low the prompt does not fit the model, and a warning says
         so.
     beginning_mass_ : ndarray of shape (n,)
-        After ``transform``: probability that the model begins its answer by itself as the prompt makes it, with
-        ``{"label": ["``; 1 in a list, which begins with nothing. Read for the first eight documents of a call that are
-        not in the cache, NaN for the others. A warning says where it is low.
+        After ``transform``: probability that the model begins its answer by itself as the prompt makes it, with the
+        first signs of ``{"label": ["``; 1 in a list, which begins with nothing. A warning says where it is low.
 
     Notes
     -----
@@ -263,8 +262,7 @@ def check_layer(layer: Any) -> None:
 
 
 def _warn_of_low_mass(label_mass, beginning_mass):
-    known = beginning_mass[~np.isnan(beginning_mass)]
-    median = float(np.median(known)) if len(known) else 1.0
+    median = float(np.median(beginning_mass))
     if median < LOW_BEGINNING_MASS:
         warnings.warn(
             f"The answer's beginning has a probability of only {median:.2g} (median): the model would rather write "
