@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from campaigns import in_campaigns
 from inside import loaded, prepared
 from scipy.special import expit
 from slow_twin import SlowTwin, slow_choice, slow_row, slow_steps
@@ -57,8 +58,10 @@ def looks(twin, ready, text):
     return twin.logits, prompt, twin.speller("json", "\n\nInput:"), [*LABELS, "none"]
 
 
-@pytest.mark.parametrize(("batch_size", "n_seq"), [(1, 64), (3, 64), (1, 14)])
-@pytest.mark.parametrize("label_tokens", ["first", "whole"])
+@pytest.mark.parametrize(
+    ("label_tokens", "batch_size", "n_seq"),
+    [("first", 1, 64), ("first", 3, 64), ("whole", 1, 14), *map(in_campaigns, [("whole", 3, 64), ("first", 1, 14)])],
+)
 def test_equals_enumeration(word_model, batch_size, n_seq, label_tokens, monkeypatch):
     """With few sequences slots are read in several calls."""
     for name in ("MIN_SEQ", "MAX_SEQ"):
