@@ -319,6 +319,23 @@ def test_slots_are_found_once():
     assert len(calls) == n
 
 
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+def test_labels_are_tokenised_a_few_times_each(tokenizer):
+    """Not once for each label that may stand before: 300 codes had 90,000 pairs."""
+    labels = [f"{letter}{number:02}.{part}" for letter in "ABCDE" for number in range(20) for part in range(3)]
+    calls, spell = [], spelling(TOKENIZERS[tokenizer])
+    counted = replace(spell, tokenize=lambda words: calls.append(words) or spell.tokenize(words))
+    space = AnswerSpace(counted, [*labels, "none"])
+    assert space.sequences(5, 20) == 21
+    assert space.longest(5, 20) < 5 * 12 + 200
+    assert len(calls) < 20 * len(labels)
+    for k in (0, 7, 299):
+        one = spell.tokenize([labels[k], labels[5]])
+        slots = space.slot(), space.slot(k)
+        tokens = [*slots[0].lead, *slots[0].trie.paths[k], *slots[1].lead, *slots[1].trie.paths[5]]
+        assert one[: len(tokens)] == tokens
+
+
 @given(st.lists(st.lists(st.integers(0, 2), max_size=6), min_size=1, max_size=5))
 def test_common_prefix(sequences):
     n = common_prefix(sequences)
