@@ -273,14 +273,11 @@ def slow_choice(logits, prompt, spell, words, said):
 
 
 def slow_beginning(logits, prompt, spell, words, begun=""):
-    """Probability of all tokens that begin an answer as all answers begin; `begun` stands before, in the prompt."""
+    """Probability of what all answers begin with; `begun` stands before, in the prompt."""
     answers = [tokens for _, tokens in ways(spell, words, [])]
     shared = answers[0][: common(answers)]
-    before = next((n for n in range(len(shared)) if len(spell.text(shared[: n + 1])) > len(begun)), len(shared))
-    if before == len(shared):
-        return 1.0
-    first = {shared[before], *spell.beginnings(spell.text(shared[before:]))}
-    return float(np.exp(logsumexp(log_softmax(logits([*prompt, *shared[:before]]))[sorted(first)])))
+    own = [n for n in range(len(shared)) if len(spell.text(shared[: n + 1])) > len(begun)]
+    return float(np.exp(sum(log_softmax(logits([*prompt, *shared[:n]]))[shared[n]] for n in own)))
 
 
 def slow_steps(logits, prompt, spell, words, max_labels, whole=False):

@@ -125,7 +125,7 @@ class AnswerBeam:
         0.001 is the mass which the result lacks. A label whose last token was read along with the slot, because
         another label continues it, has its logits already and adds no token where its branch is still there.
         """
-        trie, (trunk, places, alive, _) = state.slot.trie, state.read
+        trie, (trunk, places, alive) = state.slot.trie, state.read
         branches, ends = [], []
         for k in labels:
             node, tail = trie.grows_from(k)
@@ -156,7 +156,7 @@ class AnswerBeam:
         ]
         rows = yield Ask(tuple(branches))
         return [
-            _State(said, p, slot, SlotReading(trunk, row, [], []), greedy)
+            _State(said, p, slot, SlotReading(trunk, row, []), greedy)
             for (trunk, said, p, slot, greedy), row in zip(grown, rows, strict=True)
         ]
 
@@ -168,6 +168,6 @@ class AnswerBeam:
             rows, alive = yield from ask_in_turn([first._replace(drop=tuple(stale)), *others])
             stale.clear()
             places = trie.in_order(child.read.places[0], {n: rows[trunk, n] for n in trie.runs})
-            child = child._replace(read=SlotReading(trunk, places, alive, []))
+            child = child._replace(read=SlotReading(trunk, places, alive))
         yield from self._follow(child, tally, stale)
         stale += child.read.alive

@@ -22,9 +22,6 @@ class Answer(NamedTuple):
         Column of the label that was written at each step; L, the empty answer, only as the last one.
     label_mass : float
         Probability of all labels together at the first step.
-    beginning_mass : float
-        Probability of all tokens that begin what stands before the first label, such as ``{"label": ["``; 1 where
-        nothing does.
     hidden : ndarray of shape (d,), float32, or None
         Hidden state where the first label is predicted.
     """
@@ -32,12 +29,11 @@ class Answer(NamedTuple):
     steps: np.ndarray
     written: np.ndarray
     label_mass: float
-    beginning_mass: float
     hidden: np.ndarray | None
 
 
 class SlotReading(NamedTuple):
-    """What was read behind a slot's lead: of each place of its trie, and on the way there.
+    """What was read behind a slot's lead: of each place of its trie.
 
     The branches `alive` grow out of `trunk`, at whose end the slot begins.
     """
@@ -45,7 +41,6 @@ class SlotReading(NamedTuple):
     trunk: Hashable
     places: list[Reading]
     alive: list[Hashable]
-    before: list[Reading]
 
 
 def read_slot(
@@ -54,16 +49,16 @@ def read_slot(
     """Write what leads to a slot, the tokens of `branch`, and read the slot.
 
     That takes one ask, or several where the labels' branches, named ``(step, number)``, are more than `sequences`.
-    `branch` may have reads of its own, and `more` is read behind its last token.
+    `more` is read behind the last token of `branch`.
     """
     trie, trunk = slot.trie, branch.name
-    reads = (*branch.reads, trie.root_read(len(branch.tokens) - 1, **more))
+    branch = branch._replace(reads=(trie.root_read(len(branch.tokens) - 1, **more),))
     first, *others = divide(trie.branches(trunk, step), sequences)
-    asks = [Ask((branch._replace(reads=reads), *first.branches), tuple(drop)), *others]
+    asks = [Ask((branch, *first.branches), tuple(drop)), *others]
     rows, alive = yield from ask_in_turn(asks)
-    *before, root = rows.pop(trunk)
+    (root,) = rows.pop(trunk)
     places = trie.in_order(root, {n: rows[step, n] for n in trie.runs})
-    return SlotReading(trunk, places, [name for name in alive if name != trunk], before)
+    return SlotReading(trunk, places, [name for name in alive if name != trunk])
 
 
 def greedy_answer(
@@ -86,12 +81,7 @@ def greedy_answer(
     """
     slot = answers.slot()
     tokens = [*document, *slot.lead]
-    at, begins = answers.begins()
-    begins = begins if len(document) + at else []
-    reads = (Read(len(document) + at - 1, np.array(begins), True),) if begins else ()
-    branch = Branch("answer", tokens, None, reads)
-    read = yield from read_slot(slot, branch, 0, sequences, total=True, tap=hidden)
-    begun = [np.exp(np.logaddexp.reduce(one.logits.astype(float)) - one.total) for one in read.before]
+    read = yield from read_slot(slot, Branch("answer", tokens), 0, sequences, total=True, tap=hidden)
     mass, tapped = slot.trie.mass(read.places), read.places[0].tapped
     rows: list[np.ndarray] = []
     said: list[int] = []
@@ -104,7 +94,7 @@ def greedy_answer(
         if another is None:
             break
         slot, read = answers.slot(said[-1]), another
-    return Answer(np.array(rows), np.array(said), mass, float(begun[0]) if begun else 1.0, tapped)
+    return Answer(np.array(rows), np.array(said), mass, tapped)
 
 
 def _best(row, said):
@@ -133,3 +123,15 @@ def _write(answers, slot, said, read, sequences):
         return None
     following = answers.slot(label)
     return (yield from read_slot(following, Branch(at, [*tail, *following.lead]), step, sequences, drop))
+
+
+def read_beginning(document: Sequence[int], answers: AnswerSpace) -> Generator[Ask, list, float]:
+    """Read how probable it is that the model begins its answer by itself as it is made to, up to the first label.
+
+    Of ``{"label": ["`` that is the product over its tokens.
+    """
+    tokens = [*document, *answers.slot().lead]
+    forced = range(max(1, len(document) + answers.begins_at()), len(tokens))
+    reads = tuple(Read(at - 1, np.array(tokens[at : at + 1]), True) for at in forced)
+    (row,) = yield Ask((Branch("answer", tokens[: forced.stop - 1], None, reads),))
+    return float(np.exp(sum(float(one.logits[0]) - one.total for one in row)))

@@ -423,15 +423,10 @@ class AnswerSpace:
                 found.append(tokens[start])
         return sorted(found)
 
-    def begins(self) -> tuple[int, list[int]]:
-        """Return where in the first slot's lead the answer begins, and all tokens whose text begins as it does.
-
-        Of ``{"label": ["`` these may be ``{`` and ``{"``, the prompt's own first. None where a label comes first.
-        """
+    def begins_at(self) -> int:
+        """Return how many tokens of the first slot's lead stand before the answer itself."""
         lead, begun = self.slot().lead, len(self._spelling.begun)
-        at = next((k for k in range(len(lead)) if len(self._spelling.text_of(lead[: k + 1])) > begun), len(lead))
-        more = self._beginnings(self._spelling.text_of(lead[at:]))
-        return at, list(dict.fromkeys([*lead[at : at + 1], *more]))
+        return next((k for k in range(len(lead)) if len(self._spelling.text_of(lead[: k + 1])) > begun), len(lead))
 
     def _tries(self, max_labels):
         slots = [self.slot(previous) for previous in (None, *(range(self.none) if max_labels > 1 else ()))]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
+from .._cache.results import result_key
 from .._models.identity import Fingerprints, find_files
 from .._models.loaded import load_vocabulary
 from .._models.soundness import part_paths
 from .compiled import prepared_prompt
-from .run import Options, Task
+from .run import Options, Task, run
+from .tasks import BeginningTask, StepsTask
 
 
 def prompt_text(task: Task, text: str, options: Options, expected: Fingerprints | None = None) -> str:
@@ -17,6 +19,28 @@ def prompt_text(task: Task, text: str, options: Options, expected: Fingerprints 
     model = load_vocabulary(find_files(options.model, options.lora, expected).path)
     prepared = prepared_prompt(task, model)
     return prepared.compiled.text(text)
+
+
+_beginnings: dict[bytes, float] = {}
+
+
+def beginning_mass(task: StepsTask, text: str, options: Options, expected: Fingerprints | None = None) -> float:
+    """Return how probable it is that the model begins its answer by itself as a task's prompt makes it.
+
+    That hardly depends on the document: it is read once for a prompt, on the first one that comes, since a row of
+    logits for each token would cost a fifth of a short document where the vocabulary is large.
+    """
+    files = find_files(options.model, options.lora, expected)
+    asked = BeginningTask(*(getattr(task, f.name) for f in fields(task) if f.name != "tap"))
+    key = result_key(*files.content, *asked.key())
+    if key not in _beginnings:
+        answers = prepared_prompt(asked, load_vocabulary(files.path)).compiled.answers
+        alone = replace(options, n_jobs=1, batch_size=1, verbose=0)
+        if len(_beginnings) > 1000:
+            _beginnings.clear()
+        forced = answers.begins_at() < len(answers.slot().lead)
+        _beginnings[key] = run(asked, [text], alone, expected)[0] if forced else 1.0
+    return _beginnings[key]
 
 
 @dataclass(frozen=True)

