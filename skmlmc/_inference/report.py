@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields, replace
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
 
-from .._cache.results import result_key
+from .._cache.results import open_cache, result_key
 from .._models.identity import Fingerprints, find_files
 from .._models.loaded import load_vocabulary
 from .._models.soundness import part_paths
+from ..prompts._templates import ANSWER_FORMATS
 from .compiled import prepared_prompt
-from .run import Options, Task, run
+from .run import Options, Task, key_parts, run
 from .tasks import BeginningTask, StepsTask
 
 
@@ -27,20 +29,27 @@ _beginnings: dict[bytes, float] = {}
 def beginning_mass(task: StepsTask, text: str, options: Options, expected: Fingerprints | None = None) -> float:
     """Return how probable it is that the model begins its answer by itself as a task's prompt makes it.
 
-    That hardly depends on the document: it is read once for a prompt, on the first one that comes, since a row of
-    logits for each token would cost a fifth of a short document where the vocabulary is large.
+    That hardly depends on the document: it is read once for a prompt, on the first one that comes, and kept in the
+    cache; a row of logits for each token would cost a fifth of a short document where the vocabulary is large. NaN
+    where the model's file is another one meanwhile.
     """
-    files = find_files(options.model, options.lora, expected)
-    asked = BeginningTask(*(getattr(task, f.name) for f in fields(task) if f.name != "tap"))
-    key = result_key(*files.content, *asked.key())
-    if key not in _beginnings:
-        answers = prepared_prompt(asked, load_vocabulary(files.path)).compiled.answers
-        alone = replace(options, n_jobs=1, batch_size=1, verbose=0)
-        if len(_beginnings) > 1000:
-            _beginnings.clear()
-        forced = answers.begins_at() < len(answers.slot().lead)
-        _beginnings[key] = run(asked, [text], alone, expected)[0] if forced else 1.0
-    return _beginnings[key]
+    if not ANSWER_FORMATS[task.template.answer_format][0]:
+        return 1.0
+    asked = BeginningTask(task)
+    alone = replace(options, n_jobs=1, batch_size=1, verbose=0, memory=None)
+    with suppress(OSError, RuntimeError, ValueError):
+        key = result_key(*key_parts(asked, find_files(options.model, options.lora, expected).content, alone))
+        if key not in _beginnings:
+            cache = open_cache(options.memory)
+            with nullcontext() if cache is None else cache:
+                found = {} if cache is None else cache.get_many([key], asked.from_arrays)
+                if key not in found:
+                    found[key] = run(asked, [text], alone, expected)[0]
+                    if cache is not None:
+                        cache.put_many({key: asked.to_arrays(found[key])})
+            _beginnings[key] = found[key]
+        return _beginnings[key]
+    return float("nan")
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ def run(task: Task, texts: Sequence[str], options: Options, expected: Fingerprin
             results = dict(pairs)
         return [results[t] for t in texts]
     with cache:
-        base = result_key(*_key_parts(task, files.content, options))
+        base = result_key(*key_parts(task, files.content, options))
         keys = {text: result_key(base, text) for text in unique}
         known = cache.get_many(keys.values(), task.from_arrays, _largest_entry(task))
         results = {t: known[k] for t, k in keys.items() if known.get(k) is not None}
@@ -172,7 +172,7 @@ def _largest_entry(task):
     return 300_000 + 16 * len(task.words) ** 2
 
 
-def _key_parts(task, content, options):
+def key_parts(task, content, options):
     """Say what decides, beside the document, whether a kept result is used again; `run` adds the document."""
     truncated = None if options.truncation is None else (options.truncation, options.n_ctx)
     how = (installed_version("llama-cpp-python"), options.kv_dtype, options.batch_size == 1, truncated)

@@ -16,7 +16,7 @@ from .._engine.context import Attention, Hidden
 from ..prompts._layouts import make_layout
 from ..prompts._templates import PromptTemplate, QuestionTemplate, render_answer
 from .beam import AnswerBeam, Marginal
-from .compiled import CompiledPrompt, Encoder, compile_prefix, shared_opening
+from .compiled import CompiledPrompt, Encoder, compile_prefix, prepared_prompt, shared_opening
 from .greedy import Answer, greedy_answer, read_beginning
 from .questions import Questionnaire
 
@@ -132,14 +132,28 @@ class PreparedBeginning(PreparedSteps):
 
 
 @dataclass(frozen=True)
-class BeginningTask(StepsTask):
-    """Ask how probable it is that the model begins its answer by itself as it is made to; parameters of `StepsTask`."""
+class BeginningTask:
+    """Ask how probable it is that the model begins its answer by itself as it is made to.
+
+    Parameters
+    ----------
+    answer : StepsTask
+        How the answer is asked for.
+    """
+
+    answer: StepsTask
+    tap = None
+
+    @property
+    def words(self):
+        return self.answer.words
 
     def key(self):
-        return ("beginning", *super().key())
+        return ("beginning", *self.answer.key())
 
     def prepare(self, model):
-        return PreparedBeginning(self.compile(model), self.max_labels, None, model.sequences - 1)
+        steps = prepared_prompt(self.answer, model)
+        return PreparedBeginning(steps.compiled, steps.max_labels, None, steps.budget)
 
     def to_arrays(self, result):
         return {"mass": np.array(result)}

@@ -75,7 +75,7 @@ class StepwiseExtractor(ThreeDimensionalMixin, WrittenAnswerExtractor, auto_wrap
     beginning_mass_ : float
         After ``transform``: probability that the model begins its answer by itself as the prompt makes it, with
         ``{"label": ["``; 1 in a list, which begins with nothing. Read once for a prompt, on the first document that
-        comes. A warning says where it is low.
+        comes; NaN where the model's file was replaced during the call. A warning says where it is low.
 
     Notes
     -----
