@@ -39,15 +39,13 @@ def beginning_mass(task: StepsTask, text: str, options: Options, expected: Finge
     alone = replace(options, n_jobs=1, batch_size=1, verbose=0, memory=None)
     with suppress(OSError, RuntimeError, ValueError):
         key = result_key(*key_parts(asked, find_files(options.model, options.lora, expected).content, alone))
-        if key not in _beginnings:
-            cache = open_cache(options.memory)
-            with nullcontext() if cache is None else cache:
-                found = {} if cache is None else cache.get_many([key], asked.from_arrays)
-                if key not in found:
-                    found[key] = run(asked, [text], alone, expected)[0]
-                    if cache is not None:
-                        cache.put_many({key: asked.to_arrays(found[key])})
-            _beginnings[key] = found[key]
+        cache = open_cache(options.memory)
+        with nullcontext() if cache is None else cache:
+            found = {} if cache is None else cache.get_many([key], asked.from_arrays)
+            mass = found.get(key, _beginnings.get(key))
+            _beginnings[key] = run(asked, [text], alone, expected)[0] if mass is None else mass
+            if cache is not None and key not in found:
+                cache.put_many({key: asked.to_arrays(_beginnings[key])})
         return _beginnings[key]
     return float("nan")
 
