@@ -65,7 +65,7 @@ def question_contexts(ready, text, inner=True):
         paths[name] = [*before, *node.tokens]
         if node.leaf is not None:
             trie = asked._tries[node.leaf]
-            yield from ([*paths[name], *trie.path_to(n)] for n in trie.branching[: None if inner else 1])
+            yield from ([*paths[name], *trie.path_to(n)] for n in trie.places[: None if inner else 1])
 
 
 def step_contexts(ready, text, steps):
@@ -74,7 +74,7 @@ def step_contexts(ready, text, steps):
     slot = answers.slot()
     for row in steps:
         context = [*context, *slot.lead]
-        yield from ([*context, *slot.trie.path_to(n)] for n in slot.trie.branching)
+        yield from ([*context, *slot.trie.path_to(n)] for n in slot.trie.places)
         said.append(max((k for k in range(len(row)) if k not in said), key=row.__getitem__))
         if said[-1] == answers.none or len(said) == ready.max_labels:
             return

@@ -81,6 +81,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     {answer_prompt}
     max_labels : int or None, default=None
         Most labels of an answer; None: all of them.
+    {label_tokens}
     {threshold}
 
     Attributes
@@ -130,6 +131,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         none_label: str = "none",
         label_order: Names | None = None,
         max_labels: int | None = None,
+        label_tokens: str = "first",
         threshold: Threshold = 0.5,
         batch_size: int = 1,
         truncation: str | None = None,

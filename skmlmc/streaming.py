@@ -19,7 +19,7 @@ from .extract._base import WORKING_PARAMETERS
 __all__ = ["predict_chunks", "read_chunks"]
 
 # What a call leaves behind on extractors.
-_LEFT_BEHIND = ("label_mass_", "mass_", "n_features_out_")
+_LEFT_BEHIND = ("label_mass_", "beginning_mass_", "mass_", "n_features_out_")
 
 
 def predict_chunks(

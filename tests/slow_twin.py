@@ -5,12 +5,12 @@ It imports nothing of the package, and spells and tokenises answers itself, so t
 
 import json
 import os
-from ctypes import CDLL, c_char_p, c_int64, c_size_t, c_void_p
+from ctypes import CDLL, c_char_p, c_int64, c_size_t, c_void_p, create_string_buffer
 from pathlib import Path
 
 import llama_cpp as C  # noqa: N812
 import numpy as np
-from scipy.special import logsumexp, softmax
+from scipy.special import log_softmax, logsumexp, softmax
 
 GGML = CDLL(str(next((Path(C.__file__).parent / "lib").glob("*ggml-base.*"))))
 GGML.ggml_get_name.restype, GGML.ggml_get_name.argtypes = c_char_p, [c_void_p]
@@ -91,9 +91,72 @@ class SlowTwin:
         buffer = (C.llama_token * (len(raw) + 8))()
         return buffer[: C.llama_tokenize(self._vocab, raw, len(raw), buffer, len(buffer), False, special)]
 
+    def piece(self, token):
+        """Bytes of a token; None for control tokens."""
+        buffer = create_string_buffer(256)
+        n = C.llama_token_to_piece(self._vocab, token, buffer, 256, 0, False)
+        return buffer.raw[:n] if n > 0 else None
+
     def speller(self, answer_format, after, lead=""):
         """``spell(words)``: tokens of a whole answer with what the prompt has `after` it, as one text."""
-        return lambda words: self.tokenize(lead + spelled(answer_format, words) + after, special=True)
+        return Speller(
+            lambda text: self.tokenize(lead + text + after, special=True),
+            self.tokenize,
+            {token: self.piece(token) for token in range(self.n_vocab)},
+            answer_format,
+            after.partition("<|")[0],
+        )
+
+
+class Speller:
+    """Whole answers in tokens, and which tokens may follow a label there.
+
+    `whole(text)` tokenises an answer's text with what stands around it, `alone(text)` any text; `texts` are those of
+    all tokens, None for control tokens, and `after` is the text behind an answer up to the first control token.
+    """
+
+    def __init__(self, whole, alone, texts, answer_format, after):
+        self._whole, self._texts, self._format, self._after = whole, texts, answer_format, after
+        line, self._own = alone("\n"), {}
+        inside = alone if len(line) == 1 else lambda text: alone("\n" + text)[len(line) :]
+        for token, raw in texts.items():
+            text = (raw or b"").decode(errors="replace")
+            if text and len(text) <= 16 and inside(text) == [token]:
+                self._own[token] = text
+
+    def __call__(self, words):
+        return self._whole(spelled(self._format, words))
+
+    def text(self, tokens):
+        return b"".join(self._texts[token] or b"" for token in tokens).decode(errors="replace")
+
+    def ends(self, words):
+        """Return the depth where the last of `words` ends, the tokens that begin another one there, and the end's.
+
+        The prompt's own come first in each list; others have a text that begins the separator, or the end, not both.
+        """
+        other = next(word for word in ("none", "x") if word != words[-1])
+        alone, followed = self(words), self([*words, other])
+        cut = common([alone, followed])
+        behind = spelled(self._format, [other]).removeprefix(OPENING[self._format]) + self._after
+        separator = self._rest(followed, cut).removesuffix(behind)
+        texts = separator, self._rest(alone, cut)
+        own = {followed[cut], alone[cut]}
+        another, end = (self.beginnings(rest) for rest in texts)
+        return cut, [followed[cut], *(another - end - own)], [alone[cut], *(end - another - own)]
+
+    def beginnings(self, text):
+        """Tokens whose text is a beginning of `text`."""
+        return {token for token, own in self._own.items() if text.startswith(own)}
+
+    def _rest(self, tokens, cut):
+        """Text of tokens from a depth on, up to the first control token."""
+        texts = [self._texts[token] for token in tokens]
+        plain = texts[: texts.index(None)] if None in texts else texts
+        return b"".join(plain[cut:]).decode(errors="replace")
+
+
+OPENING = {"json": '{"label": ["', "list": ""}
 
 
 def spelled(answer_format, words):
@@ -109,19 +172,53 @@ def other_spellings(word):
     return (cases | {" " + case for case in cases}) - {word}
 
 
-def slow_row(logits, prompt, spell, words, said=()):
+def ways(spell, words, before):
+    """Whole answers as ``(label, tokens)``: every label alone, and every label with another one behind it."""
+    found = []
+    for k, word in enumerate(words):
+        found.append((k, spell([*before, word])))
+        found += [(k, spell([*before, word, other])) for other in words if other != word]
+    return found
+
+
+def slow_ends(spell, words, before):
+    """For each label: the tokens up to its end, those that begin another label then, and those that end the answer.
+
+    What stands there for something else does not count: how a longer label goes on, or another label of these tokens.
+    """
+    answers, found = ways(spell, words, before), []
+    for word in words:
+        cut, another, end = spell.ends([*before, word])
+        found.append((spell([*before, word])[:cut], another, end))
+    for k, (path, another, end) in enumerate(found):
+        n = len(path)
+        longer = {t[n] for j, t in answers if j != k and t[:n] == path and len(t) > n}
+        rivals = [j for j, (theirs, *_) in enumerate(found) if j != k and theirs == path]
+        taken = longer | {t for j in rivals for tokens in found[j][1:] for t in tokens}
+        found[k] = (path, *([first, *(t for t in rest if t not in taken)] for first, *rest in (another, end)))
+    return found
+
+
+def slow_row(logits, prompt, spell, words, said=(), whole=False):
     """Label probabilities after the labels `said`, from whole answers: no trie, no slots.
 
-    `logits(tokens)` looks at a whole prompt, `spell(words)` gives the tokens of a whole answer. Returns the
-    probabilities, the tokens behind which the first of them is read, and the mass of all labels there.
+    `logits(tokens)` looks at a whole prompt, `spell` is a `Speller`. Returns the probabilities, the tokens behind which
+    the first of them is read, and the mass of all labels there.
     """
     before = [words[k] for k in said]
-    answers = []
-    for k, word in enumerate(words):
-        answers.append((k, spell([*before, word])))
-        answers += [(k, spell([*before, word, other])) for other in words if other != word]
+    answers, ends = ways(spell, words, before), slow_ends(spell, words, before)
     at = common([tokens for _, tokens in answers])
     context = [*prompt, *answers[0][1][:at]]
+    first = {tokens[at] for _, tokens in answers}
+    first |= {token for path, *both in ends if len(path) == at for tokens in both for token in tokens}
+    starts = []
+    for word in words:
+        canonical = spell([*before, word])
+        others = [spell([*before, other]) for other in other_spellings(word)]
+        starts.append({t[at] for t in others if t[:at] == canonical[:at] and at < len(t) <= len(canonical)} - first)
+    starts = [{t for t in own if sum(t in start for start in starts) == 1} for own in starts]
+    if whole:
+        return whole_row(logits, prompt, ends, at, starts)
     scores = np.zeros(len(words))
 
     def walk(members, depth):
@@ -130,12 +227,17 @@ def slow_row(logits, prompt, spell, words, said=()):
         groups = {}
         for k, tokens in members:
             groups.setdefault(tokens[depth], []).append((k, tokens))
+        ways_of = {token: {k for k, _ in group} for token, group in groups.items()}
+        for k in {k for k, _ in members}:
+            path, another, end = ends[k]
+            if len(path) == depth:
+                ways_of.update({token: {k} for token in (*another, *end) if token not in ways_of})
         # Ways that belong to one label alone are one choice: that label, another one to follow or not.
         row = logits([*context, *members[0][1][at:depth]])
-        norm = logsumexp([row[token] for token in groups]) if depth > at else 0.0
+        norm = logsumexp([row[token] for token in ways_of]) if depth > at else 0.0
         total = {}
-        for token, group in groups.items():
-            for k in {k for k, _ in group}:
+        for token, labels in ways_of.items():
+            for k in labels:
                 total.setdefault(k, []).append(row[token] - norm)
         for k, values in total.items():
             scores[k] += logsumexp(values)
@@ -143,35 +245,46 @@ def slow_row(logits, prompt, spell, words, said=()):
             walk(group, depth + 1)
 
     walk(answers, at)
-    first = {tokens[at] for _, tokens in answers}
-    starts = []
-    for word in words:
-        canonical = spell([*before, word])
-        others = [spell([*before, other]) for other in other_spellings(word)]
-        starts.append({t[at] for t in others if t[:at] == canonical[:at] and at < len(t) <= len(canonical)} - first)
-    row, mass = logits(context), set(first)
+    row, mass = logits(context), first.union(*starts)
     for k, own in enumerate(starts):
-        for token in own:
-            if sum(token in start for start in starts) == 1:
-                scores[k] = max(scores[k], row[token])
-                mass.add(token)
+        scores[k] = max([scores[k], *(row[token] for token in own)])
     return softmax(scores), context, float(np.exp(logsumexp(row[sorted(mass)]) - logsumexp(row)))
+
+
+def whole_row(logits, prompt, ends, at, starts):
+    """As `slow_row`: the probability that a label is written whole, and that what follows it may follow a label.
+
+    Another spelling, of the first tokens `starts`, goes on as the prompt's own does.
+    """
+    scores = []
+    for (path, another, end), others in zip(ends, starts, strict=True):
+        parts = [log_softmax(logits([*prompt, *path[:n]])) for n in range(at, len(path) + 1)]
+        written = [row[token] for row, token in zip(parts, path[at:], strict=False)]
+        written.append(logsumexp(parts[-1][sorted({*another, *end})]))
+        scores.append(max([written[0], *(parts[0][token] for token in others)]) + sum(written[1:]))
+    return softmax(scores), [*prompt, *ends[0][0][:at]], float(np.exp(logsumexp(scores)))
 
 
 def slow_choice(logits, prompt, spell, words, said):
     """Logits of another label coming after the labels `said`, and of the answer's end."""
-    alone = spell([words[k] for k in said])
-    followed = spell([*(words[k] for k in said), words[-1]])
-    cut = common([alone, followed])
-    row = logits([*prompt, *alone[:cut]])
-    return row[followed[cut]], row[alone[cut]]
+    path, another, end = slow_ends(spell, words, [words[k] for k in said[:-1]])[said[-1]]
+    row = logits([*prompt, *path])
+    return logsumexp(row[another]), logsumexp(row[end])
 
 
-def slow_steps(logits, prompt, spell, words, max_labels):
+def slow_beginning(logits, prompt, spell, words, begun=""):
+    """Probability of what all answers begin with; `begun` stands before, in the prompt."""
+    answers = [tokens for _, tokens in ways(spell, words, [])]
+    shared = answers[0][: common(answers)]
+    own = [n for n in range(len(shared)) if len(spell.text(shared[: n + 1])) > len(begun)]
+    return float(np.exp(sum(log_softmax(logits([*prompt, *shared[:n]]))[shared[n]] for n in own)))
+
+
+def slow_steps(logits, prompt, spell, words, max_labels, whole=False):
     """Greedy answer: step distributions, the tokens behind which the first is read, and the label mass there."""
     said, rows, first = [], [], None
     while True:
-        row, *seen = slow_row(logits, prompt, spell, words, said)
+        row, *seen = slow_row(logits, prompt, spell, words, said, whole)
         first = first or seen
         rows.append(row)
         said.append(max((k for k in range(len(words)) if k not in said), key=lambda k: row[k]))

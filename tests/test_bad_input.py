@@ -177,6 +177,22 @@ def test_hub(make, tiny_model, monkeypatch):
     assert same(steps, answer(make().fit(), TEXTS))
 
 
+def test_a_model_in_several_files_on_the_hub(monkeypatch, tmp_path):
+    """All parts are asked for; the first one names the model."""
+    asked = []
+
+    def hf_hub_download(repo_id, filename):
+        asked.append(filename)
+        (tmp_path / filename).parent.mkdir(exist_ok=True)
+        (tmp_path / filename).write_bytes(b"no model")
+        return str(tmp_path / filename)
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(hf_hub_download=hf_hub_download))
+    with pytest.raises(ValueError, match="q4/m-00001-of-00003.gguf"):
+        StepwiseExtractor("hf:owner/repo/q4/m-00001-of-00003.gguf", labels=["joy", "anger"]).fit()
+    assert asked == [f"q4/m-0000{k}-of-00003.gguf" for k in (1, 2, 3)]
+
+
 @refused
 def test_hub_without_its_package(make, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)

@@ -1,13 +1,32 @@
 import ast
 import json
+import os
+import sys
+import time
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+from architecture_specs import write_architecture
+from chat_templates import CHATML
+from shared_data import SHARED
 from test_house import body_lines
+from tiny_gguf import write_tiny_gguf
 
-from benchmarks import _baselines, _bench, _data, _findings_figure, _paper, _scores, _statistics, findings, paper_table
+from benchmarks import (
+    _baselines,
+    _bench,
+    _data,
+    _findings_figure,
+    _paper,
+    _scores,
+    _statistics,
+    architectures,
+    findings,
+    paper_table,
+    tested_models,
+)
 from skmlmc.metrics import entropy_correlation, example_f1, l1_distance, nll
 
 FOLDER = Path(_bench.__file__).parent
@@ -257,3 +276,56 @@ def test_findings_from_end_to_end(tiny_model, tmp_path):
     assert (tmp_path / "one.png").stat().st_size > 10_000
     with pytest.raises(SystemExit):
         findings.main(["--data", "hatexplain", *map(str, given[2:]), *TINY])
+
+
+def test_architectures_of_a_folder(tmp_path):
+    write_architecture(tmp_path / "llama-dense.gguf", "llama")
+    write_architecture(tmp_path / "llada-dense.gguf", "llada")
+    architectures.main([str(tmp_path), "--out", str(tmp_path)])
+    rows = json.loads((tmp_path / "architectures.json").read_text())["rows"]
+    assert rows["llada-dense"]["kind"] == "diffusion" and "a diffusion model" in rows["llada-dense"]["refused"]
+    assert architectures.is_exact(rows["llama-dense"]["steps"]) and architectures.is_exact(rows["llama-dense"]["layer"])
+    assert "1 of 2 generate text. Of these, 1 are answered exactly" in (tmp_path / "architectures.md").read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems start a process afresh, without what is patched")
+@pytest.mark.parametrize(
+    ("act", "words"), [(lambda path: os._exit(3), "ENDED with exit code 3"), (lambda path: time.sleep(60), "NO ANSWER")]
+)
+def test_an_architecture_may_end_its_process(act, words, monkeypatch):
+    monkeypatch.setattr(architectures, "examine", act)
+    assert words in architectures.examine_elsewhere("model.gguf", seconds=0.5)["refused"]
+
+
+def test_tested_models_of_a_folder(tmp_path):
+    for folder in ("chat_templates", "vocabularies"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    for name, source in (("sound", CHATML), ("thinks", CHATML + "<think>"), ("fails", "{{ functions.name }}")):
+        (tmp_path / f"data/chat_templates/{name}.jinja").write_text(source, encoding="utf-8")
+    write_tiny_gguf(tmp_path / "data/vocabularies/tiny.gguf")
+    given = ["--shared", str(tmp_path), "--out", str(tmp_path)]
+    tested_models.main([*given, "--architectures", str(FOLDER / "results/architectures.json")])
+    page = (tmp_path / "models.md").read_text(encoding="utf-8")
+    assert (
+        "3 chat templates of real models: 2 chat, 1 plain; thinking in chats: 1 nothing to do, 1 ended at once." in page
+    )
+    assert "| llada-dense | refused: diffusion |" in page and "| llama-dense | exact |" in page
+    assert "| tiny | gpt2 |" in page and "'functions' is undefined |" in page
+    with pytest.raises(SystemExit, match="Expected data/chat_templates"):
+        tested_models.main(["--shared", str(tmp_path / "none"), "--out", str(tmp_path)])
+
+
+def test_the_handbook_counts_what_was_tested():
+    lines = (FOLDER / "results/models.md").read_text(encoding="utf-8").splitlines()
+    handbook = " ".join((FOLDER.parent / "docs/models.md").read_text(encoding="utf-8").split())
+    counts = [line for line in lines if line.startswith("* ")]
+    assert len(counts) == 3 and all(line in handbook for line in counts)
+
+
+@pytest.mark.skipif(
+    not (SHARED / "chat_templates").is_dir(), reason="needs the templates of real models in shared/data"
+)
+def test_tested_models_are_those_of_the_page(tmp_path):
+    given = ["--shared", str(SHARED.parent), "--architectures", str(FOLDER / "results/architectures.json")]
+    tested_models.main([*given, "--out", str(tmp_path)])
+    assert (tmp_path / "models.md").read_bytes() == (FOLDER / "results/models.md").read_bytes()

@@ -154,7 +154,7 @@ def _nested(classifier, extractor):
 def saved(tiny_model, adapter):
     """Name to fitted estimator, what to feed it, and what it gave before it was saved."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The label tokens hold only")
+        warnings.filterwarnings("ignore", "The (label tokens|answer's beginning)")
         return {name: (est, X, answer(est, X)) for name, est, X in fitted_estimators(tiny_model, adapter)}
 
 

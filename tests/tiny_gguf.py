@@ -128,9 +128,9 @@ def write_tiny_gguf(
     writer.add_block_count(n_layer)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    add_tokens = _add_sentencepiece if sentencepiece else _add_byte_pairs
+    add_tokens = _add_sentencepiece if sentencepiece else add_byte_pairs
     tokens = add_tokens(writer, words, list(controls), control_type, pre)
-    _add_special(writer, tokens, chat_template, bos, add_bos)
+    add_special(writer, tokens, chat_template, bos, add_bos)
     n_vocab = len(tokens)
 
     def noise(name, *shape):
@@ -154,7 +154,7 @@ def write_tiny_gguf(
     return str(path)
 
 
-def _add_byte_pairs(writer, words, controls, control_type, pre):
+def add_byte_pairs(writer, words, controls, control_type, pre):
     merges = merges_for(words)
     plain = byte_letters() + list(dict.fromkeys(left + right for left, right in merges))
     tokens = [*plain, *controls]
@@ -182,7 +182,7 @@ def _add_sentencepiece(writer, words, controls, control_type, pre):
     return tokens
 
 
-def _add_special(writer, tokens, chat_template, bos, add_bos):
+def add_special(writer, tokens, chat_template, bos, add_bos):
     writer.add_vocab_size(len(tokens))
     writer.add_bos_token_id(tokens.index(bos))
     writer.add_eos_token_id(tokens.index("<|end|>"))

@@ -192,6 +192,10 @@ class Tokenizer:
                 at += 1
         return tokens
 
+    def piece(self, token):
+        """Bytes of a token; None for control tokens."""
+        return None if token in self.controls.values() else self._texts[token]
+
     def text(self, tokens):
         """Text of tokens, control tokens included."""
         return b"".join(self._texts[token] for token in tokens).decode("utf-8", "replace")

@@ -9,7 +9,8 @@ twice: a token is decoded once for all sequences that contain it.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -187,6 +188,85 @@ def _check_ask(ask):
     inside = all(0 <= read.at < len(branch.tokens) for branch in ask.branches for read in branch.reads)
     if not names or len(set(names)) < len(names) or not inside:
         raise ValueError(f"Expected branches, each named once and read at its own tokens, but got {ask!r:.200}.")
+
+
+def divide(branches: Sequence[Branch], sequences: int) -> list[Ask]:
+    """Divide branches among asks, one after another, that have no more of them at one time than `sequences`.
+
+    A branch stays as long as a later one grows from it. Those of the last ask stay, of the others as few as need be.
+    What fits is one ask, in the given order. ValueError: a branch and all that it grows from are more than `sequences`.
+
+    Examples
+    --------
+    Two of "b" to "d" fit beside "a", which they grow from.
+
+    >>> family = [Branch("a", [1]), Branch("b", [2], "a"), Branch("c", [3], "a"), Branch("d", [4], "a")]
+    >>> [[branch.name for branch in ask.branches] for ask in divide(family, 3)], divide(family, 3)[1].drop
+    ([['a', 'b', 'c'], ['d']], ('b', 'c'))
+    """
+    if len(branches) <= sequences:
+        return [Ask(tuple(branches))]
+    ordered = _depth_first(branches)
+    left = Counter(branch.parent for branch in ordered)
+    asks: list[Ask] = []
+    alive: list[Hashable] = []
+    new: list[Branch] = []
+    drop: tuple[Hashable, ...] = ()
+    for branch in ordered:
+        if new and len(alive) + len(new) == sequences:
+            asks.append(Ask(tuple(new), drop))
+            alive += [b.name for b in new]
+            drop = tuple(name for name in alive if not left[name])
+            alive, new = [name for name in alive if left[name]], []
+        if len(alive) + len(new) == sequences:
+            raise ValueError(f"Got branches that grow from {sequences} others, but there are {sequences} sequences.")
+        new.append(branch)
+        left[branch.parent] -= 1
+    return [*asks, Ask(tuple(new), drop)]
+
+
+def _depth_first(branches):
+    """Put branches in an order in which all that grows from one stands behind it, before its neighbours."""
+    names, children = {branch.name for branch in branches}, defaultdict(list)
+    for branch in branches:
+        children[branch.parent if branch.parent in names else None].append(branch)
+    ordered, waiting = [], children[None][::-1]
+    while waiting:
+        ordered.append(waiting.pop())
+        waiting += children[ordered[-1].name][::-1] if ordered[-1].name is not None else []
+    return ordered
+
+
+def ask_in_turn(asks: Sequence[Ask]) -> Generator[Ask, list, tuple[dict[Hashable, list[Reading]], list[Hashable]]]:
+    """Ask one after another; returns the readings of each branch, and the branches that are still there."""
+    rows: dict[Hashable, list[Reading]] = {}
+    alive: list[Hashable] = []
+    for ask in asks:
+        names = [branch.name for branch in ask.branches]
+        rows.update(zip(names, (yield ask), strict=True))
+        alive = [name for name in [*alive, *names] if name not in ask.drop]
+    return rows, alive
+
+
+def most_alive(asks: Sequence[Ask]) -> tuple[int, int]:
+    """Return the most branches that asks have at one time, and the most tokens held.
+
+    A dropped branch's tokens are held as long as another one has grown out of it.
+    """
+    known: dict[Hashable, Branch] = {}
+    alive: set[Hashable] = set()
+    branches = tokens = 0
+    for ask in asks:
+        known.update((branch.name, branch) for branch in ask.branches)
+        alive = (alive - set(ask.drop)) | {branch.name for branch in ask.branches}
+        held, waiting = set(), list(alive)
+        while waiting:
+            name = waiting.pop()
+            if name in known and name not in held:
+                held.add(name)
+                waiting.append(known[name].parent)
+        branches, tokens = max(branches, len(alive)), max(tokens, sum(len(known[name].tokens) for name in held))
+    return branches, tokens
 
 
 def levels(ask: Ask) -> list[Ask]:

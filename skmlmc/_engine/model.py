@@ -13,6 +13,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from ctypes import CDLL, addressof, c_float, c_void_p
 from functools import lru_cache
 from numbers import Integral
@@ -26,7 +27,7 @@ from .buffers import BatchArrays
 from .context import Hidden, Settings
 from .forest import PREFIX, Ask, Forest, Plan, Reading, levels
 from .memory import available_memory
-from .tap import make_tap
+from .tap import TRIAL_TOKENS, make_tap
 from .vocabulary import Vocabulary
 
 # llama.cpp keeps scratch memory for every token of a batch; more than 256 bring no speed.
@@ -177,6 +178,8 @@ class Model(Vocabulary):
         if self._slow:
             C.llama_set_abort_callback(ctx, self._must_stop, None)
         self._set_adapters(settings.lora)
+        if self._tap is not None:
+            self._try_tap(settings)
         self._settings = settings
 
     def _set_adapters(self, lora):
@@ -227,6 +230,14 @@ class Model(Vocabulary):
         if block is not None and not -n <= block < n:
             raise ValueError(f"Got layer={layer} but {str(self.path)!r} has {n} blocks: expected -{n} to {n - 1}.")
         return None if block is None or block % n == n - 1 else block % n
+
+    def _try_tap(self, settings):
+        """Let the tap see the graph of a few tokens, before the prompt fills the context."""
+        tokens = (C.llama_token * TRIAL_TOKENS)()
+        code = self._call(C.llama_batch_get_one(tokens, TRIAL_TOKENS))
+        if code:
+            raise RuntimeError(_decode_error(code, settings))
+        self._tap.choose()
 
     def _set_prefix(self, prefix: Sequence[int]):
         """Decode the prompt's prefix into sequence 0, or keep it."""
@@ -313,10 +324,8 @@ class Model(Vocabulary):
         self._buffers.set_owners(plan.spans)
         readings: list[Any] = [None] * len(plan.outputs)
         where = np.array([at for at, _ in plan.outputs], int)
-        n = len(plan.tokens)
         states: list[np.ndarray] = []
-        for start in range(0, n, N_UBATCH):
-            stop = min(start + N_UBATCH, n)
+        for start, stop in batches(len(plan.tokens), where, 2 * self.n_seq):
             wanted = np.flatnonzero((where >= start) & (where < stop))
             batch = self._buffers.fill(plan.tokens, plan.positions, start, stop, where[wanted])
             code = self._call(batch)
@@ -359,28 +368,46 @@ class Model(Vocabulary):
     def _read(self, index, read, tapped):
         """Take the wanted columns of one row of llama.cpp's logits."""
         row = np.ctypeslib.as_array(C.llama_get_logits_ith(self._ctx, index), (self.n_vocab,))
-        total, values = None, row[read.columns]
-        if read.total:
-            top = row.max()
-            total = float(top) + float(np.log(np.exp(row - top).sum(dtype=np.float64)))
-        numbers = [
-            values.max() if len(values) else 0.0,
-            0.0 if total is None else total,
-            0.0 if tapped is None else tapped.sum(),
-        ]
-        if not np.isfinite(numbers).all():
+        values, top = row[read.columns], row.max() if read.total else 0.0
+        sums = [values.max() if len(values) else 0.0, top, 0.0 if tapped is None else tapped.sum()]
+        if not np.isfinite(sums).all():
             raise ValueError(
                 f"{str(self.path)!r} computes infinite numbers or none at all (NaN): its weights are damaged, or an "
                 "adapter's scale is too large. Download the file again and compare its checksum."
             )
-        return Reading(values, total, tapped)
+        if not read.total:
+            return Reading(values, None, tapped)
+        return Reading(values, float(top) + float(np.log(np.exp(row - top).sum(dtype=np.float64))), tapped)
+
+
+def batches(n: int, outputs: np.ndarray, most: int) -> list[tuple[int, int]]:
+    """Divide `n` tokens into batches of at most ``N_UBATCH``, with at most `most` places that are read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> batches(300, np.array([3, 9, 270]), 64), batches(10, np.array([3, 4, 5, 6, 9]), 2)
+    ([(0, 256), (256, 300)], [(0, 5), (5, 9), (9, 10)])
+    """
+    found, places = [(0, 0)], np.unique(outputs)
+    while found[-1][1] < n:
+        start = found[-1][1]
+        later = places[places >= start]
+        stop = min(start + N_UBATCH, n, int(later[most]) if len(later) > most else n)
+        found.append((start, stop))
+    return found[1:]
 
 
 def _ggml():
     """Return ggml's base library, whose functions llama_cpp does not offer; the file is open already."""
     names = ("libggml-base.so", "libggml-base.dylib", "ggml-base.dll", "libggml-base.dll")
-    paths = [Path(C.__file__).parent / "lib" / name for name in names]
-    return CDLL(str(next(path for path in paths if path.exists())))
+    for name in (*(str(Path(C.__file__).parent / "lib" / name) for name in names), *names):
+        with suppress(OSError):  # some builds, such as conda-forge's, put it where the system looks for libraries
+            return CDLL(name)
+    raise RuntimeError(
+        f"Found no library ggml-base beside {C.__file__} nor where the system looks: expected it for hidden states of "
+        "inner layers (layer=) and attention. Install llama-cpp-python with pip, or use layer=None."
+    )
 
 
 def _last_error():

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from ctypes import CDLL, POINTER, Structure, c_char_p, c_int, c_int64, c_size_t, c_void_p, cast
+from math import prod
 
 import numpy as np
 
 from .context import Attention, Settings
+
+# Tokens of the decode in which a tap sees the graph: a number that no other axis of a state has.
+TRIAL_TOKENS = 7
+_NUMBERED = re.compile(rb".+-(\d+)")
 
 
 def _declare(library: CDLL):
@@ -18,6 +24,19 @@ def _declare(library: CDLL):
     return name, size, get
 
 
+class _TensorHead(Structure):
+    """The first fields of a ggml_tensor, down to its shape."""
+
+    _fields_ = [("type", c_int), ("buffer", c_void_p), ("shape", c_int64 * 4)]
+
+
+def _shape(tensor, size):
+    """Shape of a tensor of `size` bytes, tokens before columns; () where it is no array of F32 numbers in a row."""
+    head = cast(tensor, POINTER(_TensorHead)).contents
+    shape = tuple(head.shape[::-1])
+    return shape if head.type == 0 and size == 4 * prod(shape) else ()
+
+
 class HiddenTap:
     """Reads hidden states through llama.cpp's evaluation callback, into `rows`.
 
@@ -25,39 +44,73 @@ class HiddenTap:
     more time and gigabytes for large vocabularies. The evaluation callback sees the same tensor for the outputs alone,
     and the outputs of inner blocks for all tokens. With ``block=None`` the states are those behind the last block,
     normalised, at the outputs.
+
+    Each architecture has its own names for tensors, but they end in their block's number, and what a block hands on is
+    computed last: ``attn_norm-0 ... ffn_out-0 l_out-0 norm-1 attn_norm-1 ...``. So the tap watches a decode of
+    `TRIAL_TOKENS` tokens before anything else, and `choose` takes the last tensor of the block. Where the blocks share
+    several residual streams, it has that many states a token, which make one long one here.
     """
 
     def __init__(self, library: CDLL, callback_type, n_embd: int, block: int | None):
         self.rows, self.block = np.empty((0, n_embd), np.float32), block
-        wanted = b"result_norm" if block is None else f"l_out-{block}".encode()
+        self._n_embd, self._n_streams, self._axis = n_embd, 1, -2
+        self._wanted = b""  # as long as the tap watches
+        self._shown: dict[int | None, tuple[bytes, tuple[int, ...]]] = {}  # name and shape of each block's last tensor
         name, size, get = _declare(library)
 
         def on_tensor(tensor, ask, _):
-            if name(tensor) != wanted:
+            found = name(tensor)
+            if not self._wanted:
+                self._watch(found, _shape(tensor, size(tensor)))
+            if found != self._wanted:
                 return not ask
             if not ask:
-                rows = np.empty((size(tensor) // (4 * n_embd), n_embd), np.float32)
-                get(tensor, rows.ctypes.data, 0, rows.nbytes)
-                self.rows = rows
+                values = np.empty(_shape(tensor, size(tensor)), np.float32)
+                get(tensor, values.ctypes.data, 0, values.nbytes)
+                self.rows = self._rows_of(values)
             return True
 
         self.callback = callback_type(on_tensor)
 
+    def _watch(self, name, shape):
+        numbered = _NUMBERED.fullmatch(name)
+        if numbered:
+            self._shown[int(numbered[1])] = name, shape
+        elif name == b"result_norm":
+            self._shown[None] = name, shape
+
+    def choose(self) -> None:
+        """Read the wanted states from now on, or raise ValueError: the graph that was watched does not have them."""
+        inner = sorted(k for k, (_, shape) in self._shown.items() if k is not None and self._is_state(shape))
+        there = [*(f"{k}" for k in inner), *(["None"] if None in self._shown else [])]
+        if str(self.block) not in there:
+            raise ValueError(
+                f"Expected a layer whose hidden states llama.cpp shows: of this model {', '.join(there) or 'none'}. "
+                f"Got {'the last one (layer=None)' if self.block is None else f'layer {self.block}'}."
+            )
+        self._wanted, shape = self._shown[self.block]
+        if self.block is not None:
+            self._axis = shape.index(TRIAL_TOKENS)
+            self._n_streams = prod(shape[:-1]) // TRIAL_TOKENS
+
+    def _is_state(self, shape):
+        return shape[-1:] == (self._n_embd,) and TRIAL_TOKENS in shape[:-1]
+
+    def _rows_of(self, values):
+        """Return a tensor's values with a row a token."""
+        if self._n_streams > 1:
+            values = np.moveaxis(values, self._axis, 0)
+        return values.reshape(-1, self._n_streams * self._n_embd)
+
     def take(self, n: int) -> np.ndarray:
-        """Return the states of the `n` tokens just decoded, or raise RuntimeError: the blocks have another name."""
+        """Return the states of the `n` tokens just decoded, or raise RuntimeError: there are others."""
         rows, self.rows = self.rows, self.rows[:0]
         if len(rows) != n:
             raise RuntimeError(
                 f"Expected hidden states of {n} tokens after block {self.block}, got {len(rows)}: llama.cpp does not "
-                "show the blocks of this model's architecture. Use layer=None."
+                "decode them at once. Use layer=None."
             )
         return rows
-
-
-class _TensorHead(Structure):
-    """The first fields of a ggml_tensor, down to its shape."""
-
-    _fields_ = [("type", c_int), ("buffer", c_void_p), ("shape", c_int64 * 4)]
 
 
 class AttentionTap:
@@ -84,6 +137,10 @@ class AttentionTap:
             return True
 
         self.callback = callback_type(on_tensor)
+
+    def choose(self) -> None:
+        """Raise RuntimeError where the graph that was watched has no attention weights."""
+        self.take(TRIAL_TOKENS)
 
     def _add(self, weights, every):
         """Add a block's weights to those of the blocks before, or forget those."""

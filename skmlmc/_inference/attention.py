@@ -89,7 +89,7 @@ class PreparedAttention(PreparedSteps):
     @cached_property
     def cells(self):
         """Cells of the longest answer, its last label included."""
-        return self.compiled.answers.longest(self.max_labels + 1)
+        return self.compiled.answers.longest(self.max_labels + 1, self.budget)
 
     def job(self, tokens):
         alive: set = set()
@@ -159,7 +159,7 @@ class AttentionTask:
         return ("attention", self.layer, *self.answer.key())
 
     def prepare(self, model):
-        return PreparedAttention(self.answer.compile(model), self.answer.max_labels, self.tap)
+        return PreparedAttention(self.answer.compile(model), self.answer.max_labels, self.tap, model.sequences - 1)
 
     def to_arrays(self, result):
         return result._asdict()

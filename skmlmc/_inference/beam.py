@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit
 
-from .._engine.forest import Ask, Branch, Read
-from .label_trie import ROOT, AnswerSpace, Slot
+from .._engine.forest import Ask, Branch, ask_in_turn, divide
+from .greedy import SlotReading, read_slot
+from .label_trie import AnswerSpace, Slot
 
 
 class Marginal(NamedTuple):
@@ -30,22 +31,24 @@ class _Tally(NamedTuple):
 
 
 class _State(NamedTuple):
-    """An answer in progress: its branch, labels and probability, the slot it stands before and that slot's logits."""
+    """An answer in progress: its labels, probability and slot, what was read of that, and whether it is the greedy one.
 
-    trunk: tuple
+    The reading of a slot that was not entered yet has the root alone.
+    """
+
     said: tuple[int, ...]
     p: float
     slot: Slot
-    logits: list[np.ndarray]
+    read: SlotReading
     greedy: bool
 
 
-def next_labels(trie, logits, said: Sequence[int]) -> np.ndarray:
+def next_labels(trie, places, said: Sequence[int]) -> np.ndarray:
     """Distribution over the labels that may come next, the answer's end last: none that the answer holds already.
 
-    `logits` are those of `LabelTrie.probabilities`, `said` the labels written so far.
+    `places` are the readings of `LabelTrie.probabilities`, `said` the labels written so far.
     """
-    p = trie.probabilities(logits)
+    p = trie.probabilities(places)
     p[list(said)] = 0
     total = p.sum()
     if total > 0:
@@ -59,8 +62,8 @@ class AnswerBeam:
 
     The answers are the constrained ones of `greedy_answer`, but every label is tried, not only the best. A label has
     the probability of the step distribution without the labels written so far; "another label" against "the end" is
-    the model's own choice between their first tokens. A label stands in an answer at most once, so the probabilities
-    of all places where it is written add up.
+    the model's own choice between the tokens that begin them. A label stands in an answer at most once, so the
+    probabilities of all places where it is written add up.
 
     Answers of more than `max_labels` count as not followed to their end, and so do those in progress below
     `min_probability`, but for the greedy one. ValueError: so many levels need more than the `sequences` of a document.
@@ -69,13 +72,16 @@ class AnswerBeam:
     def __init__(self, answers: AnswerSpace, *, max_labels: int, min_probability: float, sequences: int):
         self._answers, self._max_labels, self._min = answers, max_labels, min_probability
         self.sequences = sequences
-        inner = answers.sequences(max_labels) - 1
-        self._width = sequences // max_labels - inner
-        if self._width < 1:
+        level = sequences // max_labels  # sequences of the branches of one slot, and of the labels followed from there
+        inner = answers.sequences(max_labels, sequences) - 1
+        try:  # where not all of them fit at once, slots are read in several calls with half of the sequences
+            self._inner = inner if inner < level else answers.sequences(max_labels, level // 2) - 1
+        except ValueError as error:
             raise ValueError(
-                f"Got max_labels={max_labels}, but the labels share so many tokens that answers of at most "
-                f"{sequences // (1 + inner)} labels can be followed: choose a smaller max_labels."
-            )
+                f"Got max_labels={max_labels}, but only {sequences} answers can be followed at one time, and labels "
+                "share too many tokens for so many levels of them: choose a smaller max_labels."
+            ) from error
+        self._width = level - self._inner
 
     def answer(self, document: Sequence[int]) -> Generator[Ask, list, Marginal]:
         """Follow the answers to a document, given in tokens with what leads over to the answer.
@@ -83,17 +89,15 @@ class AnswerBeam:
         Asks for the document; then for the labels that may come next, as many together as there are sequences.
         """
         slot, trunk = self._answers.slot(), ("answer",)
-        tokens = [*document, *slot.lead]
-        read = Read(len(tokens) - 1, slot.trie.columns[ROOT])
-        rows = yield Ask((Branch(trunk, tokens, None, (read,)), *slot.trie.inner_branches(trunk, trunk)))
+        branch = Branch(trunk, [*document, *slot.lead])
+        read = yield from read_slot(slot, branch, trunk, max(1, self._inner))
         tally = _Tally(np.zeros(self._answers.none), np.zeros(1))
-        state = _State(trunk, (), 1.0, slot, [row[0].logits for row in rows], True)
-        yield from self._follow(state, tally, [])
+        yield from self._follow(_State((), 1.0, slot, read, True), tally, [])
         return Marginal(np.minimum(tally.labels, 1.0), float(min(tally.mass[0], 1.0)))
 
     def _follow(self, state, tally, stale):
         """Count what may come next, and follow it; `stale` are branches that the next ask drops."""
-        following = state.p * next_labels(state.slot.trie, state.logits, state.said)
+        following = state.p * next_labels(state.slot.trie, state.read.places, state.said)
         tally.labels[:] += following[:-1]
         tally.mass[0] += following[-1]
         if len(state.said) + 1 == self._answers.none:
@@ -109,7 +113,7 @@ class AnswerBeam:
             grown = yield from self._write(state, chosen, tally, following, stale)
             for child in grown:
                 yield from self._enter(child, tally, stale)
-            stale += [(*state.trunk, k) for k in chosen]
+            stale += [(*state.read.trunk, k) for k in chosen]
 
     def _write(self, state, labels, tally, following, stale):
         """Write each of `labels` in a branch of its own; returns the answers that go on, behind the separator.
@@ -119,50 +123,51 @@ class AnswerBeam:
         model goes on with probability 0.4: 0.3 are mass of the finished answer "joy", and "joy, ..." is followed with
         0.2. After sad it goes on with 0.1: 0.001 is below a bound of 0.002, so nothing longer is followed, and that
         0.001 is the mass which the result lacks. A label whose last token was read along with the slot, because
-        another label continues it, has its two logits already and adds no token.
+        another label continues it, has its logits already and adds no token where its branch is still there.
         """
-        trie = state.slot.trie
-        branches: list[Branch] = []
-        ends: list[Any] = []
+        trie, (trunk, places, alive) = state.slot.trie, state.read
+        branches, ends = [], []
         for k in labels:
-            node, tail = trie.deepest(k)
-            parent = state.trunk if node == ROOT else (state.trunk, node)
-            reads = (Read(len(tail) - 1, np.array(trie.ends[k])),) if tail else ()
-            branches.append(Branch((*state.trunk, k), tail, parent, reads))
-            ends.append(None if tail else trie.ends_at(k, node, state.logits))
+            node, tail = trie.grows_from(k)
+            parent = (trunk, node)
+            if parent not in alive:
+                parent, tail = trunk, trie.paths[k]
+            ends.append(trie.known_ends(k, places))
+            reads = (trie.ends_read(k, len(tail) - 1),) if ends[-1] is None else ()
+            branches.append(Branch((*trunk, k), tail, parent, reads))
         rows = yield Ask(tuple(branches), tuple(stale))
         stale.clear()
         grown = []
         for k, row, known in zip(labels, rows, ends, strict=True):
-            another, end = row[0].logits if row else known
-            goes_on = float(expit(float(another) - float(end)))
+            goes_on = float(expit(trie.goes_on(k, row[0].logits if known is None else known)))
             tally.mass[0] += following[k] * (1 - goes_on)
             greedy = state.greedy and k == labels[0] and following[k] == following[:-1].max() and goes_on > 0.5
             p = following[k] * goes_on
             if p >= self._min or greedy:
-                grown.append(_State((*state.trunk, k), (*state.said, k), p, self._answers.slot(k), [], greedy))
+                grown.append(((*trunk, k), (*state.said, k), p, self._answers.slot(k), greedy))
         return (yield from self._separate(grown))
 
     def _separate(self, grown):
-        """Write the separators of answers that go on, and read the slots behind them."""
+        """Write the separators of answers that go on, and read the roots of the slots behind them."""
         if not grown:
             return []
-        leads = [child.slot.lead for child in grown]
-        columns = [child.slot.trie.columns[ROOT] for child in grown]
-        rows = yield Ask(
-            tuple(
-                Branch(child.trunk, lead, None, (Read(len(lead) - 1, wanted),))
-                for child, lead, wanted in zip(grown, leads, columns, strict=True)
-            )
-        )
-        return [child._replace(logits=[row[0].logits]) for child, row in zip(grown, rows, strict=True)]
+        branches = [
+            Branch(trunk, slot.lead, None, (slot.trie.root_read(len(slot.lead) - 1),)) for trunk, _, _, slot, _ in grown
+        ]
+        rows = yield Ask(tuple(branches))
+        return [
+            _State(said, p, slot, SlotReading(trunk, row, []), greedy)
+            for (trunk, said, p, slot, greedy), row in zip(grown, rows, strict=True)
+        ]
 
     def _enter(self, child, tally, stale):
-        """Read the inner branches of a child's slot, where its labels share tokens, then follow it."""
-        inner = child.slot.trie.inner_branches(child.trunk, child.trunk)
-        if inner:
-            rows = yield Ask(inner, tuple(stale))
+        """Read the places of a child's slot below the root, where its labels share tokens, then follow it."""
+        trie, trunk = child.slot.trie, child.read.trunk
+        first, *others = divide(trie.branches(trunk, trunk), max(1, self._inner))
+        if first.branches:
+            rows, alive = yield from ask_in_turn([first._replace(drop=tuple(stale)), *others])
             stale.clear()
-            child = child._replace(logits=[*child.logits, *(row[0].logits for row in rows)])
+            places = trie.in_order(child.read.places[0], {n: rows[trunk, n] for n in trie.runs})
+            child = child._replace(read=SlotReading(trunk, places, alive))
         yield from self._follow(child, tally, stale)
-        stale += [branch.name for branch in inner]
+        stale += child.read.alive

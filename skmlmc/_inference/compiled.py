@@ -17,8 +17,8 @@ from functools import lru_cache
 from typing import Any
 
 from ..prompts._layouts import Layout, Segment
-from ..prompts._templates import check_words, render_answer
-from .label_trie import AnswerSpace
+from ..prompts._templates import ANSWER_FORMATS, check_words, render_answer
+from .label_trie import AnswerSpace, Spelling
 
 # How texts may begin and end, as far as tokenizers care.
 PROBES = ("a", "The", " a", "1", ".", "\n", "é", "中", "🙂", "'s", '"', "(", "-", "  b", "</s>", "_", "https://")
@@ -134,6 +134,7 @@ class CompiledPrompt:
 
     The last of the `words` is the empty answer's. `shared` characters behind the document belong to it (see
     `shared_opening`; None: as many as may), and `bridge` holds the tokens between what `document` gives and the answer.
+    `whole` is as for `LabelTrie`.
     """
 
     def __init__(
@@ -144,9 +145,10 @@ class CompiledPrompt:
         answer_format: str,
         words: Sequence[str],
         shared: int | None = None,
+        whole: bool = False,
     ):
         check_words(answer_format, words)
-        self._encoder, self._prefix, self._layout, self._format = encoder, prefix, layout, answer_format
+        self._encoder, self._prefix, self.layout, self._format = encoder, prefix, layout, answer_format
         self._after = fragments(encoder.vocabulary, layout.after)
         behind, *tail = fragments(encoder.vocabulary, layout.opening)
         afters = [self._written([word]) for word in dict.fromkeys((*words[:8], words[-1]))]
@@ -164,7 +166,16 @@ class CompiledPrompt:
             self._begun, self._fresh = behind[at:], False
             self.bridge = encoder(behind[shared:at], False)
         self._behind = behind[:shared]
-        self.answers = AnswerSpace(self._answer, words)
+        self._last = encoder.whole(self._after[1:])
+        spelling = Spelling(
+            tokenize=lambda words: encoder(self._begun + self._written(words), self._fresh) + self._last,
+            continued=lambda text: encoder(text, False),
+            text_of=lambda tokens: encoder.vocabulary.text_of(tokens),  # a method would keep the model alive
+            following=lambda word: self._written([word])[len(ANSWER_FORMATS[answer_format][0]) :],
+            n_behind=len(self._last),
+            begun=self._begun,
+        )
+        self.answers = AnswerSpace(spelling, words, whole)
 
     @property
     def prefix(self) -> list[int]:
@@ -174,13 +185,9 @@ class CompiledPrompt:
     def _written(self, words):
         return render_answer(self._format, words) + self._after[0]
 
-    def _answer(self, words):
-        text = self._begun + self._written(words)
-        return self._encoder(text, self._fresh) + self._encoder.whole(self._after[1:])
-
     def document(self, text: str) -> list[int]:
         """Tokens of a document, and of what is tokenised with it."""
-        text = self._layout.trimmed(text, first=self._prefix.first)
+        text = self.layout.trimmed(text, first=self._prefix.first)
         return self._encoder(self._prefix.begun + text + self._behind, self._prefix.fresh)
 
     def text(self, text: str) -> str:
@@ -189,8 +196,8 @@ class CompiledPrompt:
         lead = vocabulary.text_of(self.answers.slot().lead)
         if self._fresh and vocabulary.adds_space:
             lead = lead.removeprefix(" ")  # which the tokenizer put there
-        opening = "".join(segment.text for segment in self._layout.opening).removesuffix(self._begun)
-        return self._prefix.text + self._layout.trimmed(text, first=self._prefix.first) + opening + lead
+        opening = "".join(segment.text for segment in self.layout.opening).removesuffix(self._begun)
+        return self._prefix.text + self.layout.trimmed(text, first=self._prefix.first) + opening + lead
 
 
 def shared_opening(encoder: Encoder, layouts: Sequence[Layout]) -> int:

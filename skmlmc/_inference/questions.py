@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._engine.forest import Ask, Branch, Read
+from .._engine.forest import Ask, Branch, ask_in_turn, divide, most_alive
 from .label_trie import LabelTrie
 
 TEXT = "text"
@@ -82,9 +82,10 @@ class Questionnaire:
             nodes = [_Node(n.tokens, n.parent - 1, n.questions, n.leaf) for n in nodes[1:]]
         shared = len(questions[0]) - len(_path(nodes, next(i for i, n in enumerate(nodes) if n.leaf == 0)))
         self.common = list(questions[0][:shared])
-        self._nodes, self._budget = nodes, sequences - 1
-        self.asks, self.order = self._plan()
-        self.sequences = 1 + self._peak
+        self._nodes = nodes
+        self.asks = divide([branch for i in range(len(nodes)) for branch in self._branches(i)], sequences - 1)
+        most, self.cells = most_alive(self.asks)
+        self.sequences = 1 + most
 
     def _branches(self, i):
         """Branch of a node and, at a question's end, those of its answer words."""
@@ -93,50 +94,23 @@ class Questionnaire:
         if node.leaf is None:
             return (Branch(i, node.tokens, parent),)
         trie = self._tries[node.leaf]
-        read = Read(len(node.tokens) - 1, trie.columns[0])
-        return (Branch(i, node.tokens, parent, (read,)), *trie.inner_branches(i, step=("answer", i)))
-
-    def _plan(self):
-        """Cut the tree into calls that keep within the budget of sequences; shared runs stay until they are used up."""
-        asks, order, self._peak, self.cells = [], [], 0, 0
-        alive: dict = {}
-        branches: list[Branch] = []
-        drop: list = []
-        for i, node in enumerate(self._nodes):
-            new = self._branches(i)
-            if len(alive) + len(new) > self._budget and branches:
-                asks.append(Ask(tuple(branches), tuple(drop)))
-                drop = [name for name in alive if not self._needed(name, i)]
-                alive = {name: n for name, n in alive.items() if name not in drop}
-                branches = []
-            branches += new
-            alive |= {b.name: len(b.tokens) for b in new}
-            self._peak, self.cells = max(self._peak, len(alive)), max(self.cells, sum(alive.values()))
-            if node.leaf is not None:
-                order.append((node.leaf, len(new)))
-        asks.append(Ask(tuple(branches), tuple(drop)))
-        return asks, order
-
-    def _needed(self, name, i):
-        """Whether a branch is a run that node `i` or a later one grows from."""
-        return isinstance(name, int) and any(n.parent == name for n in self._nodes[i:])
+        read = trie.root_read(len(node.tokens) - 1)
+        return (Branch(i, node.tokens, parent, (read,)), *trie.branches(i, step=("answer", i)))
 
     def answer(self, text: Sequence[int]) -> Generator[Ask, list, np.ndarray]:
         """Ask a document, given in tokens, all questions; returns the probability of each one's first answer word.
 
         Asks for the document with as many questions as the budget allows, then for the others.
         """
-        rows = []
-        for k, ask in enumerate(self.asks):
-            if k == 0:
-                trunk = Branch(TEXT, [*text, *self.common], None)
-                ask = Ask((trunk, *ask.branches), ask.drop)
-            rows += [row[0].logits for row in (yield ask) if row]
+        first, *others = self.asks
+        trunk = Branch(TEXT, [*text, *self.common], None)
+        rows, _ = yield from ask_in_turn([first._replace(branches=(trunk, *first.branches)), *others])
         probabilities = np.empty(len(self._tries))
-        at = 0
-        for question, n in self.order:
-            probabilities[question] = self._tries[question].probabilities(rows[at : at + n])[0]
-            at += n
+        for i, node in enumerate(self._nodes):
+            if node.leaf is not None:
+                trie = self._tries[node.leaf]
+                places = trie.in_order(rows[i][0], {n: rows[("answer", i), n] for n in trie.runs})
+                probabilities[node.leaf] = trie.probabilities(places)[0]
         return probabilities
 
 

@@ -27,7 +27,7 @@ from .workers import count_jobs, count_threads, share_of_threads, spread
 FLUSH_DOCUMENTS, FLUSH_SECONDS = 32, 2.0
 ENOUGH_CELLS = 512  # of documents decoded together, with the longest answers they may have: about one decode call
 PIECES = 8  # of work for each process, so that all end at about the same time
-RESULT_VERSION = 5
+RESULT_VERSION = 6
 installed_version = lru_cache(version)  # looked up once: a process may lose the right to read its packages
 
 
@@ -143,7 +143,7 @@ def run(task: Task, texts: Sequence[str], options: Options, expected: Fingerprin
             results = dict(pairs)
         return [results[t] for t in texts]
     with cache:
-        base = result_key(*_key_parts(task, files.content, options))
+        base = result_key(*key_parts(task, files.content, options))
         keys = {text: result_key(base, text) for text in unique}
         known = cache.get_many(keys.values(), task.from_arrays, _largest_entry(task))
         results = {t: known[k] for t, k in keys.items() if known.get(k) is not None}
@@ -167,19 +167,12 @@ def run(task: Task, texts: Sequence[str], options: Options, expected: Fingerprin
             results = {}
 
 
-def prompt_text(task: Task, text: str, options: Options, expected: Fingerprints | None = None) -> str:
-    """Return the text that the model reads of a document before the first word that is asked of it; decode nothing."""
-    model = load_vocabulary(find_files(options.model, options.lora, expected).path)
-    prepared = prepared_prompt(task, model)
-    return prepared.compiled.text(text)
-
-
 def _largest_entry(task):
     """Bytes that an entry may have: a hidden state wider than any model's, and two tables of labels by labels."""
     return 300_000 + 16 * len(task.words) ** 2
 
 
-def _key_parts(task, content, options):
+def key_parts(task, content, options):
     """Say what decides, beside the document, whether a kept result is used again; `run` adds the document."""
     truncated = None if options.truncation is None else (options.truncation, options.n_ctx)
     how = (installed_version("llama-cpp-python"), options.kv_dtype, options.batch_size == 1, truncated)

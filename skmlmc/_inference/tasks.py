@@ -16,8 +16,8 @@ from .._engine.context import Attention, Hidden
 from ..prompts._layouts import make_layout
 from ..prompts._templates import PromptTemplate, QuestionTemplate, render_answer
 from .beam import AnswerBeam, Marginal
-from .compiled import CompiledPrompt, Encoder, compile_prefix, shared_opening
-from .greedy import Answer, greedy_answer
+from .compiled import CompiledPrompt, Encoder, compile_prefix, prepared_prompt, shared_opening
+from .greedy import Answer, greedy_answer, read_beginning
 from .questions import Questionnaire
 
 
@@ -28,28 +28,29 @@ class PreparedSteps:
     compiled: CompiledPrompt
     max_labels: int
     tap: Hidden | Attention | None
+    budget: int  # sequences beside the answer's own
 
     @property
     def prefix(self):
         return self.compiled.prefix
 
-    @property
+    @cached_property
     def sequences(self):
-        """Sequences of a document: its trunk and the inner branches of a slot's trie."""
-        return self.compiled.answers.sequences(self.max_labels)
+        """Sequences of a document: its trunk and the branches of a slot's trie."""
+        return self.compiled.answers.sequences(self.max_labels, self.budget)
 
     @cached_property
     def cells(self):
         """Cells of the longest answer."""
-        return self.compiled.answers.longest(self.max_labels)
+        return self.compiled.answers.longest(self.max_labels, self.budget)
 
     def document(self, text):
         """Tokens of a document up to its answer."""
         return [*self.compiled.document(text), *self.compiled.bridge]
 
     def job(self, tokens):
-        hidden = isinstance(self.tap, Hidden)
-        return greedy_answer(tokens, self.compiled.answers, max_labels=self.max_labels, hidden=hidden)
+        how: dict[str, Any] = {"max_labels": self.max_labels, "sequences": self.budget}
+        return greedy_answer(tokens, self.compiled.answers, **how, hidden=isinstance(self.tap, Hidden))
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ class StepsTask:
         Texts and label numbers.
     max_labels : int
         Most labels of an answer.
+    whole : bool
+        Whether a label's probability is that of all its tokens.
     tap : Hidden or None
         Hidden states to read in the same pass.
     """
@@ -77,10 +80,12 @@ class StepsTask:
     order: tuple[int, ...]
     demonstrations: tuple
     max_labels: int
+    whole: bool = False
     tap: Hidden | None = None
 
     def key(self):
-        key = ("steps", astuple(self.template), self.words, self.order, self.demonstrations, self.max_labels)
+        template = astuple(self.template)
+        key = ("steps", template, self.words, self.order, self.demonstrations, self.max_labels, self.whole)
         return key if self.tap in (None, Hidden()) else (*key, self.tap)
 
     def compile(self, model):
@@ -95,10 +100,10 @@ class StepsTask:
             for text, labels in shown
         ]
         prefix = compile_prefix(encoder, layout, turns, model.bos)
-        return CompiledPrompt(encoder, prefix, layout, template.answer_format, self.words)
+        return CompiledPrompt(encoder, prefix, layout, template.answer_format, self.words, whole=self.whole)
 
     def prepare(self, model):
-        return PreparedSteps(self.compile(model), self.max_labels, self.tap)
+        return PreparedSteps(self.compile(model), self.max_labels, self.tap, model.sequences - 1)
 
     def to_arrays(self, result):
         arrays = {"steps": result.steps, "written": result.written, "label_mass": np.array(result.label_mass)}
@@ -119,6 +124,45 @@ class StepsTask:
 
 
 @dataclass(frozen=True)
+class PreparedBeginning(PreparedSteps):
+    """The stepwise prompt of one model, ready to read how probable the answer's beginning is."""
+
+    def job(self, tokens):
+        return read_beginning(tokens, self.compiled.answers)
+
+
+@dataclass(frozen=True)
+class BeginningTask:
+    """Ask how probable it is that the model begins its answer by itself as it is made to.
+
+    Parameters
+    ----------
+    answer : StepsTask
+        How the answer is asked for.
+    """
+
+    answer: StepsTask
+    tap = None
+
+    @property
+    def words(self):
+        return self.answer.words
+
+    def key(self):
+        return ("beginning", *self.answer.key())
+
+    def prepare(self, model):
+        steps = prepared_prompt(self.answer, model)
+        return PreparedBeginning(steps.compiled, steps.max_labels, None, steps.budget)
+
+    def to_arrays(self, result):
+        return {"mass": np.array(result)}
+
+    def from_arrays(self, arrays):
+        return float(checked(arrays, "mass", ()))
+
+
+@dataclass(frozen=True)
 class PreparedBeam(PreparedSteps):
     """The stepwise prompt of one model, ready to follow all answers."""
 
@@ -132,7 +176,7 @@ class PreparedBeam(PreparedSteps):
     @cached_property
     def cells(self):
         """Cells of all answers that are followed at one time."""
-        return self.compiled.answers.longest(1) * self.sequences
+        return self.compiled.answers.longest(1, self.budget) * self.sequences
 
     def job(self, tokens):
         return self.beam.answer(tokens)
@@ -157,7 +201,7 @@ class BeamTask(StepsTask):
         compiled = self.compile(model)
         limits: dict[str, Any] = {"max_labels": self.max_labels, "min_probability": self.min_probability}
         beam = AnswerBeam(compiled.answers, **limits, sequences=model.sequences - 1)
-        return PreparedBeam(compiled, self.max_labels, None, beam)
+        return PreparedBeam(compiled, self.max_labels, None, model.sequences - 1, beam)
 
     def to_arrays(self, result):
         return {"labels": result.labels, "mass": np.array(result.mass)}
@@ -227,17 +271,18 @@ class QuestionsTask:
         template = astuple(self.template)
         return ("questions", template, self.words, self.order, self.questions, self.demonstrations, self.answers)
 
-    def layout(self, model, question):
-        """Lay one question's prompt out."""
+    def layout(self, model, question, quiet=True):
+        """Lay one question's prompt out; `quiet` where another one has told what there is to tell."""
         values = dict(zip(self.template.fields, (self.words[k] for k in question), strict=True))
         values |= dict(zip(("yes", "no"), self.answers, strict=True))
         named, none = [self.words[k] for k in self.order], self.words[-1]
         shown = len(self.demonstrations)
-        return make_layout(self.template, named, none, model.chat_template, model.special_texts, values, shown)
+        chat = model.chat_template, model.special_texts
+        return make_layout(self.template, named, none, *chat, values, shown, quiet)
 
     def compile(self, model):
         """Tokenise the prompt of each question."""
-        encoder, layouts = Encoder(model), [self.layout(model, q) for q in self.questions]
+        encoder, layouts = Encoder(model), [self.layout(model, q, k > 0) for k, q in enumerate(self.questions)]
         turns = [
             (text, self.layout(model, question).bridge, self.answers[0 if right else 1])
             for text, question, right in self.demonstrations

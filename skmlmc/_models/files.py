@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from .soundness import check_adapter, check_model, part_paths
+from .soundness import check_adapter, check_model, later_parts, part_paths
 
 ENVIRONMENT_VARIABLE = "SKMLMC_MODEL"
 HOW_TO_GET_ONE = (
@@ -84,7 +84,11 @@ def _from_hub(name, parameter):
             f"{parameter}={name!r} needs the package huggingface_hub: `pip install huggingface_hub`, or download the "
             "file yourself and give its path."
         ) from error
-    return Path(hf_hub_download(repo_id="/".join(parts[:2]), filename="/".join(parts[2:])))
+    repo, file = "/".join(parts[:2]), Path(*parts[2:])
+    first = Path(hf_hub_download(repo_id=repo, filename=file.as_posix()))
+    for part in later_parts(file):  # of a model in several files, which the hub's cache keeps in one folder
+        hf_hub_download(repo_id=repo, filename=part.as_posix())
+    return first
 
 
 def _find(name, parameter):

@@ -18,9 +18,12 @@ ENCODERS = frozenset(
     "bert modern-bert nomic-bert nomic-bert-moe neo-bert jina-bert-v2 jina-bert-v3 eurobert gemma-embedding "
     "llama-embed t5 t5encoder".split()
 )
-OTHERS = frozenset("clip dflash eagle3 gemma4-assistant pockettts qwen3tts wavtokenizer-dec".split())
+OTHERS = frozenset("clip dflash eagle3 gemma4-assistant".split())
+SPEECH = frozenset("pockettts qwen3tts wavtokenizer-dec".split())
 DIFFUSION = frozenset("dream llada llada-moe rnd1".split())
-DEADLY = frozenset(["chameleon"])  # llama.cpp 0.3.36 of llama-cpp-python ends the process at the first decode
+KINDS = {"an encoder": ENCODERS, "a diffusion model": DIFFUSION, "a speech model": SPEECH, "a helper model": OTHERS}
+# What llama.cpp of llama-cpp-python 0.3.36 makes of a call that wants logits at some of its tokens alone.
+UNUSABLE = {"chameleon": "ends the process", "cogvlm": "gives the logits of other tokens than those that are asked for"}
 POOLINGS = {1: "mean", 2: "cls", 3: "last", 4: "rank"}
 MAX_LAYERS, MAX_EXPERTS, MAX_TOKENS, MAX_WINDOW = 512, 1024, 1 << 21, 1 << 25
 ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
@@ -90,11 +93,11 @@ def _check_is_model(header: Header) -> str:
         raise WrongFileError(f"is {what}, not a model. {NEEDS}")
     if not isinstance(arch, str) or not arch:
         raise HeaderError(f"its key 'general.architecture' is {arch!r}, expected a name such as 'llama'")
-    if arch in ENCODERS or arch in OTHERS or arch in DIFFUSION:
-        what = "a diffusion model" if arch in DIFFUSION else "an encoder" if arch in ENCODERS else "a helper model"
-        raise WrongFileError(f"is {what} (general.architecture is {arch!r}): it gives no next word. {NEEDS}")
-    if arch in DEADLY:
-        raise WrongFileError(f"is of the architecture {arch!r}, with which llama.cpp ends the process. {NEEDS}")
+    other = next((kind for kind, names in KINDS.items() if arch in names), None)
+    if other:
+        raise WrongFileError(f"is {other} (general.architecture is {arch!r}): it gives no next word. {NEEDS}")
+    if arch in UNUSABLE:
+        raise WrongFileError(f"is of the architecture {arch!r}, with which llama.cpp {UNUSABLE[arch]}. {NEEDS}")
     if header.values.get(f"{arch}.attention.causal") is False:
         raise WrongFileError(f"is an encoder ({arch}.attention.causal is false): it gives no next word. {NEEDS}")
     pooling = header.values.get(f"{arch}.pooling_type", 0)
@@ -124,20 +127,20 @@ def _other_parts(header, path):
             f"is part 1 of {count} of a model, but its name does not end in '-00001-of-{count:05}.gguf', from which "
             "llama.cpp finds the others: rename the parts, or join them with `llama-gguf-split --merge`."
         )
-    return _later_parts(path, name[1], count)
+    return later_parts(path)
 
 
 def part_paths(path: Path) -> list[Path]:
     """Files that a model consists of, the given first one first; of the others, those that exist."""
-    path = Path(path)
+    return [Path(path), *(part for part in later_parts(Path(path)) if os.path.exists(part))]
+
+
+def later_parts(path: Path) -> list[Path]:
+    """All other files of a model in several ones, of which `path` is the first; none where it is no such file."""
     name = _SPLIT.fullmatch(path.name)
     if not name or int(name[2]) != 1:
-        return [path]
-    return [path, *(part for part in _later_parts(path, name[1], int(name[3])) if os.path.exists(part))]
-
-
-def _later_parts(path, stem, count):
-    return [path.with_name(f"{stem}-{i:05}-of-{count:05}.gguf") for i in range(2, count + 1)]
+        return []
+    return [path.with_name(f"{name[1]}-{i:05}-of-{int(name[3]):05}.gguf") for i in range(2, int(name[3]) + 1)]
 
 
 def _check_vocabulary(file, header):

@@ -10,7 +10,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .._inference.run import Options, check_options, prompt_text, run
+from .._inference.report import ModelReport, model_report, prompt_text
+from .._inference.run import Options, check_options, run
 from .._models.identity import find_files, fitted_with
 from .._utils.arrays import check_targets, column_names, majority
 from .._utils.checks import check_choice, check_encodes, check_labels, check_texts
@@ -85,6 +86,11 @@ documented_extractor = documented(
     question_prompt="""prompt : QuestionTemplate, PromptTemplate, str or None, default=None
         The question, an instruction for the default one, or a `PromptTemplate` whose wording and mode are used.""",
     paper=PAPER,
+    label_tokens="""label_tokens : {"first", "whole"}, default="first"
+        What makes a label's probability. "first": its tokens up to the last at which labels part, as if those behind
+        were certain; where all begin with tokens of their own this is the paper's softmax over first tokens. "whole":
+        all its tokens as the prompt spells them, and one that may follow it; for labels of several words, of which the
+        model may want to write only the first. Costs the tokens of all labels at each step.""",
     threshold="""threshold : float, array-like of shape (L,) or mapping of str to float, default=0.5
         Probability from which ``predict`` gives a label.""",
     fit_data="""Parameters
@@ -181,6 +187,25 @@ class PromptedMixin(TextEstimatorMixin):
         (text,) = check_texts([document])
         asking = self._first_extractor()
         return prompt_text(asking._task(), text, asking._options(), fitted_with(asking))
+
+    def model_report(self) -> ModelReport:
+        """Say which model this reads and how: its name and size, the prompt's layout, thinking and context.
+
+        Returns
+        -------
+        ModelReport
+            Attributes ``model``, ``architecture``, ``n_bytes``, ``layout`` ("chat" or "plain") with its ``reason``,
+            ``thinking``, ``n_ctx``, ``n_ctx_train``, ``n_prompt`` and ``n_answer``; printed, four lines. Of several
+            label orders it is the first. Nothing is decoded.
+
+        Raises
+        ------
+        ValueError
+            The model file is another one than in ``fit``.
+        """
+        check_is_fitted(self)
+        asking = self._first_extractor()
+        return model_report(asking._task(), asking._options(), fitted_with(asking))
 
     def _first_extractor(self) -> Any:
         """Return the fitted extractor whose prompt it is."""

@@ -36,6 +36,7 @@ class MarginalExtractor(
     {answer_prompt}
     max_labels : int, default=3
         Most labels of an answer that is followed; longer ones count as not followed to their end.
+    {label_tokens}
     min_probability : float, default=0.002
         Answers in progress below it are not followed.
     {threshold}
@@ -65,6 +66,7 @@ class MarginalExtractor(
         none_label: str = "none",
         label_order: Names | None = None,
         max_labels: int = 3,
+        label_tokens: str = "first",
         min_probability: float = 0.002,
         threshold: Threshold = 0.5,
         batch_size: int = 1,

@@ -9,23 +9,28 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .._engine.context import Hidden
+from .._inference.report import beginning_mass
 from .._inference.tasks import StepsTask
-from .._utils.checks import check_choice, check_positive_int
+from .._models.identity import fitted_with
+from .._utils.checks import check_choice, check_positive_int, check_texts
 from .._utils.labelled import labelled
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState
 from ..prompts._templates import PromptTemplate, check_prompt, check_words
 from ._base import Extractor, ThreeDimensionalMixin, documented_extractor, keep_parameters
 
-LOW_LABEL_MASS = 0.1
+LOW_LABEL_MASS, LOW_BEGINNING_MASS = 0.1, 0.01
+LABEL_TOKENS = ("first", "whole")
 
 
 class WrittenAnswerExtractor(Extractor, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """What the extractors share that let the model write an answer label by label."""
 
     max_labels: int | None
+    label_tokens: str
 
     def _check_parameters(self):
         check_prompt(self.prompt)
+        check_choice(self.label_tokens, "label_tokens", LABEL_TOKENS)
         if self.max_labels is not None:
             check_positive_int(self.max_labels, "max_labels")
 
@@ -38,7 +43,8 @@ class WrittenAnswerExtractor(Extractor, auto_wrap_output_keys=None):  # type: ig
     def _task(self, kind=StepsTask, **more):
         check_is_fitted(self)
         shown = tuple(self._numbered_demonstrations())
-        return kind(check_prompt(self.prompt), self._words(), self._order(), shown, self._n_steps(), **more)
+        asked = (check_prompt(self.prompt), self._words(), self._order(), shown, self._n_steps())
+        return kind(*asked, whole=self.label_tokens == "whole", **more)
 
 
 @documented_extractor
@@ -57,13 +63,19 @@ class StepwiseExtractor(ThreeDimensionalMixin, WrittenAnswerExtractor, auto_wrap
     {answer_prompt}
     max_labels : int or None, default=None
         Most labels of an answer; None: all of them.
+    {label_tokens}
 
     Attributes
     ----------
     {engine_attributes}
     label_mass_ : ndarray of shape (n,)
-        After ``transform``: probability of all label tokens together at the first step of each document. Where it is
-        low the prompt does not fit the model, and a warning says so.
+        After ``transform``: probability of all labels together at the first step of each document, of their first
+        tokens or whole, as `label_tokens` says. Where it is low the prompt does not fit the model, and a warning says
+        so.
+    beginning_mass_ : float
+        After ``transform``: probability that the model begins its answer by itself as the prompt makes it, with
+        ``{"label": ["``; 1 in a list, which begins with nothing. Read once for a prompt, on the first document that
+        comes; NaN where the model's file was replaced during the call. A warning says where it is low.
 
     Notes
     -----
@@ -88,6 +100,7 @@ class StepwiseExtractor(ThreeDimensionalMixin, WrittenAnswerExtractor, auto_wrap
         none_label: str = "none",
         label_order: Names | None = None,
         max_labels: int | None = None,
+        label_tokens: str = "first",
         batch_size: int = 1,
         truncation: str | None = None,
         n_ctx: int = 4096,
@@ -121,7 +134,8 @@ class StepwiseExtractor(ThreeDimensionalMixin, WrittenAnswerExtractor, auto_wrap
             row[: len(answer.steps)] = answer.steps
             said[: len(answer.written)] = answer.written
         self.label_mass_ = np.array([answer.label_mass for answer in answers])
-        _warn_of_low_mass(self.label_mass_)
+        self.beginning_mass_ = beginning_mass(self._task(), check_texts(X)[0], self._options(), fitted_with(self))
+        _warn_of_low_mass(self.label_mass_, self.beginning_mass_)
         return labelled(steps, "steps", self.labels_, X, written)
 
 
@@ -148,12 +162,15 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
     max_labels : int or None, default=None
         Most labels of the answer that is written along. 1 saves the rest of the answer where only hidden states are
         wanted; the default shares the cache entry of `StepwiseExtractor`.
+    label_tokens : {"first", "whole"}, default="first"
+        As for `StepwiseExtractor`; hidden states do not depend on it.
 
     Attributes
     ----------
     {engine_attributes}
     n_features_out_ : int
-        After ``transform``: d, the model's width.
+        After ``transform``: d, the model's width; times the number of its residual streams where it has several and
+        `layer` is before the last one.
 
     See Also
     --------
@@ -182,6 +199,7 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
         none_label: str = "none",
         label_order: Names | None = None,
         max_labels: int | None = None,
+        label_tokens: str = "first",
         layer: float | None = None,
         pooling: str = "last",
         batch_size: int = 1,
@@ -246,7 +264,15 @@ def check_layer(layer: Any) -> None:
         raise ValueError(f"Got layer={layer!r} but expected None, a block's number, or a float between 0 and 1.")
 
 
-def _warn_of_low_mass(label_mass):
+def _warn_of_low_mass(label_mass, beginning_mass):
+    if beginning_mass < LOW_BEGINNING_MASS:
+        warnings.warn(
+            f"The answer's beginning has a probability of only {beginning_mass:.2g}: the model would rather write "
+            "something else first, such as a thought or an apology, and is made to answer. Show it the form of the "
+            'answer with demonstrations (shots=10), say it in the instruction, or choose answer_format="list".',
+            UserWarning,
+            stacklevel=3,
+        )
     median = float(np.median(label_mass))
     if median < LOW_LABEL_MASS:
         warnings.warn(

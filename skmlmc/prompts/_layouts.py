@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
@@ -38,6 +38,8 @@ class Layout:
         first turn, and off its end.
     mode : {"plain", "chat"}
         What it is.
+    reason : str
+        Why it is that.
     thinking : {"none", "switched off", "closed"}
         How the model comes to answer at once: nothing had to be done; a variable of the template says so; what the
         template begins is ended, as its past turns end it.
@@ -50,6 +52,7 @@ class Layout:
     trims: tuple[bool, bool] = (False, False)
     mode: str = "plain"
     thinking: str = "none"
+    reason: str = field(default="as the prompt's mode says", compare=False)
 
     def trimmed(self, text: str, *, first: bool) -> str:
         """Return a text as the template writes it, in its first turn or a later one."""
@@ -131,24 +134,33 @@ def chat_layout(
     """Lay the prompt out with a chat template: texts are the user's turns, answers the assistant's.
 
     Control tokens count in the chat template's own text alone. `n_demonstrations` counts the past turns that there will
-    be: some templates write a first turn otherwise where others follow. ValueError: the chat template changes or drops
-    the contents of messages, or writes later turns otherwise.
+    be: some templates write a first turn otherwise where others follow. A system text of a template that knows none
+    stands before the instruction. ValueError: the chat template changes or drops the contents of messages, or writes
+    later turns otherwise.
     """
-    head, bridge, after, opening, thinking, begins, ends = _turns(
-        chat, template.system is not None, min(n_demonstrations, 2)
-    )
+    system, note = template.system, ""
+    try:
+        turns = _turns(chat, system is not None, min(n_demonstrations, 2))
+    except ValueError:
+        if system is None:
+            raise
+        turns = _turns(chat, False, min(n_demonstrations, 2))
+        system, note = None, "; it knows no system text, so that stands in the first turn"
+    head, bridge, after, opening, thinking, begins, ends = turns
     before, between, _ = _demonstration_parts(template, values)
     asked, begun = (Segment(text, False) for text in _split_turns(between))
     later = before.lstrip() if begins else before
     instruction = _instruction_segments(template, words, none, False, values)
+    first = [] if not note else [Segment(f"{template.system}\n\n", False)]
     return Layout(
-        _joined(*_with_system(head, template.system), *instruction, Segment("\n\n" + before, False)),
+        _joined(*_with_system(head, system), *first, *instruction, Segment("\n\n" + before, False)),
         _joined(asked, Segment(bridge, True), begun),
         _joined(Segment(after, True), Segment(later, False)),
         _joined(asked, Segment(opening, True), begun),
         (begins and not later, ends and not asked.text),
         "chat",
         thinking,
+        f"as the prompt's mode says{note}",
     )
 
 
@@ -218,7 +230,7 @@ def _open_answer(chat, system, past, final):
     opened, shown = open_thought(final), past.rstrip()
     as_asked = "switched off" if chat.switches else "none"
     if shown.startswith(final.rstrip()) and not open_thought(past):
-        return past, "closed" if opened or ("think" in past and not chat.switches) else as_asked
+        return past, "closed" if opened or shown != final.rstrip() else as_asked
     if opened:
         return final + _close_thought(chat, system, opened), "closed"
     added = final.rstrip().removeprefix(shown)
@@ -259,7 +271,14 @@ def _warn_of_plain(reason):
 
 
 def make_layout(
-    template, words, none, chat_template, special_texts, values=MappingProxyType({}), n_demonstrations: int = 0
+    template,
+    words,
+    none,
+    chat_template,
+    special_texts,
+    values=MappingProxyType({}),
+    n_demonstrations: int = 0,
+    quiet: bool = False,
 ) -> Layout:
     """Choose and make the layout that `template.mode` asks for.
 
@@ -279,6 +298,8 @@ def make_layout(
         What a question's own placeholders stand for.
     n_demonstrations : int, default=0
         Past turns that there will be.
+    quiet : bool, default=False
+        Leave the warning to another call, with another question of the same prompt.
 
     Returns
     -------
@@ -290,15 +311,22 @@ def make_layout(
     ValueError
         ``mode="chat"`` and the model has no usable chat template.
     """
-    if template.mode == "plain" or (template.mode == "auto" and not chat_template):
+    if template.mode == "plain":
         return plain_layout(template, words, none, values)
+    if template.mode == "auto" and not chat_template:
+        return replace(plain_layout(template, words, none, values), reason="the model file has no chat template")
     if not chat_template:
         raise ValueError("Got mode='chat' but this model file has no chat template: use mode='plain' or 'auto'.")
     try:
         chat = _compiled(chat_template, tuple(special_texts.items()))
-        return chat_layout(template, words, none, chat, values, n_demonstrations)
+        layout = chat_layout(template, words, none, chat, values, n_demonstrations)
+        if template.mode == "chat":
+            return layout
+        note = layout.reason.removeprefix("as the prompt's mode says")
+        return replace(layout, reason=f"the model file has a chat template{note}")
     except ValueError as error:
         if template.mode == "auto":
-            _warn_of_plain(str(error))
-            return plain_layout(template, words, none, values)
+            if not quiet:
+                _warn_of_plain(str(error))
+            return replace(plain_layout(template, words, none, values), reason=str(error))
         raise ValueError(f"{error} Use mode='plain'.") from error

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy import UnifiedCache
 
-from skmlmc._engine.forest import PREFIX, Ask, Branch, Forest, Plan, Read, Reading, levels, pack
+from skmlmc._engine.forest import PREFIX, Ask, Branch, Forest, Plan, Read, Reading, divide, levels, most_alive, pack
 
 ROOT = (101, 102, 103)
 NO_COLUMNS = np.empty(0, int)
@@ -238,3 +238,40 @@ def test_groups_keep_within_the_budget(needs, batch_size, cells, per_document, s
     for group, following in zip(groups, groups[1:], strict=False):
         full = len(group) == batch_size or (len(group) + 1) * per_document > sequences
         assert full or sum(needs[i] for i in group) + needs[following[0]] > cells, "no group is needlessly small"
+
+
+@st.composite
+def families(draw):
+    """Branches in any order in which parents stand before what grows from them."""
+    names = draw(st.integers(1, 14))
+    return [
+        Branch(name, [0] * draw(st.integers(1, 3)), draw(st.sampled_from(["outside", *range(name)])))
+        for name in range(names)
+    ]
+
+
+@quick
+@given(families(), st.integers(1, 15))
+def test_divided_asks_grow_every_branch_once_within_the_sequences(branches, sequences):
+    depth = {}
+    for branch in branches:
+        depth[branch.name] = depth.get(branch.parent, 0) + 1
+    try:
+        asks, alive, held = divide(branches, sequences), set(), []
+    except ValueError as error:
+        assert f"but there are {sequences} sequences" in str(error) and max(depth.values()) > sequences
+        return
+    for ask in asks:
+        assert set(ask.drop) <= alive
+        alive -= set(ask.drop)
+        for branch in ask.branches:
+            assert branch.parent == "outside" or branch.parent in alive, "it grows from a branch that is there"
+            alive.add(branch.name)
+        assert len(alive) <= sequences
+        lines = set(alive)
+        for branch in reversed(branches):
+            lines |= {branch.parent} if branch.name in lines else set()
+        held.append((len(alive), sum(len(branch.tokens) for branch in branches if branch.name in lines)))
+    assert sorted(b.name for ask in asks for b in ask.branches) == [b.name for b in branches]
+    assert most_alive(asks) == tuple(map(max, zip(*held, strict=True)))
+    assert len(asks) == 1 or len(branches) > sequences

@@ -537,7 +537,7 @@ def whole_path(cls, path, words, shown, documents):
         "n_threads": 1,
     }
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The label tokens hold only")
+        warnings.filterwarnings("ignore", "The (label tokens|answer's beginning)")
         try:
             made = answer(cls(path, **params).fit(), documents)
         except ValueError as error:

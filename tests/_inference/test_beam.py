@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from campaigns import in_campaigns
 from inside import loaded, prepared
 from scipy.special import expit
 from slow_twin import SlowTwin, slow_choice, slow_row, slow_steps
@@ -26,12 +27,12 @@ def fitted(model, cls=MarginalExtractor, **params):
     return cls(str(model), **{**defaults, **params}).fit()
 
 
-def enumerate_answers(look):
+def enumerate_answers(look, whole=False):
     """Probability of each label set, by trying every label sequence."""
     sets = {}
 
     def follow(said, p):
-        distribution = slow_row(*look, said)[0]
+        distribution = slow_row(*look, said, whole)[0]
         distribution[list(said)] = 0
         distribution /= distribution.sum()
         for k, q in enumerate(p * distribution):
@@ -57,19 +58,28 @@ def looks(twin, ready, text):
     return twin.logits, prompt, twin.speller("json", "\n\nInput:"), [*LABELS, "none"]
 
 
-@pytest.mark.parametrize("batch_size", [1, 3])
-def test_equals_enumeration(word_model, batch_size):
-    estimator = fitted(word_model, min_probability=1e-12, max_labels=3, batch_size=batch_size)
+@pytest.mark.parametrize(
+    ("label_tokens", "batch_size", "n_seq"),
+    [("first", 1, 64), ("first", 3, 64), ("whole", 1, 14), *map(in_campaigns, [("whole", 3, 64), ("first", 1, 14)])],
+)
+def test_equals_enumeration(word_model, batch_size, n_seq, label_tokens, monkeypatch):
+    """With few sequences slots are read in several calls."""
+    for name in ("MIN_SEQ", "MAX_SEQ"):
+        monkeypatch.setattr(f"skmlmc._engine.vocabulary.{name}", n_seq)
+    clear_models()
+    how = {"max_labels": 3, "batch_size": batch_size, "label_tokens": label_tokens}
+    estimator = fitted(word_model, min_probability=1e-12, **how)
     got = estimator.transform(TEXTS)
     np.testing.assert_allclose(estimator.mass_, 1, atol=1e-6)
     ready = prepared(estimator)
     twin = SlowTwin(word_model)
     for text, row in zip(TEXTS, got, strict=True):
-        sets = enumerate_answers(looks(twin, ready, text))
+        sets = enumerate_answers(looks(twin, ready, text), label_tokens == "whole")
         assert sum(sets.values()) == pytest.approx(1)
         expected = [sum(p for labels, p in sets.items() if k in labels) for k in range(len(LABELS))]
         np.testing.assert_allclose(row, expected, atol=1e-5)
     twin.close()
+    clear_models()
 
 
 @pytest.mark.parametrize("max_labels", [1, 2, 3])

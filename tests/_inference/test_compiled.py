@@ -79,7 +79,7 @@ def tokens_of(prompt, text, answer):
         slot, label = answers.slot(previous), words.index(word)
         tokens += [*slot.lead, *slot.trie.paths[label]]
         previous = label
-    return [*tokens, answers.slot(None if len(answer) == 1 else words.index(answer[-2])).trie.ends[previous][1]]
+    return [*tokens, answers.slot(None if len(answer) == 1 else words.index(answer[-2])).trie.ends[previous].end[0]]
 
 
 class Whole:

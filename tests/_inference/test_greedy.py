@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from campaigns import in_campaigns, sampled
 from inside import loaded, prepared
-from slow_twin import SlowTwin, slow_steps
+from slow_twin import SlowTwin, slow_beginning, slow_steps
 from tiny_gguf import write_tiny_gguf
 
 from skmlmc import HiddenStateExtractor, PromptTemplate, StepwiseExtractor, clear_models
@@ -32,11 +32,13 @@ def assert_same(a, b):
     assert np.array_equal(a, b, equal_nan=True)
 
 
+TOKENS = ("joy", "ful", "ness", "sad", "prise", '",', '"]', "anger", " anger")
+
+
 @pytest.fixture(scope="module")
 def word_model(tmp_path_factory):
     """A random model whose vocabulary makes labels share first tokens: "s", "sad", "joy"."""
-    path = tmp_path_factory.mktemp("models") / "words.gguf"
-    return write_tiny_gguf(path, words=("joy", "ful", "ness", "sad", "prise", '",', '"]', "anger", " anger"), seed=9)
+    return write_tiny_gguf(tmp_path_factory.mktemp("models") / "words.gguf", words=TOKENS, seed=9)
 
 
 PROMPTS = {
@@ -49,30 +51,55 @@ CHAT = {"json": ("<|im_end|>\n<|im_start|>user\nInput:", ""), "list": ("<|im_end
 WORDS = [*LABELS, "none"]
 
 
-def slow(twin, ready, text, answer_format="json", words=WORDS, behind=PLAIN):
-    """Steps of the twin for a document, the tokens before the first of them, and its label mass."""
+def slow(twin, ready, text, answer_format="json", words=WORDS, behind=PLAIN, max_labels=9, whole=False):
+    """Steps of the twin for a document, the tokens before the first of them, its label mass, and the beginning's."""
     spell = twin.speller(answer_format, *behind[answer_format])
-    return slow_steps(twin.logits, [*ready.prefix, *ready.document(text)], spell, words, len(words) - 1)
+    look = twin.logits, [*ready.prefix, *ready.document(text)], spell, words
+    begun = slow_beginning(*look, behind[answer_format][1])
+    return *slow_steps(*look, min(max_labels, len(words) - 1), whole), begun
 
 
+@pytest.mark.parametrize("label_tokens", ["first", "whole"])
 @pytest.mark.parametrize("answer_format", PROMPTS)
 @pytest.mark.parametrize("which", sampled(["word_model", "tiny_model", "tiny_chat_model"]))
-def test_agrees_with_the_slow_twin(which, answer_format, request):
+def test_agrees_with_the_slow_twin(which, answer_format, label_tokens, request):
     path = request.getfixturevalue(which)
-    fitted = extractor(path, prompt=PROMPTS[answer_format])
+    fitted = extractor(path, prompt=PROMPTS[answer_format], label_tokens=label_tokens)
     steps = fitted.transform(MORE_TEXTS)
     twin, ready = SlowTwin(path), prepared(fitted)
     several = 0
+    how = {"behind": CHAT if which == "tiny_chat_model" else PLAIN, "whole": label_tokens == "whole"}
     for text, got, mass in zip(MORE_TEXTS, steps, fitted.label_mass_, strict=True):
-        behind = CHAT if which == "tiny_chat_model" else PLAIN
-        rows, _, slow_mass = slow(twin, ready, text, answer_format, behind=behind)
+        rows, _, slow_mass, slow_begun = slow(twin, ready, text, answer_format, **how)
+        assert text != MORE_TEXTS[0] or fitted.beginning_mass_ == pytest.approx(slow_begun, rel=1e-4)
         happened = ~np.isnan(got[:, 0])
         assert happened.sum() == len(rows)
         several += len(rows) > 2
         np.testing.assert_allclose(got[: len(rows)], rows, atol=1e-5)
         assert mass == pytest.approx(slow_mass, abs=1e-5)
     twin.close()
-    assert several, "no document had a third step, so later slots went untested"
+    assert several or label_tokens == "whole", "no document had a third step, so later slots went untested"
+
+
+@pytest.mark.parametrize(("label_tokens", "n_seq"), [("first", 6), ("whole", 6), in_campaigns(("whole", 64))])
+def test_more_labels_than_sequences(tmp_path, label_tokens, n_seq, monkeypatch):
+    """A slot is read in several calls, with the twin's numbers; several labels are written from there."""
+    monkeypatch.setattr("skmlmc._engine.vocabulary.MAX_SEQ", n_seq)
+    monkeypatch.setattr("skmlmc._engine.vocabulary.MIN_SEQ", n_seq)
+    model = write_tiny_gguf(tmp_path / "other.gguf", words=TOKENS, seed=2)
+    labels = [f"{letter}{a} {b}" for letter in "abcd" for a in range(3) for b in (1, 2)]
+    fitted = extractor(model, labels=labels, demonstrations=[], max_labels=4, label_tokens=label_tokens)
+    steps = fitted.transform(TEXTS)
+    ready, twin = prepared(fitted), SlowTwin(model)
+    assert len(ready.compiled.answers.slot().trie.runs) > n_seq or n_seq == 64
+    how = {"words": [*labels, "none"], "max_labels": 4, "whole": label_tokens == "whole"}
+    lengths = set()
+    for text, got in list(zip(TEXTS, steps, strict=True))[1:5]:
+        rows, *_ = slow(twin, ready, text, **how)
+        np.testing.assert_allclose(got[~np.isnan(got[:, 0])], rows, atol=1e-5)
+        lengths.add(len(rows))
+    twin.close()
+    assert max(lengths) > 2
 
 
 def test_labels_share_tokens_in_this_test(word_model):
@@ -80,7 +107,7 @@ def test_labels_share_tokens_in_this_test(word_model):
     by_name = dict(zip([*LABELS, "none"], trie.paths, strict=True))
     assert by_name["joyful"][: len(by_name["joy"])] == by_name["joy"]
     assert by_name["sadness"][0] == by_name["sad"][0]
-    assert len(trie.branching) > 2
+    assert len(trie.places) > 2
 
 
 @pytest.mark.campaign
@@ -146,7 +173,7 @@ def tokens_needed(fitted, texts, steps):
     least = 0
     for text, row in dict(zip(texts, steps, strict=True)).items():
         slot = answers.slot()
-        least += len(ready.document(text)) + len(slot.lead) + sum(len(b.tokens) for b in slot.trie.inner_branches(0))
+        least += len(ready.document(text)) + len(slot.lead) + sum(len(b.tokens) for b in slot.trie.branches(0))
         said = []
         happened = row[~np.isnan(row[:, 0])]
         for r, p in enumerate(happened):
@@ -154,18 +181,19 @@ def tokens_needed(fitted, texts, steps):
             said.append(label)
             if label == answers.none or len(said) == len(LABELS):
                 break
-            tail = slot.trie.deepest(label)[1]
+            tail = slot.trie.grows_from(label)[1]
             least += len(tail)
             if r + 1 < len(happened):
                 slot = answers.slot(label)
-                least += len(slot.lead) + sum(len(b.tokens) for b in slot.trie.inner_branches(0))
+                least += len(slot.lead) + sum(len(b.tokens) for b in slot.trie.branches(0))
     return len(ready.prefix), least
 
 
 @pytest.mark.parametrize("answer_format", PROMPTS)
 def test_nothing_is_decoded_twice(word_model, answer_format):
-    clear_models()
     fitted = extractor(word_model, prompt=PROMPTS[answer_format])
+    fitted.transform(TEXTS[:1])  # reads the beginning's mass, once for a prompt
+    clear_models()
     model = loaded(fitted)
     twice = [*TEXTS, *TEXTS[:3]]
     steps = fitted.transform(twice)

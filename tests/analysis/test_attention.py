@@ -166,7 +166,7 @@ def test_spans_spell_the_labels(models, answer_format):
         inside = {t for a, b in spans for t in range(a, b)}
         outside = "".join(text for t, text in enumerate(texts) if t not in inside)
         assert not any(letter.isalpha() for letter in outside.replace("label", ""))
-        whole = ready.compiled._answer([LABELS[k] for k in said])
+        whole = ready.compiled.answers._tokenize([LABELS[k] for k in said])
         assert tokens == whole[: len(tokens)]
 
 

@@ -92,7 +92,7 @@ if ARRAY_API:
         import pickle, sys, warnings
         import numpy as np
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", message="The label tokens hold only|This build of llama-cpp-python uses")
+        warnings.filterwarnings("ignore", message="The (label tokens|answer's beginning)|This build of llama-cpp")
         import sklearn
         sklearn.set_config(array_api_dispatch=True)
         before = sklearn.get_config()

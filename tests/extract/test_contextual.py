@@ -107,8 +107,9 @@ def test_label_orders_are_averaged(method, tiny_model):
 
 
 def test_orders_cost_as_many_prefixes_and_answers(tiny_model):
-    clear_models()
     params = {"labels": LABELS, "random_state": 0, "max_labels": 1}
+    GGUFClassifier(tiny_model, n_label_orders=3, **params).fit().predict_proba(TEXTS)  # reads the beginnings' mass
+    clear_models()
     engine = loaded(GGUFClassifier(tiny_model, **params))
     GGUFClassifier(tiny_model, **params).fit().predict_proba(TEXTS)
     once = engine.decoded

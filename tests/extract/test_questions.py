@@ -93,7 +93,7 @@ def test_nothing_is_decoded_twice(which, word_model):
     model = loaded(estimator)
     estimator.transform([*TEXTS, *TEXTS])
     paths = [tuple(tokens) for _, tokens, _ in questions_alone(estimator)]
-    inner = sum(len(b.tokens) for *_, trie in questions_alone(estimator) for b in trie.inner_branches(0))
+    inner = sum(len(b.tokens) for *_, trie in questions_alone(estimator) for b in trie.branches(0))
     trie_size = len({path[:k] for path in paths for k in range(1, len(path) + 1)})
     ready = prepared(estimator)
     documents = sum(len(ready.document(text)) for text in TEXTS)

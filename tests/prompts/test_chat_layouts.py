@@ -141,8 +141,11 @@ def test_a_system_text():
     with pytest.raises(TypeError, match="Got system=3 but expected a str"):
         PromptTemplate(system=3)
     refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHATML
-    with pytest.raises(ValueError, match="no system role"):
-        layout_of(template, refuses)
+    layout = layout_of(template, refuses)
+    assert layout.mode == "chat" and "knows no system text" in layout.reason
+    asked = written(layout, ["hello"], opening=True)
+    (system, *rest), plain = messages_of(0, ["hello"], template.system), messages_of(0, ["hello"])
+    assert asked == jinja_text(refuses, [{**rest[0], "content": f"{system['content']}\n\n{plain[0]['content']}"}])
 
 
 def test_what_the_template_trims():

@@ -1,0 +1,121 @@
+"""What an estimator reads and how: the text of a prompt, and a report of model, layout and context."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
+
+from .._cache.results import open_cache, result_key
+from .._models.identity import Fingerprints, find_files
+from .._models.loaded import load_vocabulary
+from .._models.soundness import part_paths
+from ..prompts._templates import ANSWER_FORMATS
+from .compiled import prepared_prompt
+from .run import Options, Task, key_parts, run
+from .tasks import BeginningTask, StepsTask
+
+
+def prompt_text(task: Task, text: str, options: Options, expected: Fingerprints | None = None) -> str:
+    """Return the text that the model reads of a document before the first word that is asked of it; decode nothing."""
+    model = load_vocabulary(find_files(options.model, options.lora, expected).path)
+    prepared = prepared_prompt(task, model)
+    return prepared.compiled.text(text)
+
+
+_beginnings: dict[bytes, float] = {}
+
+
+def beginning_mass(task: StepsTask, text: str, options: Options, expected: Fingerprints | None = None) -> float:
+    """Return how probable it is that the model begins its answer by itself as a task's prompt makes it.
+
+    That hardly depends on the document: it is read once for a prompt, on the first one that comes, and kept in the
+    cache; a row of logits for each token would cost a fifth of a short document where the vocabulary is large. NaN
+    where the model's file is another one meanwhile.
+    """
+    if not ANSWER_FORMATS[task.template.answer_format][0]:
+        return 1.0
+    asked = BeginningTask(task)
+    alone = replace(options, n_jobs=1, batch_size=1, verbose=0, memory=None)
+    with suppress(OSError, RuntimeError, ValueError):
+        key = result_key(*key_parts(asked, find_files(options.model, options.lora, expected).content, alone))
+        cache = open_cache(options.memory)
+        with nullcontext() if cache is None else cache:
+            found = {} if cache is None else cache.get_many([key], asked.from_arrays)
+            mass = found.get(key, _beginnings.get(key))
+            _beginnings[key] = run(asked, [text], alone, expected)[0] if mass is None else mass
+            if cache is not None and key not in found:
+                cache.put_many({key: asked.to_arrays(_beginnings[key])})
+        return _beginnings[key]
+    return float("nan")
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """What an estimator reads and how; printed, a few lines.
+
+    Attributes
+    ----------
+    model : str
+        The model's name as its file says, else the file's.
+    architecture : str
+        Kind of model, as llama.cpp calls it.
+    n_bytes : int
+        Size of the file, all parts together.
+    layout : {"plain", "chat"}
+        How the prompt is laid out.
+    reason : str
+        Why it is laid out so.
+    thinking : {"none", "switched off", "closed"}
+        How the model comes to answer at once: nothing had to be done; a variable of its chat template says so; the
+        thought that the template begins is ended.
+    n_ctx : int
+        Tokens that a prompt, its document and answer may have together.
+    n_ctx_train : int
+        Tokens of context that the model was trained for.
+    n_prompt : int
+        Tokens of the prompt before the document.
+    n_answer : int
+        Tokens that an answer, or all questions, may take at most.
+    """
+
+    model: str
+    architecture: str
+    n_bytes: int
+    layout: str
+    reason: str
+    thinking: str
+    n_ctx: int
+    n_ctx_train: int
+    n_prompt: int
+    n_answer: int
+
+    def __str__(self):
+        size = f"{self.n_bytes / 1e9:.2f} GB" if self.n_bytes >= 1e8 else f"{self.n_bytes / 1e6:.1f} MB"
+        return (
+            f"model     {self.model} ({self.architecture}, {size})\n"
+            f"layout    {self.layout}: {self.reason}\n"
+            f"thinking  {self.thinking}\n"
+            f"context   {self.n_ctx} of the {self.n_ctx_train} tokens trained for; "
+            f"prompt {self.n_prompt}, answer up to {self.n_answer}"
+        )
+
+
+def model_report(task: Task, options: Options, expected: Fingerprints | None = None) -> ModelReport:
+    """Say what a task's prompt is for its model; decode nothing."""
+    path = find_files(options.model, options.lora, expected).path
+    model = load_vocabulary(path)
+    prepared = prepared_prompt(task, model)
+    layout = prepared.compiled.layout
+    return ModelReport(
+        model=model.metadata("general.name") or path.name,
+        architecture=model.metadata("general.architecture") or "unknown",
+        n_bytes=sum(os.stat(part).st_size for part in part_paths(path)),
+        layout=layout.mode,
+        reason=layout.reason,
+        thinking=layout.thinking,
+        n_ctx=min(options.n_ctx, model.n_ctx_train),
+        n_ctx_train=model.n_ctx_train,
+        n_prompt=len(prepared.prefix),
+        n_answer=prepared.cells,
+    )
