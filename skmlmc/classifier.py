@@ -14,8 +14,9 @@ from sklearn.model_selection import KFold
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ._utils.arrays import check_targets
+from ._utils.arrays import check_targets, column_names
 from ._utils.checks import check_choice, check_positive_int, check_texts, check_threshold
+from ._utils.classes import expand, find_classes, holds_classes
 from ._utils.labelled import labelled
 from ._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Self, Threshold
 from .align._fitted import KINDS as ALIGNERS
@@ -46,20 +47,24 @@ N_FOLDS = 5
 
 @documented_extractor
 class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
-    """Multi-label text classifier that asks a local GGUF language model.
+    """Classifier of texts, multi-label or single-label, that asks a local GGUF language model.
 
     Zero-shot and few-shot methods learn nothing in ``fit`` but the label names and, with ``shots``, the demonstrations
     in the prompt; an `aligner` and the linear probe are fitted on annotator proportions. For tasks with few annotated
     documents or none. Small models without an aligner are often too sure, or no better than each label's base rate:
     see what `compare_methods` says of your task, and read ``prompt_text`` when answers are odd.
 
+    With ``multi_label=False`` and a one-dimensional `y` of class names it is an ordinary multiclass classifier of
+    scikit-learn.
+
     Parameters
     ----------
     {engine_parameters}
-    method : str, default="max_over_generations"
+    method : str, default="auto"
         Read-out of the label probabilities (section 5 of the paper): "max_over_generations", "compare_to_none",
         "hard_predictions", "unary_breakdown" (one question a label), "binary_breakdown" (a question for each ordered
         pair), "marginal_over_generations" (all answers the model may give) or "linear_probe" (fitted on hidden states).
+        "auto" is "max_over_generations", and "compare_to_none" with ``multi_label=False``.
     aligner : {"platt", "temperature", "beta", "isotonic", "matrix"}, estimator or None, default=None
         Fitted alignment behind the read-out: a kind of `ScalingAligner`, or an estimator with ``fit`` and
         ``predict_proba`` on label probabilities, such as a multi-label classifier of scikit-learn (for 0/1 targets). It
@@ -76,8 +81,10 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     pooling : {"last", "mean"}, default="last"
         Where they are read.
     multi_label : bool, default=True
-        False: exactly one label a document; probabilities sum to 1 and ``predict`` takes the largest. Not for
-        "max_over_generations", which has no single-label form.
+        False: exactly one label a document; probabilities sum to 1 and ``predict`` takes the largest. `y` is then
+        one-dimensional, the class of each document (str, int or a category): `labels` may be left out, or give the
+        classes' order and wording in the prompt. A `y` of shape (n, L), indicators or soft targets, goes on having
+        predictions of that shape. Not for "max_over_generations", which has no single-label form.
     {answer_prompt}
     max_labels : int or None, default=None
         Most labels of an answer; None: all of them.
@@ -87,8 +94,9 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     Attributes
     ----------
     {engine_attributes}
-    classes_ : ndarray of shape (L, 2)
-        Rows ``[0, 1]``, one a label.
+    classes_ : ndarray of shape (L, 2) or (L,)
+        Rows ``[0, 1]``, one a label; in a single-label task without a `y` of shape (n, L) the classes themselves,
+        sorted, as the columns of probabilities are.
     extractors_ : list of estimators
         The fitted extractors, one a label order: their ``transform`` gives what the read-out starts from.
     readouts_ : list of estimators
@@ -118,7 +126,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         model: FilePath | None = None,
         *,
         labels: Labels | None = None,
-        method: str = "max_over_generations",
+        method: str = "auto",
         aligner: Any = None,
         n_label_orders: int = 1,
         content_free: Sequence[str] | None = None,
@@ -177,30 +185,60 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
             A parameter or the data are not as expected; nothing was decoded, but where it is an estimator given as
             `aligner` that refuses.
         """
-        extractor_class, _ = METHODS[check_choice(self.method, "method", tuple(METHODS))]
+        extractor_class, _ = METHODS[self._method()]
         check_positive_int(self.n_label_orders, "n_label_orders")
+        classes = self._find_classes(y, distribution)
+        if classes is not None:
+            y, distribution = classes.indicator(), _in_class_order(distribution, classes)
         targets = y if distribution is None else distribution
-        shared = {name: getattr(self, name) for name in signature(extractor_class).parameters if hasattr(self, name)}
-        if extractor_class is MarginalExtractor and self.max_labels is None:
-            del shared["max_labels"]
-        first = extractor_class(**shared).fit(X, y, distribution=distribution)
+        first = extractor_class(**self._extractor_parameters(extractor_class, classes))
+        first.fit(X, y, distribution=distribution)
         readout, aligner = self._make_readout(first.labels_), self._make_aligner()
         check_threshold(self.threshold, first.labels_)
         training = None
         if aligner is not None or isinstance(readout, SUPERVISED):
             if X is None or targets is None:
                 what = f"method={self.method!r}" if aligner is None else f"aligner={self.aligner!r}"
-                raise ValueError(f"Expected texts and targets: {what} is fitted on them. Call fit(texts, Y).")
+                raise ValueError(f"Expected texts and targets: {what} is fitted on them. Call fit(texts, y).")
             training = _training_data(first, X, targets)
         extractors = self._more_extractors(first, X, y, distribution)
         readouts = [deepcopy(readout) for _ in extractors]
         if training is not None:
-            aligner = _fit_readouts(extractors, readouts, aligner, *training)
+            aligner = _fit_readouts(extractors, readouts, aligner, *training, self.multi_label)
         self.extractors_, self.readouts_, self.aligner_ = extractors, readouts, aligner
         self.labels_, self.demonstrations_ = first.labels_, first.demonstrations_
         self.demonstration_indices_ = first.demonstration_indices_
         self.model_fingerprint_, self.lora_fingerprints_ = first.model_fingerprint_, first.lora_fingerprints_
+        self._classes = None if classes is None else classes.values
         return self
+
+    def _method(self):
+        method = check_choice(self.method, "method", ("auto", *METHODS))
+        if method != "auto":
+            return method
+        return "max_over_generations" if self.multi_label else "compare_to_none"
+
+    def _find_classes(self, y, distribution):
+        """Classes of a single-label task; None where targets and predictions are of shape (n, L)."""
+        if check_choice(self.multi_label, "multi_label", (True, False)):
+            return None
+        if y is None:
+            return None if self.labels is None or distribution is not None else find_classes(None, self.labels)
+        return find_classes(y, self.labels) if holds_classes(y) else None
+
+    def _extractor_parameters(self, extractor_class, classes):
+        """Parameters of an extractor that the classifier shares, with the classes as its labels."""
+        names = signature(extractor_class).parameters
+        shared = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        if "max_labels" in shared and self.max_labels is None:
+            if extractor_class is MarginalExtractor:
+                del shared["max_labels"]
+            elif not self.multi_label:
+                shared["max_labels"] = 1  # the read-outs of one label look at the first step alone
+        if classes is not None:
+            order = classes.order if self.label_order is None else [str(name) for name in self.label_order]
+            shared |= {"labels": classes.wordings, "label_order": order}
+        return shared
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each label.
@@ -210,13 +248,20 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n, L), float64
-            Each column in [0, 1] on its own; columns as in ``labels_``.
+            Columns as in ``labels_``, each in [0, 1] on its own; with ``multi_label=False`` rows sum to 1.
 
         {document_errors}
         """
         check_is_fitted(self)
         proba = _read(self.extractors_, self.readouts_, X)
-        return proba if self.aligner_ is None else label_columns(self.aligner_, proba)
+        if self.aligner_ is None:
+            return proba
+        aligned = label_columns(self.aligner_, proba)
+        return (
+            aligned
+            if np.ndim(self.aligner_.classes_[0])
+            else expand(aligned, self.aligner_.classes_, len(self.labels_))
+        )
 
     def _first_extractor(self):
         first = self.extractors_[0]
@@ -238,15 +283,16 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         return [e.fit(X, y, distribution=distribution) for e in calibrated]
 
     def _make_readout(self, labels):
-        readout = METHODS[self.method][1]()
+        method = self._method()
+        readout = METHODS[method][1]()
         if self.content_free is not None and isinstance(readout, SUPERVISED):
             raise ValueError(
-                f"Got content_free with method={self.method!r}, which has no probabilities to divide. Expected another "
+                f"Got content_free with method={method!r}, which has no probabilities to divide. Expected another "
                 "method, or content_free=None."
             )
         if not self.multi_label and "multi_label" not in readout.get_params():
             raise ValueError(
-                f"Got multi_label=False with method={self.method!r}, which has no single-label form. Expected another "
+                f"Got multi_label=False with method={method!r}, which has no single-label form. Expected another "
                 'method, such as "compare_to_none".'
             )
         known = {"multi_label": self.multi_label, "random_state": self.random_state}
@@ -295,6 +341,14 @@ def _fit_zero_shot(readout, labels):
     return readout.fit(labelled(undecided, kind, labels, undecided))
 
 
+def _in_class_order(distribution, classes):
+    """Return soft targets with their columns, which are as in `labels` where they have no names, as the classes are."""
+    if distribution is None or column_names(distribution) is not None:
+        return distribution
+    H, _ = check_targets(distribution, labels=classes.order, name="distribution")
+    return H[:, [classes.order.index(name) for name in classes.wordings]]
+
+
 def _training_data(first, X, targets):
     """Documents that are no demonstrations of the extractor `first`, and their targets."""
     texts = check_texts(X)
@@ -309,7 +363,7 @@ def _training_data(first, X, targets):
     return [texts[i] for i in rest], Y[rest]
 
 
-def _fit_readouts(extractors, readouts, aligner, documents, Y):
+def _fit_readouts(extractors, readouts, aligner, documents, Y, multi_label):
     """Fit supervised read-outs and the aligner; returns the aligner."""
     parts = []
     for extractor, readout in zip(extractors, readouts, strict=True):
@@ -320,7 +374,11 @@ def _fit_readouts(extractors, readouts, aligner, documents, Y):
         if aligner is not None:
             parts.append(_out_of_fold(readout, arrays, Y))
         readout.fit(arrays, Y)
-    return None if aligner is None else aligner.fit(np.mean(parts, axis=0), Y)
+    if aligner is None:
+        return None
+    one_label = not multi_label and "multi_label" not in aligner.get_params() and ((Y == 0) | (Y == 1)).all()
+    # A classifier of scikit-learn wants the number of a document's class.
+    return aligner.fit(np.mean(parts, axis=0), Y.argmax(axis=1) if one_label else Y)
 
 
 def _out_of_fold(readout, arrays, Y):

@@ -233,8 +233,8 @@ def _to_numbers(y: Any, name: str) -> np.ndarray:
         raise ValueError(f"{expected}, but got rows of different lengths. Give every row L numbers.") from error
     if array.ndim == 1:
         raise ValueError(
-            f"{expected}, but got a 1-D {name} of shape {array.shape}. For one label a document use "
-            f"pandas.get_dummies({name}) or numpy.eye(L)[{name}]; for sets of labels use "
+            f"{expected}, but got a 1-D {name} of shape {array.shape}. Where it holds the one class of each document, "
+            f"use multi_label=False, or pandas.get_dummies({name}); for sets of labels use "
             "sklearn.preprocessing.MultiLabelBinarizer."
         )
     if array.ndim != 2:
