@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from sklearn.base import ClassifierMixin, TransformerMixin
@@ -17,7 +19,7 @@ from ._utils.docs import documented
 from ._utils.labelled import restore_names
 from .metrics import example_f1
 
-__all__ = ["AlignerMixin", "LabelColumnsMixin", "LabelProbabilityMixin", "VersionedMixin"]
+__all__ = ["AlignerMixin", "LabelColumnsMixin", "LabelProbabilityMixin", "VersionedMixin", "fits_anew"]
 
 documented_aligner = documented(
     parameters="""Parameters
@@ -43,6 +45,46 @@ documented_aligner = documented(
     TypeError, ValueError
         If `X` is not as expected, or was made for other labels or of another width than in ``fit``.""",
 )
+
+
+Fit = TypeVar("Fit", bound=Callable[..., Any])
+
+
+def fits_anew(fit: Fit) -> Fit:
+    """Let a ``fit`` begin without what an earlier one left, and leave nothing where it fails: half is not fitted.
+
+    Examples
+    --------
+    >>> class Mean:
+    ...     @fits_anew
+    ...     def fit(self, X):
+    ...         self.n_ = len(X)
+    ...         self.mean_ = sum(X) / self.n_
+    ...         return self
+    >>> estimator = Mean().fit([1, 3])
+    >>> try:
+    ...     estimator.fit([])
+    ... except ZeroDivisionError:
+    ...     vars(estimator)
+    {}
+    """
+
+    @wraps(fit)
+    def anew(self, *args, **kwargs):
+        _forget(self)
+        try:
+            return fit(self, *args, **kwargs)
+        except BaseException:
+            _forget(self)
+            raise
+
+    return cast(Fit, anew)
+
+
+def _forget(estimator):
+    """Delete fitted attributes, which scikit-learn knows by the underscore at their end."""
+    for name in [name for name in vars(estimator) if name.endswith("_") and not name.startswith("_")]:
+        delattr(estimator, name)
 
 
 class VersionedMixin:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import KFold
-from sklearn.utils import check_random_state
+from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ._utils.arrays import check_targets
@@ -21,7 +21,7 @@ from ._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, Random
 from .align._fitted import KINDS as ALIGNERS
 from .align._fitted import LinearProbe, ScalingAligner
 from .align._zero_shot import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations, UnaryBreakdown
-from .base import LabelProbabilityMixin, label_columns
+from .base import LabelProbabilityMixin, fits_anew, label_columns
 from .extract._base import LIVE_PARAMETERS, PromptedMixin, documented_extractor, keep_parameters
 from .extract._contextual import ContextualCalibration
 from .extract._marginal import MarginalExtractor
@@ -164,6 +164,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
             part.set_params(**{prefix + name: value for name, value in live.items()})
         return self
 
+    @fits_anew
     def fit(self, X: Any = None, y: Any = None, *, distribution: Any = None) -> Self:
         """Check everything, draw the demonstrations, fit what is to be fitted; zero-shot classifiers need no data.
 
@@ -215,7 +216,31 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         {document_errors}
         """
         check_is_fitted(self)
-        proba = _read(self.extractors_, self.readouts_, X)
+        return self._align(_read(self.extractors_, self.readouts_, X))
+
+    def diagnose(self, X: Any) -> Bunch:
+        """Probability of each label, and how the model came to it; decodes what ``predict_proba`` does.
+
+        {documents}
+
+        Returns
+        -------
+        Bunch
+            What ``diagnose`` of the first extractor returns (of several label orders the given one), such as the
+            `steps` of the answer, what was `written`, and the `label_mass`, low where the prompt does not fit the
+            model; and
+
+            proba : ndarray of shape (n, L), float64
+                what ``predict_proba`` returns.
+
+        {document_errors}
+        """
+        check_is_fitted(self)
+        found = self.extractors_[0].diagnose(X)
+        proba = self._align(_read(self.extractors_, self.readouts_, X, next(iter(found.values()))))
+        return Bunch(**found, proba=proba)
+
+    def _align(self, proba):
         return proba if self.aligner_ is None else label_columns(self.aligner_, proba)
 
     def _first_extractor(self):
@@ -280,10 +305,13 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         return hasattr(self, "readouts_")
 
 
-def _read(extractors, readouts, X):
-    """Mean of the read-outs over the label orders."""
+def _read(extractors, readouts, X, first=None):
+    """Mean of the read-outs over the label orders; `first` is what the first extractor gave, where that is known."""
+    arrays = (
+        [e.transform(X) for e in extractors] if first is None else [first, *(e.transform(X) for e in extractors[1:])]
+    )
     # A DataFrame, as under set_config(transform_output="pandas"), becomes an array; an extractor's own stays as it is.
-    parts = [r.predict_proba(np.asanyarray(e.transform(X))) for e, r in zip(extractors, readouts, strict=True)]
+    parts = [r.predict_proba(np.asanyarray(a)) for a, r in zip(arrays, readouts, strict=True)]
     return parts[0] if len(parts) == 1 else np.mean(parts, axis=0)
 
 

@@ -18,9 +18,6 @@ from .extract._base import WORKING_PARAMETERS
 
 __all__ = ["predict_chunks", "read_chunks"]
 
-# What a call leaves behind on extractors.
-_LEFT_BEHIND = ("label_mass_", "beginning_mass_", "mass_", "n_features_out_")
-
 
 def predict_chunks(
     estimator: Any,
@@ -172,6 +169,4 @@ def _what_it_is(estimator):
                 setattr(part, name, None)
         if asks_a_model(part):
             part.model = part.lora = None  # what fit recorded of them stays
-        for name in _LEFT_BEHIND:
-            vars(part).pop(name, None)
     return copied

@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from ctypes import CDLL, addressof, c_float, c_void_p
 from functools import lru_cache
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ import llama_cpp as C  # noqa: N812
 import numpy as np
 
 from .buffers import BatchArrays
-from .context import Hidden, Settings
+from .context import Hidden, Settings, block_number
 from .forest import PREFIX, Ask, Forest, Plan, Reading, levels
 from .memory import available_memory
 from .tap import TRIAL_TOKENS, make_tap
@@ -218,18 +217,10 @@ class Model(Vocabulary):
         params.embeddings, params.pooling_type = False, 0
         self._tap = None
         if settings.tap is not None:
-            block = self._block(settings.tap.layer)
+            block = block_number(settings.tap.layer, C.llama_model_n_layer(self._model), self.path)
             self._tap = make_tap(_ggml(), C.ggml_backend_sched_eval_callback, self.n_embd, block, settings)
             params.cb_eval = self._tap.callback
         return params
-
-    def _block(self, layer):
-        """Return the number of the block whose output is read; None for the last one, behind the final norm."""
-        n = C.llama_model_n_layer(self._model)
-        block = layer if layer is None or isinstance(layer, Integral) else round(layer * n) - 1
-        if block is not None and not -n <= block < n:
-            raise ValueError(f"Got layer={layer} but {str(self.path)!r} has {n} blocks: expected -{n} to {n - 1}.")
-        return None if block is None or block % n == n - 1 else block % n
 
     def _try_tap(self, settings):
         """Let the tap see the graph of a few tokens, before the prompt fills the context."""

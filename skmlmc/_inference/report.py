@@ -43,10 +43,11 @@ def beginning_mass(task: StepsTask, text: str, options: Options, expected: Finge
         with nullcontext() if cache is None else cache:
             found = {} if cache is None else cache.get_many([key], asked.from_arrays)
             mass = found.get(key, _beginnings.get(key))
-            _beginnings[key] = run(asked, [text], alone, expected)[0] if mass is None else mass
+            # Another thread may have been faster, with another document: all are told the same.
+            mass = _beginnings.setdefault(key, run(asked, [text], alone, expected)[0] if mass is None else mass)
             if cache is not None and key not in found:
-                cache.put_many({key: asked.to_arrays(_beginnings[key])})
-        return _beginnings[key]
+                cache.put_many({key: asked.to_arrays(mass)})
+        return mass
     return float("nan")
 
 

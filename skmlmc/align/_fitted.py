@@ -30,7 +30,7 @@ from .._utils.checks import check_choice, check_positive, check_positive_int, ch
 from .._utils.docs import documented
 from .._utils.labelled import labels_of
 from .._utils.typing import RandomState, Self, Threshold
-from ..base import AlignerMixin, documented_aligner
+from ..base import AlignerMixin, documented_aligner, fits_anew
 from ._arithmetic import apply_isotonic, apply_scaling, fit_isotonic, fit_logistic, fit_scaling, to_logits, to_proba
 from ._functions import max_over_generations
 
@@ -80,6 +80,7 @@ class FittedAligner(AlignerMixin, BaseEstimator):
 
     __metadata_request__fit = {"distribution": True}  # unless refused, as splitters request groups
 
+    @fits_anew
     def fit(self, X: Any, y: Any, sample_weight: Any = None, distribution: Any = None) -> Self:
         """Fit to annotator proportions.
 

@@ -17,7 +17,7 @@ from .._utils.arrays import check_targets, column_names, majority
 from .._utils.checks import check_choice, check_encodes, check_labels, check_texts
 from .._utils.docs import PAPER, documented
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Self
-from ..base import VersionedMixin
+from ..base import VersionedMixin, fits_anew
 from ..prompts._demonstrations import DEMONSTRATION_CHOICES, choose_demonstrations
 
 # Parameters that say how the work is done, which changes no answer.
@@ -108,6 +108,17 @@ documented_extractor = documented(
     ----------
     X : sequence of str of length n
         Documents.""",
+    answer_fields="""steps : ndarray of shape (n, R, L + 1), float64
+        Distribution over the labels at each step of the answer.
+    written : ndarray of shape (n, R), int
+        Column of the label that the model wrote at each step; L for none, -1 where no step happened.
+    label_mass : ndarray of shape (n,)
+        Probability of all labels together at the first step of each document, of their first tokens or whole,
+        as `label_tokens` says. Where it is low the prompt does not fit the model.
+    beginning_mass : float
+        Probability that the model begins its answer by itself as the prompt makes it, with ``{"label": ["``; 1
+        in a list, which begins with nothing. Read once for a prompt, on the first document that comes; NaN
+        where the model's file was replaced during the call.""",
     document_errors="""Raises
     ------
     ValueError, TypeError
@@ -219,6 +230,7 @@ class PromptedMixin(TextEstimatorMixin):
 class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """What the extractors share: they fit a prompt; a subclass checks its own parameters and makes the task."""
 
+    @fits_anew
     def fit(self, X: Any = None, y: Any = None, *, distribution: Any = None) -> Self:
         """Check everything and draw the demonstrations; nothing is decoded.
 
@@ -233,13 +245,9 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
         FileNotFoundError
             There is no such model file, or no model at all.
         """
-        try:
-            self._check_parameters()
-            self._fit_prompt(X, y, distribution)
-            self._after_fit()
-        except BaseException:
-            self.__dict__.pop("labels_", None)  # half fitted is not fitted
-            raise
+        self._check_parameters()
+        self._fit_prompt(X, y, distribution)
+        self._after_fit()
         return self
 
     def _check_parameters(self):
