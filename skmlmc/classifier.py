@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from inspect import signature
 from math import factorial
@@ -12,9 +12,9 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import KFold
 from sklearn.utils import Bunch, check_random_state
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from ._utils.arrays import check_targets
+from ._utils.arrays import check_sample_weight, check_targets
 from ._utils.checks import check_choice, check_positive_int, check_texts, check_threshold
 from ._utils.labelled import labelled
 from ._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Self, Threshold
@@ -27,7 +27,7 @@ from .extract._contextual import ContextualCalibration
 from .extract._marginal import MarginalExtractor
 from .extract._questions import PairwiseExtractor, UnaryExtractor
 from .extract._steps import HiddenStateExtractor, StepwiseExtractor
-from .prompts._templates import PromptTemplate
+from .prompts._templates import PromptTemplate, QuestionTemplate
 
 __all__ = ["GGUFClassifier"]
 
@@ -78,10 +78,16 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     multi_label : bool, default=True
         False: exactly one label a document; probabilities sum to 1 and ``predict`` takes the largest. Not for
         "max_over_generations", which has no single-label form.
-    {answer_prompt}
+    prompt : PromptTemplate, QuestionTemplate, str or None, default=None
+        Template, or an instruction for the method's default one, with ``{labels}`` where the list of labels goes. The
+        breakdowns take a `QuestionTemplate`, and of a `PromptTemplate` its wording and mode.
     max_labels : int or None, default=None
         Most labels of an answer; None: all of them.
     {label_tokens}
+    method_params : dict of str to object or None, default=None
+        Parameters of the method's extractor and read-out that are none of the classifier, such as
+        ``{"answer_words": ("yes", "no")}`` for "unary_breakdown", ``{"both_orders": False}`` for "binary_breakdown",
+        ``{"min_probability": 0.01}`` for "marginal_over_generations" and ``{"C": 0.01, "cv": 3}`` for "linear_probe".
     {threshold}
 
     Attributes
@@ -127,11 +133,12 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         multi_label: bool = True,
         shots: int = 0,
         demonstrations: Demonstrations = "multilabel",
-        prompt: PromptTemplate | str | None = None,
+        prompt: PromptTemplate | QuestionTemplate | str | None = None,
         none_label: str = "none",
         label_order: Names | None = None,
         max_labels: int | None = None,
         label_tokens: str = "first",
+        method_params: Mapping[str, Any] | None = None,
         threshold: Threshold = 0.5,
         batch_size: int = 1,
         truncation: str | None = None,
@@ -165,10 +172,13 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         return self
 
     @fits_anew
-    def fit(self, X: Any = None, y: Any = None, *, distribution: Any = None) -> Self:
+    def fit(self, X: Any = None, y: Any = None, sample_weight: Any = None, *, distribution: Any = None) -> Self:
         """Check everything, draw the demonstrations, fit what is to be fitted; zero-shot classifiers need no data.
 
         {fit_data}
+        sample_weight : array-like of shape (n,), default=None
+            Weights of the documents for what is fitted, the aligner and the linear probe: a weight of 2 counts as the
+            document twice, 0 leaves it out. Demonstrations are drawn without regard to them.
 
         {returns_itself}
 
@@ -178,21 +188,23 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
             A parameter or the data are not as expected; nothing was decoded, but where it is an estimator given as
             `aligner` that refuses.
         """
-        extractor_class, _ = METHODS[check_choice(self.method, "method", tuple(METHODS))]
+        extractor_class, readout_class = METHODS[check_choice(self.method, "method", tuple(METHODS))]
+        for_extractor, for_readout = self._divide_method_params(extractor_class, readout_class)
         check_positive_int(self.n_label_orders, "n_label_orders")
         targets = y if distribution is None else distribution
         shared = {name: getattr(self, name) for name in signature(extractor_class).parameters if hasattr(self, name)}
         if extractor_class is MarginalExtractor and self.max_labels is None:
             del shared["max_labels"]
-        first = extractor_class(**shared).fit(X, y, distribution=distribution)
-        readout, aligner = self._make_readout(first.labels_), self._make_aligner()
+        first = extractor_class(**shared, **for_extractor).fit(X, y, distribution=distribution)
+        readout, aligner = self._make_readout(first.labels_, for_readout), self._make_aligner()
         check_threshold(self.threshold, first.labels_)
+        weights = _weights(X, sample_weight, aligner)
         training = None
         if aligner is not None or isinstance(readout, SUPERVISED):
             if X is None or targets is None:
                 what = f"method={self.method!r}" if aligner is None else f"aligner={self.aligner!r}"
                 raise ValueError(f"Expected texts and targets: {what} is fitted on them. Call fit(texts, Y).")
-            training = _training_data(first, X, targets)
+            training = _training_data(first, X, targets, weights)
         extractors = self._more_extractors(first, X, y, distribution)
         readouts = [deepcopy(readout) for _ in extractors]
         if training is not None:
@@ -262,8 +274,20 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         ]
         return [e.fit(X, y, distribution=distribution) for e in calibrated]
 
-    def _make_readout(self, labels):
-        readout = METHODS[self.method][1]()
+    def _divide_method_params(self, extractor_class, readout_class):
+        """Return what `method_params` has for the extractor and for the read-out."""
+        given = {} if self.method_params is None else self.method_params
+        own = set(self._get_param_names())
+        places = [set(signature(cls).parameters) - own for cls in (extractor_class, readout_class)]
+        if not isinstance(given, Mapping) or set(given) - set.union(*places):
+            raise ValueError(
+                f"Got method_params={given!r} but expected None or a dict with some of {sorted(set.union(*places))}: "
+                f"these are the parameters of method={self.method!r} that are none of the classifier."
+            )
+        return [{name: value for name, value in given.items() if name in names} for names in places]
+
+    def _make_readout(self, labels, params):
+        readout = METHODS[self.method][1](**params)
         if self.content_free is not None and isinstance(readout, SUPERVISED):
             raise ValueError(
                 f"Got content_free with method={self.method!r}, which has no probabilities to divide. Expected another "
@@ -323,21 +347,35 @@ def _fit_zero_shot(readout, labels):
     return readout.fit(labelled(undecided, kind, labels, undecided))
 
 
-def _training_data(first, X, targets):
-    """Documents that are no demonstrations of the extractor `first`, and their targets."""
+def _weights(X, sample_weight, aligner):
+    """Check the documents' weights; None where none are given."""
+    if sample_weight is None:
+        return None
+    if X is None:
+        raise ValueError("Got sample_weight but no X: expected the documents that they weigh. Call fit(texts, Y, ...).")
+    if aligner is not None and not has_fit_parameter(aligner, "sample_weight"):
+        raise TypeError(
+            f"Got sample_weight, but fit of aligner={aligner!r} takes none. Expected one that does, such as "
+            'aligner="platt", or no weights.'
+        )
+    return check_sample_weight(sample_weight, len(check_texts(X)))
+
+
+def _training_data(first, X, targets, weights):
+    """Documents that are no demonstrations of the extractor `first` and have a weight, their targets and weights."""
     texts = check_texts(X)
     shown = {text for text, _ in first.demonstrations_}
-    rest = [i for i, text in enumerate(texts) if text not in shown]
+    rest = [i for i, text in enumerate(texts) if text not in shown and (weights is None or weights[i] > 0)]
     if len(rest) < N_FOLDS:
         raise ValueError(
-            f"Got {len(texts)} documents, and without those shown as demonstrations {len(rest)}, but expected at least "
-            f"{N_FOLDS} to fit on: give more documents or fewer shots."
+            f"Got {len(texts)} documents, of which {len(rest)} have a weight and are not shown as demonstrations, but "
+            f"expected at least {N_FOLDS} to fit on: give more documents or fewer shots."
         )
     Y, _ = check_targets(targets, labels=list(first.labels_), n_samples=len(texts))
-    return [texts[i] for i in rest], Y[rest]
+    return [texts[i] for i in rest], Y[rest], None if weights is None else weights[rest]
 
 
-def _fit_readouts(extractors, readouts, aligner, documents, Y):
+def _fit_readouts(extractors, readouts, aligner, documents, Y, weights):
     """Fit supervised read-outs and the aligner; returns the aligner."""
     parts = []
     for extractor, readout in zip(extractors, readouts, strict=True):
@@ -346,13 +384,18 @@ def _fit_readouts(extractors, readouts, aligner, documents, Y):
             parts.append(readout.predict_proba(arrays))
             continue
         if aligner is not None:
-            parts.append(_out_of_fold(readout, arrays, Y))
-        readout.fit(arrays, Y)
-    return None if aligner is None else aligner.fit(np.mean(parts, axis=0), Y)
+            parts.append(_out_of_fold(readout, arrays, Y, weights))
+        _fit_weighted(readout, arrays, Y, weights)
+    return None if aligner is None else _fit_weighted(aligner, np.mean(parts, axis=0), Y, weights)
 
 
-def _out_of_fold(readout, arrays, Y):
+def _fit_weighted(estimator, X, Y, weights):
+    return estimator.fit(X, Y) if weights is None else estimator.fit(X, Y, sample_weight=weights)
+
+
+def _out_of_fold(readout, arrays, Y, weights):
     proba = np.empty(Y.shape)
     for train, test in KFold(N_FOLDS, shuffle=True, random_state=0).split(arrays):
-        proba[test] = clone(readout).fit(arrays[train], Y[train]).predict_proba(arrays[test])
+        some = None if weights is None else weights[train]
+        proba[test] = _fit_weighted(clone(readout), arrays[train], Y[train], some).predict_proba(arrays[test])
     return proba
