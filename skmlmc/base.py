@@ -19,7 +19,7 @@ from ._utils.docs import documented
 from ._utils.labelled import restore_names
 from .metrics import example_f1
 
-__all__ = ["AlignerMixin", "LabelColumnsMixin", "LabelProbabilityMixin", "VersionedMixin", "fits_anew"]
+__all__ = ["AlignerMixin", "LabelColumnsMixin", "LabelProbabilityMixin", "VersionedMixin", "fits_or_forgets"]
 
 documented_aligner = documented(
     parameters="""Parameters
@@ -50,13 +50,13 @@ documented_aligner = documented(
 Fit = TypeVar("Fit", bound=Callable[..., Any])
 
 
-def fits_anew(fit: Fit) -> Fit:
-    """Let a ``fit`` begin without what an earlier one left, and leave nothing where it fails: half is not fitted.
+def fits_or_forgets(fit: Fit) -> Fit:
+    """Let a ``fit`` leave nothing where it fails, of an earlier one neither: half fitted is not fitted.
 
     Examples
     --------
     >>> class Mean:
-    ...     @fits_anew
+    ...     @fits_or_forgets
     ...     def fit(self, X):
     ...         self.n_ = len(X)
     ...         self.mean_ = sum(X) / self.n_
@@ -70,15 +70,14 @@ def fits_anew(fit: Fit) -> Fit:
     """
 
     @wraps(fit)
-    def anew(self, *args, **kwargs):
-        _forget(self)
+    def fit_or_forget(self, *args, **kwargs):
         try:
             return fit(self, *args, **kwargs)
         except BaseException:
             _forget(self)
             raise
 
-    return cast(Fit, anew)
+    return cast(Fit, fit_or_forget)
 
 
 def _forget(estimator):

@@ -21,7 +21,7 @@ from ._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, Random
 from .align._fitted import KINDS as ALIGNERS
 from .align._fitted import LinearProbe, ScalingAligner
 from .align._zero_shot import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations, UnaryBreakdown
-from .base import LabelProbabilityMixin, fits_anew, label_columns
+from .base import LabelProbabilityMixin, fits_or_forgets, label_columns
 from .extract._base import LIVE_PARAMETERS, PromptedMixin, documented_extractor, keep_parameters
 from .extract._contextual import ContextualCalibration
 from .extract._marginal import MarginalExtractor
@@ -171,7 +171,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
             part.set_params(**{prefix + name: value for name, value in live.items()})
         return self
 
-    @fits_anew
+    @fits_or_forgets
     def fit(self, X: Any = None, y: Any = None, sample_weight: Any = None, *, distribution: Any = None) -> Self:
         """Check everything, draw the demonstrations, fit what is to be fitted; zero-shot classifiers need no data.
 
@@ -191,6 +191,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         extractor_class, readout_class = METHODS[check_choice(self.method, "method", tuple(METHODS))]
         for_extractor, for_readout = self._divide_method_params(extractor_class, readout_class)
         check_positive_int(self.n_label_orders, "n_label_orders")
+        check_choice(self.multi_label, "multi_label", (True, False))
         targets = y if distribution is None else distribution
         shared = {name: getattr(self, name) for name in signature(extractor_class).parameters if hasattr(self, name)}
         if extractor_class is MarginalExtractor and self.max_labels is None:

@@ -279,6 +279,12 @@ def open_cache(memory: str | os.PathLike[str] | joblib.Memory | None) -> ResultC
     ...     cache.get_many([key])[key]["steps"]
     array([0.25, 0.75])
     """
+    folder = cache_folder(memory)
+    return None if folder is None else ResultCache(folder)
+
+
+def cache_folder(memory: Any) -> str | None:
+    """Return the folder that a `memory` parameter names, None for none; opens nothing. Errors as of `open_cache`."""
     location = memory.location if isinstance(memory, joblib.Memory) else memory
     if location is None:
         return None
@@ -289,7 +295,7 @@ def open_cache(memory: str | os.PathLike[str] | joblib.Memory | None) -> ResultC
     folder = os.path.expanduser(os.fsdecode(location))
     if not folder or "\0" in folder:
         raise ValueError(f"Expected the name of a folder as `memory`. Got {folder!r}. Use None for no cache.")
-    return ResultCache(folder)
+    return folder
 
 
 def _before_fork() -> None:

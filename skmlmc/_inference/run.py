@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from tqdm.auto import tqdm
 
-from .._cache.results import DamagedEntryError, open_cache, result_key
+from .._cache.results import DamagedEntryError, cache_folder, open_cache, result_key
 from .._engine.context import Attention, Hidden, Settings
 from .._engine.forest import pack
 from .._models.identity import Fingerprints, ModelFiles, find_files
@@ -105,6 +105,9 @@ def check_options(options: Options) -> Options:
         )
     check_choice(options.truncation, "truncation", (None, "end", "start"))
     check_choice(options.kv_dtype, "kv_dtype", ("float16", "float32"))
+    cache_folder(options.memory)
+    if not isinstance(options.verbose, Integral) or options.verbose < 0:
+        raise ValueError(f"Got verbose={options.verbose!r} but expected 0, 1 for a progress bar, or 2 for the log too.")
     return options
 
 

@@ -13,7 +13,7 @@ from .._utils.arrays import check_kind, check_label_names, check_pairs, check_pr
 from .._utils.checks import check_choice, check_positive, check_threshold
 from .._utils.labelled import labels_of, relabel, written_of
 from .._utils.typing import Self, Threshold
-from ..base import AlignerMixin, documented_aligner, fits_anew
+from ..base import AlignerMixin, documented_aligner, fits_or_forgets
 from . import _arithmetic as arithmetic
 
 
@@ -45,7 +45,7 @@ class ZeroShotAligner(AlignerMixin, BaseEstimator):
     # What X holds: "steps", "pairs" or "unary".
     _kind = "steps"
 
-    @fits_anew
+    @fits_or_forgets
     def fit(self, X: Any, y: Any = None) -> Self:
         """Check the input and learn the names of the labels; nothing is fitted.
 

@@ -14,7 +14,7 @@ from .._utils.arrays import is_frame, lay_out
 from .._utils.checks import check_texts
 from .._utils.labelled import kind_of, relabel
 from .._utils.typing import Self
-from ..base import fits_anew
+from ..base import fits_or_forgets
 from ._base import LIVE_PARAMETERS, TextEstimatorMixin, documented_extractor
 
 CONTENT_FREE = ("N/A", "[MASK]", "")
@@ -99,7 +99,7 @@ class ContextualCalibration(TextEstimatorMixin, TransformerMixin, BaseEstimator,
             self.extractor_.set_params(**live)
         return self
 
-    @fits_anew
+    @fits_or_forgets
     def fit(self, X: Any = None, y: Any = None, *, distribution: Any = None) -> Self:
         """Fit the extractor and let it answer the documents without content.
 
@@ -113,6 +113,12 @@ class ContextualCalibration(TextEstimatorMixin, TransformerMixin, BaseEstimator,
             What the extractor raises; `content_free` is no sequence of str.
         """
         texts = check_texts(self.content_free, name="content_free")
+        if isinstance(self.extractor, type) or not (
+            hasattr(self.extractor, "fit") and hasattr(self.extractor, "transform")
+        ):
+            raise TypeError(
+                f"Got extractor={self.extractor!r:.80} but expected an extractor such as StepwiseExtractor(labels=...)."
+            )
         extractor = clone(self.extractor).fit(X, y, distribution=distribution)
         made = extractor.transform(texts)
         answers = lay_out(made)

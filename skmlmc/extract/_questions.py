@@ -11,7 +11,7 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
 from .._inference.tasks import QuestionsTask
-from .._utils.checks import check_encodes
+from .._utils.checks import check_choice, check_encodes
 from .._utils.labelled import labelled
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState
 from ..base import LabelColumnsMixin
@@ -257,6 +257,10 @@ class PairwiseExtractor(ThreeDimensionalMixin, QuestionsExtractor, auto_wrap_out
         return pairs
 
     _fields = ("first", "second")
+
+    def _check_parameters(self):
+        super()._check_parameters()
+        check_choice(self.both_orders, "both_orders", (True, False))
 
     def _questions(self):
         n = len(self.labels_) + 1
