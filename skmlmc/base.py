@@ -32,7 +32,7 @@ documented_aligner = documented(
         False for single-label tasks: probabilities of a document sum to 1 and ``predict`` gives the largest.""",
     attributes="""Attributes
     ----------
-    labels_ : list of str, length L
+    labels_ : ndarray of shape (L,), object
         Label names: those of the array from an extractor, else the columns of a DataFrame `y`, else "label0", ...
     n_labels_ : int
         Number of labels.
@@ -199,7 +199,7 @@ class LabelColumnsMixin:
             Label names: those of the columns of `y` or of `labels`, else of `input_features`, else "label0", ...
         """
         check_is_fitted(self)
-        names, n = np.asarray(self.labels_, dtype=object), len(self.labels_)
+        names, n = np.array(self.labels_, dtype=object), len(self.labels_)
         if input_features is not None and len(input_features) in (n, n + 1) and list(names) == default_names(n):
             return np.asarray(input_features, dtype=object)[:n]
         return names

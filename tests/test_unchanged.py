@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from ecosystem_data import LABELS, TEXTS, H, Y, classifier, extractor, same
 from sklearn.base import clone
@@ -88,6 +89,16 @@ def test_all_methods_are_tried():
     """The list above knows how every public method is called."""
     known = {*ANSWERING, *ONE_DOCUMENT, "get_params", "get_metadata_routing", "get_feature_names_out", "model_report"}
     assert {name for estimator in public_estimators() for name in answering_methods(estimator)} == known
+
+
+@pytest.mark.parametrize("estimator", public_estimators(), ids=by_name)
+def test_labels_are_an_array(estimator, ready):
+    estimator, X = ready(estimator)
+    labels = estimator.fit(X, pd.DataFrame(Y, columns=LABELS)).labels_
+    assert isinstance(labels, np.ndarray) and labels.dtype == object and list(labels) == LABELS
+    if hasattr(estimator, "get_feature_names_out"):
+        estimator.get_feature_names_out()[:] = "another"
+    assert list(estimator.labels_) == LABELS
 
 
 def parts_of(found):

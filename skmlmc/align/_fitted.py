@@ -115,7 +115,8 @@ class FittedAligner(AlignerMixin, BaseEstimator):
         known = labels_of(X)
         X = self._check_input(X, reset=True)
         H, names = check_fit_targets(y, distribution, len(X), self.multi_label)
-        H, self.labels_ = self._match_labels(H, names, known)
+        H, labels = self._match_labels(H, names, known)
+        self.labels_ = np.array(labels, dtype=object)
         check_threshold(self.threshold, self.labels_)
         w = check_sample_weight(sample_weight, len(X))
         used = w > 0
@@ -181,7 +182,7 @@ class ScalingAligner(FittedAligner):
 
     Attributes
     ----------
-    labels_ : list of str
+    labels_ : ndarray of shape (L,), object
         Label names: those of the columns of `X`, a table or an array from a read-out, unless the columns of `y` are
         wholly others; where `X` has no names, and always for "matrix", those of `y`; else "label0", "label1", ...
     params_ : dict of str to ndarray of shape (L,)
@@ -289,7 +290,7 @@ class ScalingAligner(FittedAligner):
         if not reset and len(shape) == 2 and shape[1] != self.n_features_in_:
             raise ValueError(
                 f"X has {shape[1]} features, but {type(self).__name__} is expecting {self.n_features_in_} features as "
-                f"input: it was fitted for other labels than these, for {self.labels_}. Use the same labels, or fit it "
+                f"input: it was fitted for other labels than these, for {list(self.labels_)}. Use the same labels, or fit it "
                 "again."
             )
         return check_proba(validate_data(self, X, reset=reset, dtype=np.float64), name="X")[0]
@@ -360,7 +361,7 @@ class LinearProbe(FittedAligner):
 
     Attributes
     ----------
-    labels_ : list of str
+    labels_ : ndarray of shape (L,), object
         Label names: columns of `y`, or "label0", "label1", ...
     features_ : Pipeline
         Scaler and decomposition.

@@ -71,7 +71,7 @@ class ZeroShotAligner(AlignerMixin, BaseEstimator):
         labels = check_label_names(y, n_labels=self._n_labels(X), n_samples=len(X), known=known)
         check_threshold(self.threshold, labels)
         self._align(X[:1])  # checks the other parameters
-        self.labels_ = labels
+        self.labels_ = np.array(labels, dtype=object)
         self.n_labels_ = len(labels)
         return self
 
