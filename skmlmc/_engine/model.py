@@ -10,7 +10,6 @@ import os
 import threading
 import warnings
 import weakref
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,6 +21,7 @@ from typing import Any
 import llama_cpp as C  # noqa: N812
 import numpy as np
 
+from . import log
 from .buffers import BatchArrays
 from .context import Hidden, Settings, block_number
 from .forest import PREFIX, Ask, Forest, Plan, Reading, levels
@@ -45,25 +45,6 @@ AMX_ADVICE = (
 )
 
 
-_log: deque[str] = deque(maxlen=30)
-_echo = False
-
-
-@C.llama_log_callback
-def _on_log(level, text, _):
-    line = text.decode(errors="replace")
-    _log.append(line)
-    if _echo:
-        print(line, end="", flush=True)
-
-
-def show_log(on: bool) -> None:
-    """Print llama.cpp's own log, or keep it silent."""
-    global _echo
-    _echo = bool(on)
-    C.llama_log_set(_on_log, None)
-
-
 def uses_amx() -> bool:
     """Whether this build of llama.cpp would run AMX kernels on this CPU."""
     return b"AMX_INT8 = 1" in C.llama_print_system_info()
@@ -77,24 +58,25 @@ def _warn_of_amx():
 def _free(model, contexts, pid):
     # A forked child must not free what its parent owns.
     if os.getpid() == pid:
-        for ctx in contexts:
-            C.llama_free(ctx)
-        C.llama_model_free(model)
+        with log.own():
+            for ctx in contexts:
+                C.llama_free(ctx)
+            C.llama_model_free(model)
 
 
 def _load(path, *, vocabulary_only):
-    show_log(_echo)
-    _log.clear()
+    log.begin()
     C.llama_backend_init()
     params = C.llama_model_default_params()
     params.vocab_only, params.devices = vocabulary_only, addressof(NO_DEVICES)
     if uses_amx() and not vocabulary_only:
         params.use_extra_bufts = False
         _warn_of_amx()
-    model = C.llama_model_load_from_file(os.fsencode(path), params)
+    with log.own():
+        model = C.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
         raise ValueError(
-            f"llama.cpp could not load {str(path)!r}: {_last_error()} Expected a complete GGUF file of a model "
+            f"llama.cpp could not load {str(path)!r}: {log.last_error()} Expected a complete GGUF file of a model "
             "that this version of llama-cpp-python knows: download it again, or upgrade llama-cpp-python."
         )
     return model
@@ -156,7 +138,7 @@ class Model(Vocabulary):
 
     def _prepare(self, settings: Settings):
         """Make the context that `settings` ask for, or keep the one there is, which may have more cells."""
-        _log.clear()
+        log.begin()
         now = self._settings
         if now is not None and now[1:4] == settings[1:4] and now.n_ctx >= settings.n_ctx:
             C.llama_set_n_threads(self._ctx, settings.n_threads, settings.n_threads)
@@ -189,8 +171,8 @@ class Model(Vocabulary):
                 adapter = C.llama_adapter_lora_init(self._model, os.fsencode(path))
                 if not adapter:
                     raise ValueError(
-                        f"llama.cpp could not apply the adapter {str(path)!r} to {str(self.path)!r}: {_last_error()} "
-                        "Expected a LoRA adapter in GGUF form that was trained for this model."
+                        f"llama.cpp could not apply the adapter {str(path)!r} to {str(self.path)!r}: "
+                        f"{log.last_error()} Expected a LoRA adapter in GGUF form that was trained for this model."
                     )
                 self._adapters[state] = adapter
         handles = (C.llama_adapter_lora_p_ctypes * len(lora))(*(self._adapters[state] for state, _ in lora))
@@ -269,7 +251,8 @@ class Model(Vocabulary):
             Document and what its generator returned, as soon as it is done.
         """
         with self.lock:
-            self._prepare(settings)
+            with log.own():
+                self._prepare(settings)
             try:
                 self._set_prefix(prefix)
                 for group in groups:
@@ -336,11 +319,11 @@ class Model(Vocabulary):
     def _call(self, batch):
         """Decode a batch; of a slow model so that an interrupt stops it at once."""
         if not self._slow:
-            return C.llama_decode(self._ctx, batch)
+            return _llama_decode(self._ctx, batch)
         # The main thread, which gets the interrupts, waits; llama.cpp asks between two operations whether to stop.
         self._stop.clear()
         with ThreadPoolExecutor(1) as other:
-            decoding = other.submit(C.llama_decode, self._ctx, batch)
+            decoding = other.submit(_llama_decode, self._ctx, batch)
             try:
                 return decoding.result()
             except BaseException:
@@ -369,6 +352,11 @@ class Model(Vocabulary):
         if not read.total:
             return Reading(values, None, tapped)
         return Reading(values, float(top) + float(np.log(np.exp(row - top).sum(dtype=np.float64))), tapped)
+
+
+def _llama_decode(ctx, batch):
+    with log.own():
+        return C.llama_decode(ctx, batch)
 
 
 def batches(n: int, outputs: np.ndarray, most: int) -> list[tuple[int, int]]:
@@ -401,11 +389,6 @@ def _ggml():
     )
 
 
-def _last_error():
-    lines = [line.strip() for line in _log if "error" in line.lower() or "failed" in line.lower()]
-    return (lines[0] + ".") if lines else "it gave no reason."
-
-
 def _no_context(path, settings, fits):
     """Message for a context that cannot be made."""
     tried = f"a context of n_ctx={settings.n_ctx} tokens for {str(path)!r}"
@@ -415,10 +398,10 @@ def _no_context(path, settings, fits):
             f"There is not enough memory for {tried}: about n_ctx={max(256, int(fits * 0.9) // 256 * 256)} would fit "
             "now. Choose a smaller n_ctx or fewer processes (n_jobs), or free memory."
         )
-    return f"llama.cpp could not make {tried}: {_last_error()} Choose a smaller n_ctx."
+    return f"llama.cpp could not make {tried}: {log.last_error()} Choose a smaller n_ctx."
 
 
 def _decode_error(code, settings):
     if code == 1:
         return f"The context of n_ctx={settings.n_ctx} cells is full: choose a larger n_ctx or a smaller batch_size."
-    return f"llama.cpp's decode failed with code {code}: {_last_error()}"
+    return f"llama.cpp's decode failed with code {code}: {log.last_error()}"

@@ -206,7 +206,7 @@ def _decode(task, todo, texts, files, options):
     """Yield each text of `todo` with its result, as they come."""
     if not todo:
         return
-    from .._engine.model import show_log
+    from .._engine.log import show_log
 
     show_log(int(options.verbose) > 1)
     jobs = min(count_jobs(options.n_jobs), len(todo))

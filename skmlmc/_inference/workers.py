@@ -25,10 +25,9 @@ def count_threads(n_threads: int | None) -> int:
     a result.
     """
     global _threads_used
-    told = os.environ.get("OMP_NUM_THREADS", "")
     most = joblib.cpu_count()
     if n_threads is None:
-        n_threads = int(told) if told.isdigit() and int(told) > 0 else joblib.cpu_count(only_physical_cores=True)
+        n_threads = _threads_here()
     elif n_threads > most:
         warnings.warn(
             f"Got n_threads={n_threads} but this process may use {most} processors, so it uses {most} threads.",
@@ -41,6 +40,13 @@ def count_threads(n_threads: int | None) -> int:
         return 1
     _threads_used = _threads_used or n_threads > 1
     return n_threads
+
+
+def _threads_here():
+    """Count the threads that nobody has asked for in a parameter."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    here = int(told) if told.isdigit() and int(told) > 0 else joblib.cpu_count(only_physical_cores=True)
+    return min(here, joblib.cpu_count())
 
 
 @lru_cache(1)
@@ -79,11 +85,12 @@ def count_jobs(n_jobs: int | None) -> int:
 def share_of_threads(n_threads: int | None, n_jobs: int) -> int | None:
     """Count the threads of each of `n_jobs` processes.
 
-    As asked, else a share of this machine; None for a cluster's workers, who are told by ``OMP_NUM_THREADS``.
+    As asked, else a share of this machine; None for a cluster's workers, who are told by ``OMP_NUM_THREADS``. The
+    process that asks decodes nothing itself, so nothing is noted of it, and it may be a forked one.
     """
     backend, _ = get_active_backend()
     local = getattr(backend, "supports_inner_max_num_threads", False)
-    return max(1, count_threads(None) // n_jobs) if n_threads is None and local else n_threads
+    return max(1, _threads_here() // n_jobs) if n_threads is None and local else n_threads
 
 
 def spread(call: Callable[[Any], Any], pieces: Sequence[Any], n_jobs: int) -> Generator[Any, None, None]:

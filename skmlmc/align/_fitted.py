@@ -290,8 +290,8 @@ class ScalingAligner(FittedAligner):
         if not reset and len(shape) == 2 and shape[1] != self.n_features_in_:
             raise ValueError(
                 f"X has {shape[1]} features, but {type(self).__name__} is expecting {self.n_features_in_} features as "
-                f"input: it was fitted for other labels than these, for {list(self.labels_)}. Use the same labels, or fit it "
-                "again."
+                f"input: it was fitted for other labels than these, for {list(self.labels_)}. Use the same labels, or "
+                "fit it again."
             )
         return check_proba(validate_data(self, X, reset=reset, dtype=np.float64), name="X")[0]
 
