@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
@@ -17,6 +16,7 @@ from ._utils.arrays import check_targets, default_names, majority
 from ._utils.checks import check_threshold
 from ._utils.docs import documented
 from ._utils.labelled import restore_names
+from ._utils.warning import warn
 from .metrics import example_f1
 
 __all__ = ["AlignerMixin", "LabelColumnsMixin", "LabelProbabilityMixin", "VersionedMixin", "fits_or_forgets"]
@@ -99,13 +99,12 @@ class VersionedMixin:
         state = dict(state)
         saved = state.pop("_skmlmc_version", "unknown")
         if saved != _version.__version__:
-            warnings.warn(
+            warn(
                 InconsistentVersionWarning(
                     estimator_name=f"skmlmc.{type(self).__name__}",
                     current_sklearn_version=_version.__version__,
                     original_sklearn_version=saved,
                 ),
-                stacklevel=2,
             )
         super().__setstate__(state)  # type: ignore[misc]
 

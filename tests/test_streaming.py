@@ -145,9 +145,7 @@ def test_bad_input_is_refused_at_the_call(classifier, tmp_path, tiny_model):
     with pytest.raises(NotFittedError):
         predict_chunks(make_pipeline(StepwiseExtractor(tiny_model, labels=LABELS)), chunks(), method="transform")
     for wrong in ("one text", None, 3):
-        with pytest.raises(
-            TypeError, match=f"Expected chunks to be an iterable of .*, but got {wrong!r}"
-        ):
+        with pytest.raises(TypeError, match=f"Expected chunks to be an iterable of .*, but got {wrong!r}"):
             predict_chunks(classifier, wrong)
     with pytest.raises(TypeError, match="Got folder=3"):
         predict_chunks(classifier, chunks(), 3)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import threading
-import warnings
 import weakref
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from typing import Any
 import llama_cpp as C  # noqa: N812
 import numpy as np
 
+from .._utils.warning import warn
 from . import log
 from .buffers import BatchArrays
 from .context import Hidden, Settings, block_number
@@ -52,7 +52,7 @@ def uses_amx() -> bool:
 
 @lru_cache(1)
 def _warn_of_amx():
-    warnings.warn(AMX_ADVICE, RuntimeWarning, stacklevel=4)
+    warn(AMX_ADVICE, RuntimeWarning)
 
 
 def _free(model, contexts, pid):

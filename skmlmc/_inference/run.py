@@ -21,6 +21,7 @@ from .._engine.forest import pack
 from .._models.identity import Fingerprints, ModelFiles, find_files
 from .._models.loaded import load_model, load_vocabulary
 from .._utils.checks import check_choice, check_positive_int
+from .._utils.warning import warn
 from .compiled import CompiledPrompt, longest_that_fits, prepared_prompt
 from .workers import count_jobs, count_threads, share_of_threads, spread
 
@@ -161,11 +162,9 @@ def run(task: Task, texts: Sequence[str], options: Options, expected: Fingerprin
             # Hidden states have one length, the model's, which cannot be seen from one entry.
             if not isinstance(task.tap, Hidden) or len({r.hidden.shape for r in results.values()}) < 2:
                 return [results[t] for t in texts]
-            warnings.warn(
+            warn(
                 f"Entries read from {cache.path} were damaged: expected hidden states of one length, got several. All "
                 "results of this call are computed again and overwritten.",
-                UserWarning,
-                stacklevel=2,
             )
             results = {}
 
@@ -338,10 +337,8 @@ def _cut_documents(prepared: Prepared, todo, texts, n_ctx, truncation):
         cut = longest_that_fits(todo[k], lambda text: len(prepared.document(text)) <= limit, truncation == "end")
         documents[k] = prepared.document(cut)
     if long:
-        warnings.warn(
+        warn(
             f"{len(long)} of {len(todo)} documents were cut to {limit} tokens, the first of them document "
             f"{list(texts).index(todo[long[0]])} (truncation={truncation!r}, n_ctx={n_ctx}).",
-            UserWarning,
-            stacklevel=2,
         )
     return documents

@@ -8,7 +8,6 @@ documents.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from numbers import Integral
 from typing import Any
@@ -22,6 +21,7 @@ from sklearn.linear_model import LogisticRegression
 
 from .._utils.arrays import lay_out
 from .._utils.checks import check_splits
+from .._utils.warning import warn
 
 CHUNK = 2**19
 """Pairs that are fitted at once: 4 MB of float64, so that the work stays in the processor's cache."""
@@ -117,11 +117,10 @@ def _newton(pairs: np.ndarray, l2: float) -> np.ndarray:
         # always descends: Bach, "Self-concordant analysis for logistic regression", 2010. Near the minimum it is 1.
         span = np.ptp(step, axis=1)[:, None]
         scores[active] = current - step * (np.log1p(span) / span)
-    warnings.warn(
+    warn(
         f"Bradley-Terry scores of {len(active)} documents did not converge in {MAX_ITERATIONS} steps. Increase l2, "
         f"now {l2:g}.",
         ConvergenceWarning,
-        stacklevel=4,
     )
     return scores
 

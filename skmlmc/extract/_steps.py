@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from .._models.identity import find_files, fitted_with
 from .._utils.checks import check_choice, check_positive_int, check_texts
 from .._utils.labelled import labelled
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState
+from .._utils.warning import warn
 from ..prompts._templates import PromptTemplate, check_prompt, check_words
 from ._base import Extractor, ThreeDimensionalMixin, documented_extractor, keep_parameters
 
@@ -308,19 +308,15 @@ def check_layer(layer: Any) -> None:
 
 def _warn_of_low_mass(label_mass, beginning_mass):
     if beginning_mass < LOW_BEGINNING_MASS:
-        warnings.warn(
+        warn(
             f"The answer's beginning has a probability of only {beginning_mass:.2g}: the model would rather write "
             "something else first, such as a thought or an apology, and is made to answer. Show it the form of the "
             'answer with demonstrations (shots=10), say it in the instruction, or choose answer_format="list".',
-            UserWarning,
-            stacklevel=3,
         )
     median = float(np.median(label_mass))
     if median < LOW_LABEL_MASS:
-        warnings.warn(
+        warn(
             f"The label tokens hold only {median:.2g} of the probability at the first step (median): the model would "
             "rather write something else, so the prompt does not fit it. Try demonstrations (shots=10), another "
             "prompt, another answer_format, or a larger model.",
-            UserWarning,
-            stacklevel=3,
         )
