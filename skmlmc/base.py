@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from sklearn.base import ClassifierMixin, TransformerMixin
@@ -17,9 +18,10 @@ from ._utils.checks import check_threshold
 from ._utils.classes import class_vector, holds_classes
 from ._utils.docs import documented
 from ._utils.labelled import restore_names
+from ._utils.warning import warn
 from .metrics import example_f1
 
-__all__ = ["AlignerMixin", "LabelColumnsMixin", "LabelProbabilityMixin", "VersionedMixin"]
+__all__ = ["AlignerMixin", "LabelColumnsMixin", "LabelProbabilityMixin", "VersionedMixin", "fits_or_forgets"]
 
 documented_aligner = documented(
     parameters="""Parameters
@@ -32,7 +34,7 @@ documented_aligner = documented(
         False for single-label tasks: probabilities of a document sum to 1 and ``predict`` gives the largest.""",
     attributes="""Attributes
     ----------
-    labels_ : list of str, length L
+    labels_ : ndarray of shape (L,), object
         Label names: those of the array from an extractor, else the columns of a DataFrame `y`, else "label0", ...
     n_labels_ : int
         Number of labels.
@@ -45,6 +47,45 @@ documented_aligner = documented(
     TypeError, ValueError
         If `X` is not as expected, or was made for other labels or of another width than in ``fit``.""",
 )
+
+
+Fit = TypeVar("Fit", bound=Callable[..., Any])
+
+
+def fits_or_forgets(fit: Fit) -> Fit:
+    """Let a ``fit`` leave nothing where it fails, of an earlier one neither: half fitted is not fitted.
+
+    Examples
+    --------
+    >>> class Mean:
+    ...     @fits_or_forgets
+    ...     def fit(self, X):
+    ...         self.n_ = len(X)
+    ...         self.mean_ = sum(X) / self.n_
+    ...         return self
+    >>> estimator = Mean().fit([1, 3])
+    >>> try:
+    ...     estimator.fit([])
+    ... except ZeroDivisionError:
+    ...     vars(estimator)
+    {}
+    """
+
+    @wraps(fit)
+    def fit_or_forget(self, *args, **kwargs):
+        try:
+            return fit(self, *args, **kwargs)
+        except BaseException:
+            _forget(self)
+            raise
+
+    return cast(Fit, fit_or_forget)
+
+
+def _forget(estimator):
+    """Delete fitted attributes, which scikit-learn knows by the underscore at their end."""
+    for name in [name for name in vars(estimator) if name.endswith("_") and not name.startswith("_")]:
+        delattr(estimator, name)
 
 
 class VersionedMixin:
@@ -60,13 +101,12 @@ class VersionedMixin:
         state = dict(state)
         saved = state.pop("_skmlmc_version", "unknown")
         if saved != _version.__version__:
-            warnings.warn(
+            warn(
                 InconsistentVersionWarning(
                     estimator_name=f"skmlmc.{type(self).__name__}",
                     current_sklearn_version=_version.__version__,
                     original_sklearn_version=saved,
                 ),
-                stacklevel=2,
             )
         super().__setstate__(state)  # type: ignore[misc]
 
@@ -173,7 +213,7 @@ class LabelColumnsMixin:
             Label names: those of the columns of `y` or of `labels`, else of `input_features`, else "label0", ...
         """
         check_is_fitted(self)
-        names, n = np.asarray(self.labels_, dtype=object), len(self.labels_)
+        names, n = np.array(self.labels_, dtype=object), len(self.labels_)
         if input_features is not None and len(input_features) in (n, n + 1) and list(names) == default_names(n):
             return np.asarray(input_features, dtype=object)[:n]
         return names

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from inspect import signature
 from math import factorial
@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import KFold
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils import Bunch, check_random_state
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from ._utils.arrays import check_targets, column_names
+from ._utils.arrays import check_sample_weight, check_targets, column_names
 from ._utils.checks import check_choice, check_positive_int, check_texts, check_threshold
 from ._utils.classes import expand, find_classes, holds_classes
 from ._utils.labelled import labelled
@@ -22,13 +22,13 @@ from ._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, Random
 from .align._fitted import KINDS as ALIGNERS
 from .align._fitted import LinearProbe, ScalingAligner
 from .align._zero_shot import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations, UnaryBreakdown
-from .base import LabelProbabilityMixin, label_columns
+from .base import LabelProbabilityMixin, fits_or_forgets, label_columns
 from .extract._base import LIVE_PARAMETERS, PromptedMixin, documented_extractor, keep_parameters
 from .extract._contextual import ContextualCalibration
 from .extract._marginal import MarginalExtractor
 from .extract._questions import PairwiseExtractor, UnaryExtractor
 from .extract._steps import HiddenStateExtractor, StepwiseExtractor
-from .prompts._templates import PromptTemplate
+from .prompts._templates import PromptTemplate, QuestionTemplate
 
 __all__ = ["GGUFClassifier"]
 
@@ -85,10 +85,16 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         one-dimensional, the class of each document (str, int or a category): `labels` may be left out, or give the
         classes' order and wording in the prompt. A `y` of shape (n, L), indicators or soft targets, goes on having
         predictions of that shape. Not for "max_over_generations", which has no single-label form.
-    {answer_prompt}
+    prompt : PromptTemplate, QuestionTemplate, str or None, default=None
+        Template, or an instruction for the method's default one, with ``{labels}`` where the list of labels goes. The
+        breakdowns take a `QuestionTemplate`, and of a `PromptTemplate` its wording and mode.
     max_labels : int or None, default=None
         Most labels of an answer; None: all of them.
     {label_tokens}
+    method_params : dict of str to object or None, default=None
+        Parameters of the method's extractor and read-out that are none of the classifier, such as
+        ``{"answer_words": ("yes", "no")}`` for "unary_breakdown", ``{"both_orders": False}`` for "binary_breakdown",
+        ``{"min_probability": 0.01}`` for "marginal_over_generations" and ``{"C": 0.01, "cv": 3}`` for "linear_probe".
     {threshold}
 
     Attributes
@@ -135,11 +141,12 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         multi_label: bool = True,
         shots: int = 0,
         demonstrations: Demonstrations = "multilabel",
-        prompt: PromptTemplate | str | None = None,
+        prompt: PromptTemplate | QuestionTemplate | str | None = None,
         none_label: str = "none",
         label_order: Names | None = None,
         max_labels: int | None = None,
         label_tokens: str = "first",
+        method_params: Mapping[str, Any] | None = None,
         threshold: Threshold = 0.5,
         batch_size: int = 1,
         truncation: str | None = None,
@@ -172,10 +179,14 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
             part.set_params(**{prefix + name: value for name, value in live.items()})
         return self
 
-    def fit(self, X: Any = None, y: Any = None, *, distribution: Any = None) -> Self:
+    @fits_or_forgets
+    def fit(self, X: Any = None, y: Any = None, sample_weight: Any = None, *, distribution: Any = None) -> Self:
         """Check everything, draw the demonstrations, fit what is to be fitted; zero-shot classifiers need no data.
 
         {fit_data}
+        sample_weight : array-like of shape (n,), default=None
+            Weights of the documents for what is fitted, the aligner and the linear probe: a weight of 2 counts as the
+            document twice, 0 leaves it out. Demonstrations are drawn without regard to them.
 
         {returns_itself}
 
@@ -185,22 +196,24 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
             A parameter or the data are not as expected; nothing was decoded, but where it is an estimator given as
             `aligner` that refuses.
         """
-        extractor_class, _ = METHODS[self._method()]
+        extractor_class, readout_class = METHODS[self._method()]
+        for_extractor, for_readout = self._divide_method_params(extractor_class, readout_class)
         check_positive_int(self.n_label_orders, "n_label_orders")
         classes = self._find_classes(y, distribution)
         if classes is not None:
             y, distribution = classes.indicator(), _in_class_order(distribution, classes)
         targets = y if distribution is None else distribution
-        first = extractor_class(**self._extractor_parameters(extractor_class, classes))
+        first = extractor_class(**self._extractor_parameters(extractor_class, classes), **for_extractor)
         first.fit(X, y, distribution=distribution)
-        readout, aligner = self._make_readout(first.labels_), self._make_aligner()
+        readout, aligner = self._make_readout(first.labels_, for_readout), self._make_aligner()
         check_threshold(self.threshold, first.labels_)
+        weights = _weights(X, sample_weight, aligner)
         training = None
         if aligner is not None or isinstance(readout, SUPERVISED):
             if X is None or targets is None:
                 what = f"method={self.method!r}" if aligner is None else f"aligner={self.aligner!r}"
                 raise ValueError(f"Expected texts and targets: {what} is fitted on them. Call fit(texts, y).")
-            training = _training_data(first, X, targets)
+            training = _training_data(first, X, targets, weights)
         extractors = self._more_extractors(first, X, y, distribution)
         readouts = [deepcopy(readout) for _ in extractors]
         if training is not None:
@@ -253,15 +266,35 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         {document_errors}
         """
         check_is_fitted(self)
-        proba = _read(self.extractors_, self.readouts_, X)
+        return self._align(_read(self.extractors_, self.readouts_, X))
+
+    def diagnose(self, X: Any) -> Bunch:
+        """Probability of each label, and how the model came to it; decodes what ``predict_proba`` does.
+
+        {documents}
+
+        Returns
+        -------
+        Bunch
+            What ``diagnose`` of the first extractor returns (of several label orders the given one), such as the
+            `steps` of the answer, what was `written`, and the `label_mass`, low where the prompt does not fit the
+            model; and
+
+            proba : ndarray of shape (n, L), float64
+                what ``predict_proba`` returns.
+
+        {document_errors}
+        """
+        check_is_fitted(self)
+        found = self.extractors_[0].diagnose(X)
+        proba = self._align(_read(self.extractors_, self.readouts_, X, next(iter(found.values()))))
+        return Bunch(**found, proba=proba)
+
+    def _align(self, proba):
         if self.aligner_ is None:
             return proba
-        aligned = label_columns(self.aligner_, proba)
-        return (
-            aligned
-            if np.ndim(self.aligner_.classes_[0])
-            else expand(aligned, self.aligner_.classes_, len(self.labels_))
-        )
+        aligned, found = label_columns(self.aligner_, proba), self.aligner_.classes_
+        return aligned if np.ndim(found[0]) else expand(aligned, found, len(self.labels_))
 
     def _first_extractor(self):
         first = self.extractors_[0]
@@ -282,9 +315,21 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         ]
         return [e.fit(X, y, distribution=distribution) for e in calibrated]
 
-    def _make_readout(self, labels):
+    def _divide_method_params(self, extractor_class, readout_class):
+        """Return what `method_params` has for the extractor and for the read-out."""
+        given = {} if self.method_params is None else self.method_params
+        own = set(self._get_param_names())
+        places = [set(signature(cls).parameters) - own for cls in (extractor_class, readout_class)]
+        if not isinstance(given, Mapping) or set(given) - set.union(*places):
+            raise ValueError(
+                f"Got method_params={given!r} but expected None or a dict with some of {sorted(set.union(*places))}: "
+                f"these are the parameters of method={self.method!r} that are none of the classifier."
+            )
+        return [{name: value for name, value in given.items() if name in names} for names in places]
+
+    def _make_readout(self, labels, params):
         method = self._method()
-        readout = METHODS[method][1]()
+        readout = METHODS[method][1](**params)
         if self.content_free is not None and isinstance(readout, SUPERVISED):
             raise ValueError(
                 f"Got content_free with method={method!r}, which has no probabilities to divide. Expected another "
@@ -326,10 +371,13 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         return hasattr(self, "readouts_")
 
 
-def _read(extractors, readouts, X):
-    """Mean of the read-outs over the label orders."""
+def _read(extractors, readouts, X, first=None):
+    """Mean of the read-outs over the label orders; `first` is what the first extractor gave, where that is known."""
+    arrays = (
+        [e.transform(X) for e in extractors] if first is None else [first, *(e.transform(X) for e in extractors[1:])]
+    )
     # A DataFrame, as under set_config(transform_output="pandas"), becomes an array; an extractor's own stays as it is.
-    parts = [r.predict_proba(np.asanyarray(e.transform(X))) for e, r in zip(extractors, readouts, strict=True)]
+    parts = [r.predict_proba(np.asanyarray(a)) for a, r in zip(arrays, readouts, strict=True)]
     return parts[0] if len(parts) == 1 else np.mean(parts, axis=0)
 
 
@@ -349,21 +397,35 @@ def _in_class_order(distribution, classes):
     return H[:, [classes.order.index(name) for name in classes.wordings]]
 
 
-def _training_data(first, X, targets):
-    """Documents that are no demonstrations of the extractor `first`, and their targets."""
+def _weights(X, sample_weight, aligner):
+    """Check the documents' weights; None where none are given."""
+    if sample_weight is None:
+        return None
+    if X is None:
+        raise ValueError("Got sample_weight but no X: expected the documents that they weigh. Call fit(texts, Y, ...).")
+    if aligner is not None and not has_fit_parameter(aligner, "sample_weight"):
+        raise TypeError(
+            f"Got sample_weight, but fit of aligner={aligner!r} takes none. Expected one that does, such as "
+            'aligner="platt", or no weights.'
+        )
+    return check_sample_weight(sample_weight, len(check_texts(X)))
+
+
+def _training_data(first, X, targets, weights):
+    """Documents that are no demonstrations of the extractor `first` and have a weight, their targets and weights."""
     texts = check_texts(X)
     shown = {text for text, _ in first.demonstrations_}
-    rest = [i for i, text in enumerate(texts) if text not in shown]
+    rest = [i for i, text in enumerate(texts) if text not in shown and (weights is None or weights[i] > 0)]
     if len(rest) < N_FOLDS:
         raise ValueError(
-            f"Got {len(texts)} documents, and without those shown as demonstrations {len(rest)}, but expected at least "
-            f"{N_FOLDS} to fit on: give more documents or fewer shots."
+            f"Got {len(texts)} documents, of which {len(rest)} have a weight and are not shown as demonstrations, but "
+            f"expected at least {N_FOLDS} to fit on: give more documents or fewer shots."
         )
     Y, _ = check_targets(targets, labels=list(first.labels_), n_samples=len(texts))
-    return [texts[i] for i in rest], Y[rest]
+    return [texts[i] for i in rest], Y[rest], None if weights is None else weights[rest]
 
 
-def _fit_readouts(extractors, readouts, aligner, documents, Y, multi_label):
+def _fit_readouts(extractors, readouts, aligner, documents, Y, weights, multi_label):
     """Fit supervised read-outs and the aligner; returns the aligner."""
     parts = []
     for extractor, readout in zip(extractors, readouts, strict=True):
@@ -372,17 +434,22 @@ def _fit_readouts(extractors, readouts, aligner, documents, Y, multi_label):
             parts.append(readout.predict_proba(arrays))
             continue
         if aligner is not None:
-            parts.append(_out_of_fold(readout, arrays, Y))
-        readout.fit(arrays, Y)
+            parts.append(_out_of_fold(readout, arrays, Y, weights))
+        _fit_weighted(readout, arrays, Y, weights)
     if aligner is None:
         return None
     one_label = not multi_label and "multi_label" not in aligner.get_params() and ((Y == 0) | (Y == 1)).all()
     # A classifier of scikit-learn wants the number of a document's class.
-    return aligner.fit(np.mean(parts, axis=0), Y.argmax(axis=1) if one_label else Y)
+    return _fit_weighted(aligner, np.mean(parts, axis=0), Y.argmax(axis=1) if one_label else Y, weights)
 
 
-def _out_of_fold(readout, arrays, Y):
+def _fit_weighted(estimator, X, Y, weights):
+    return estimator.fit(X, Y) if weights is None else estimator.fit(X, Y, sample_weight=weights)
+
+
+def _out_of_fold(readout, arrays, Y, weights):
     proba = np.empty(Y.shape)
     for train, test in KFold(N_FOLDS, shuffle=True, random_state=0).split(arrays):
-        proba[test] = clone(readout).fit(arrays[train], Y[train]).predict_proba(arrays[test])
+        some = None if weights is None else weights[train]
+        proba[test] = _fit_weighted(clone(readout), arrays[train], Y[train], some).predict_proba(arrays[test])
     return proba

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.model_selection import check_cv
 
 from ._models.files import resolve_model
 from ._models.loaded import load_model
 from ._utils.arrays import check_targets, majority, to_frame
-from ._utils.checks import check_texts
+from ._utils.checks import check_splits, check_texts
 from .base import LabelProbabilityMixin, label_columns
 from .classifier import ALIGNERS, METHODS, GGUFClassifier
 from .metrics import example_f1, l1_distance, nll
@@ -101,7 +100,7 @@ def compare_methods(
     H, found = check_targets(y, labels=None if names is None else list(names), n_samples=len(texts))
     if names is None and found is not None:
         rows = {n: e.set_params(labels=found) if isinstance(e, GGUFClassifier) else e for n, e in rows.items()}
-    folds = list(check_cv(cv).split(texts, majority(H)))
+    folds = check_splits(cv, texts, majority(H))
     if return_proba:
         _check_partition(folds, len(texts))
     runs = {BASE_RATE: _base_rate(H, folds)}

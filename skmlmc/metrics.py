@@ -7,7 +7,6 @@ alignment". When most labels are 0 a constant distribution scores well on the ne
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from sklearn.metrics._scorer import _Scorer
 from ._utils.arrays import check_proba, check_sample_weight, check_targets, column_names, majority
 from ._utils.checks import check_positive
 from ._utils.docs import documented
+from ._utils.warning import warn
 
 __all__ = [
     "entropy_correlation",
@@ -194,11 +194,10 @@ def entropy_correlation(
     human, model = _entropy(target, multi_label, "y_true"), _entropy(proba, multi_label, "y_pred")
     if np.ptp(human) == 0 or np.ptp(model) == 0:
         if np.isnan(replace_undefined_by):
-            warnings.warn(
+            warn(
                 "entropy_correlation is not defined: all documents have the same entropy in y_true or in y_pred. It is "
                 "set to NaN; replace_undefined_by= chooses another value.",
                 UndefinedMetricWarning,
-                stacklevel=2,
             )
         return float(replace_undefined_by)
     return float(spearmanr(human, model).statistic)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import joblib
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from ._models.identity import asks_a_model, check_models, nested_estimators
 from ._utils.checks import check_texts
 from .extract._base import WORKING_PARAMETERS
 
 __all__ = ["predict_chunks", "read_chunks"]
-
-# What a call leaves behind on extractors.
-_LEFT_BEHIND = ("label_mass_", "beginning_mass_", "mass_", "n_features_out_")
 
 
 def predict_chunks(
@@ -31,8 +29,8 @@ def predict_chunks(
 ) -> Iterator[np.ndarray]:
     """Apply a fitted estimator to one chunk of documents after the other.
 
-    For corpora that do not fit into memory, or take days: a call that was stopped goes on where it was. Nothing
-    happens before the first result is asked for; go through the iterator to its end.
+    For corpora that do not fit into memory, or take days: a call that was stopped goes on where it was. The arguments
+    are checked at once, but no chunk is taken before its result is asked for; go through the iterator to its end.
 
     Parameters
     ----------
@@ -42,7 +40,8 @@ def predict_chunks(
         Documents, a chunk at a time, such as ``(part["text"] for part in pandas.read_csv(path, chunksize=10_000))``.
         Only the chunk at hand is kept in memory.
     folder : str, path-like or None, default=None
-        Where to write each chunk's result as soon as it is there, one ``.npz`` file a chunk. A second call with the
+        Where to write each chunk's result as soon as it is there, one ``.npz`` file a chunk, with the permissions that
+        your umask gives. A second call with the
         same estimator and documents reads what is there and goes on behind it. Give the estimator ``memory=`` to
         resume within a chunk too. None: nothing is written.
     method : str, default="predict_proba"
@@ -62,6 +61,8 @@ def predict_chunks(
         is another one than in ``fit``.
     AttributeError
         The estimator has no such method.
+    NotFittedError, TypeError
+        The estimator is not fitted; `chunks` is no iterable of documents, or `folder` no name of a folder.
 
     Examples
     --------
@@ -77,14 +78,28 @@ def predict_chunks(
     (1, 2)
     """
     call = getattr(estimator, method)
-    state = None
+    check_is_fitted(estimator)
+    check_models(estimator)
+    if isinstance(chunks, (str, bytes)) or not isinstance(chunks, Iterable):
+        raise TypeError(
+            f"Expected chunks to be an iterable of sequences of str, but got {chunks!r:.80}. Put one chunk in a list."
+        )
+    if folder is None:
+        return _predict(call, chunks)
+    if not isinstance(folder, (str, os.PathLike)):
+        raise TypeError(f"Got folder={folder!r:.80} but expected the name of a folder, or None.")
+    if Path(folder).exists() and not Path(folder).is_dir():
+        raise NotADirectoryError(f"Got folder={str(folder)!r}, which is a file. Expected the name of a folder.")
+    return _predict(call, chunks, Path(folder), joblib.hash((_what_it_is(estimator), method)))
+
+
+def _predict(call, chunks, folder=None, state=None):
     for number, chunk in enumerate(chunks):
         texts = check_texts(chunk)
         if folder is None:
             yield np.asarray(call(texts))
             continue
-        state = state or joblib.hash((_what_it_is(estimator), method))
-        file = Path(folder) / f"chunk-{number:08d}.npz"
+        file = folder / f"chunk-{number:08d}.npz"
         key = joblib.hash((state, texts))
         result = _read(file, key)
         if result is None:
@@ -152,19 +167,19 @@ def _read(file, key):
 def _write(file, key, result):
     """Write all or nothing."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
+    # tempfile's own files are for nobody but their owner.
+    name = file.with_name(f"{file.name}.{uuid4().hex}.tmp")
     try:
-        with open(handle, "wb") as stream:
+        with open(name, "xb") as stream:
             np.savez(stream, key=np.array(key), result=result)
         os.replace(name, file)
     except BaseException:
-        os.unlink(name)
+        name.unlink(missing_ok=True)
         raise
 
 
 def _what_it_is(estimator):
     """Copy of an estimator without what does not matter to its results, and with the model's content for its path."""
-    check_models(estimator)
     copied = deepcopy(estimator)
     for part in list(nested_estimators(copied)):
         for name in WORKING_PARAMETERS:
@@ -172,6 +187,4 @@ def _what_it_is(estimator):
                 setattr(part, name, None)
         if asks_a_model(part):
             part.model = part.lora = None  # what fit recorded of them stays
-        for name in _LEFT_BEHIND:
-            vars(part).pop(name, None)
     return copied

@@ -386,10 +386,13 @@ def test_shots_need_data(make):
     "demonstrations, message",
     [
         ("best", "Got demonstrations='best' but expected one of 'multilabel', 'balanced', 'random'"),
-        (["a text"], r"Demonstration 0 is 'a text', expected a pair \(text, \[labels\]\)"),
-        ([("a", ["joy"]), (3, ["joy"])], "Demonstration 1 is"),
-        ([("a", "joy")], "Demonstration 0 has labels 'joy', expected a list of some of"),
-        ([("a", ["joy", "envy"])], r"Demonstration 0 has labels \['joy', 'envy'\], expected a list of some of \['joy'"),
+        (["a text"], r"demonstrations\[0\] is 'a text', expected a pair \(text, \[labels\]\)"),
+        ([("a", ["joy"]), (3, ["joy"])], r"demonstrations\[1\] is"),
+        ([("a", "joy")], r"demonstrations\[0\] has the labels 'joy', expected a list of some of"),
+        (
+            [("a", ["joy", "envy"])],
+            r"demonstrations\[0\] has the labels \['joy', 'envy'\], expected a list of some of \['joy'",
+        ),
     ],
     ids=["unknown", "no pair", "no text", "no list", "unknown label"],
 )

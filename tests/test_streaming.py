@@ -1,9 +1,11 @@
 """Chunk after chunk: what is written, resumed and refused."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
 from skmlmc import GGUFClassifier, MaxOverGenerations, StepwiseExtractor
@@ -123,9 +125,42 @@ def test_a_failed_write_leaves_nothing(classifier, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_bad_input(classifier, tmp_path):
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.parametrize("umask", [0o002, 0o027, 0o077])
+def test_the_umask_decides_who_may_read(classifier, tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        list(predict_chunks(classifier, chunks(), tmp_path / "out"))
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in (tmp_path / "out").iterdir()} == {0o666 & ~umask}
+
+
+def test_bad_input_is_refused_at_the_call(classifier, tmp_path, tiny_model):
+    """Before anybody asks for a result."""
     with pytest.raises(AttributeError, match="no_such_method"):
-        list(predict_chunks(classifier, chunks(), method="no_such_method"))
+        predict_chunks(classifier, chunks(), method="no_such_method")
+    with pytest.raises(NotFittedError):
+        predict_chunks(GGUFClassifier(tiny_model, labels=LABELS), chunks())
+    with pytest.raises(NotFittedError):
+        predict_chunks(make_pipeline(StepwiseExtractor(tiny_model, labels=LABELS)), chunks(), method="transform")
+    for wrong in ("one text", None, 3):
+        with pytest.raises(TypeError, match=f"Expected chunks to be an iterable of .*, but got {wrong!r}"):
+            predict_chunks(classifier, wrong)
+    with pytest.raises(TypeError, match="Got folder=3"):
+        predict_chunks(classifier, chunks(), 3)
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="file', which is a file"):
+        predict_chunks(classifier, chunks(), tmp_path / "file")
+    Path(tiny_model).rename(tmp_path / "away.gguf")
+    try:
+        with pytest.raises(FileNotFoundError, match="no model file"):
+            predict_chunks(classifier, chunks())
+    finally:
+        (tmp_path / "away.gguf").rename(tiny_model)
+
+
+def test_bad_chunks_and_nothing_to_read(classifier, tmp_path):
     with pytest.raises(TypeError, match="single str"):
         list(predict_chunks(classifier, ["not", "chunks"]))
     with pytest.raises(FileNotFoundError, match="no results"):

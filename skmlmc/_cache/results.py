@@ -10,7 +10,6 @@ import contextlib
 import os
 import sqlite3
 import threading
-import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
@@ -18,6 +17,7 @@ from typing import Any, NoReturn, TypeVar
 import joblib
 import numpy as np
 
+from .._utils.warning import warn
 from .database import DATABASE_ERRORS, connect, folder_lock, identity, is_damage, read_rows, set_aside, write_rows
 from .records import DamagedEntryError, decode_entry, encode_entry, result_key
 
@@ -67,7 +67,7 @@ class ResultCache:
         with _FORK_LOCK:
             _CACHES.add(self)
         try:
-            with self._session(stacklevel=5):
+            with self._session():
                 self._ensure_open()
         except BaseException:  # a warning that the caller turned into an exception
             self.close()
@@ -96,12 +96,10 @@ class ResultCache:
                 except DamagedEntryError:
                     damaged += 1
         if damaged:
-            warnings.warn(
+            warn(
                 f"{damaged} of {len(rows)} entries read from {self.path} were damaged: expected what was written under "
                 f"their keys, got something else. Their results are computed again and overwritten; if this comes "
                 f"back, check the disk.",
-                UserWarning,
-                stacklevel=2,
             )
         return found
 
@@ -154,7 +152,7 @@ class ResultCache:
         )
 
     @contextlib.contextmanager
-    def _session(self, stacklevel: int = 4) -> Iterator[None]:
+    def _session(self) -> Iterator[None]:
         """Hold the lock; warn only after it is released, for a warning may be turned into an exception."""
         with self._lock:
             if self._closed:
@@ -162,7 +160,7 @@ class ResultCache:
             yield
             notes, self._notes = self._notes, []
         for note in notes:
-            warnings.warn(note, UserWarning, stacklevel=stacklevel)
+            warn(note)
 
     def _run(self, work: Callable[[sqlite3.Connection], T], default: T, *, writes: bool = False) -> T:
         """Run `work` on the connection; a file found damaged is replaced once, other trouble gives `default`."""
@@ -279,6 +277,12 @@ def open_cache(memory: str | os.PathLike[str] | joblib.Memory | None) -> ResultC
     ...     cache.get_many([key])[key]["steps"]
     array([0.25, 0.75])
     """
+    folder = cache_folder(memory)
+    return None if folder is None else ResultCache(folder)
+
+
+def cache_folder(memory: Any) -> str | None:
+    """Return the folder that a `memory` parameter names, None for none; opens nothing. Errors as of `open_cache`."""
     location = memory.location if isinstance(memory, joblib.Memory) else memory
     if location is None:
         return None
@@ -289,7 +293,7 @@ def open_cache(memory: str | os.PathLike[str] | joblib.Memory | None) -> ResultC
     folder = os.path.expanduser(os.fsdecode(location))
     if not folder or "\0" in folder:
         raise ValueError(f"Expected the name of a folder as `memory`. Got {folder!r}. Use None for no cache.")
-    return ResultCache(folder)
+    return folder
 
 
 def _before_fork() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -54,3 +56,18 @@ class Settings(NamedTuple):
     tap: Hidden | Attention | None = None
     lora: tuple[tuple[tuple, float], ...] = ()
     n_threads: int = 1
+
+
+def block_number(layer: float | None, n: int, path: Path) -> int | None:
+    """Return the number of the block, of `n`, whose output `layer` means; None for the last one, behind the final norm.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> [block_number(layer, 24, Path("model.gguf")) for layer in (0.5, 3, -2, -1, None)]
+    [11, 3, 22, None, None]
+    """
+    block = layer if layer is None or isinstance(layer, Integral) else max(0, round(layer * n) - 1)
+    if block is not None and not -n <= block < n:
+        raise ValueError(f"Got layer={layer} but {str(path)!r} has {n} blocks: expected -{n} to {n - 1}.")
+    return None if block is None or block % n == n - 1 else int(block % n)

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import os
 import threading
-import warnings
 import weakref
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from ctypes import CDLL, addressof, c_float, c_void_p
 from functools import lru_cache
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import llama_cpp as C  # noqa: N812
 import numpy as np
 
+from .._utils.warning import warn
+from . import log
 from .buffers import BatchArrays
-from .context import Hidden, Settings
+from .context import Hidden, Settings, block_number
 from .forest import PREFIX, Ask, Forest, Plan, Reading, levels
 from .memory import available_memory
 from .tap import TRIAL_TOKENS, make_tap
@@ -46,25 +45,6 @@ AMX_ADVICE = (
 )
 
 
-_log: deque[str] = deque(maxlen=30)
-_echo = False
-
-
-@C.llama_log_callback
-def _on_log(level, text, _):
-    line = text.decode(errors="replace")
-    _log.append(line)
-    if _echo:
-        print(line, end="", flush=True)
-
-
-def show_log(on: bool) -> None:
-    """Print llama.cpp's own log, or keep it silent."""
-    global _echo
-    _echo = bool(on)
-    C.llama_log_set(_on_log, None)
-
-
 def uses_amx() -> bool:
     """Whether this build of llama.cpp would run AMX kernels on this CPU."""
     return b"AMX_INT8 = 1" in C.llama_print_system_info()
@@ -72,30 +52,31 @@ def uses_amx() -> bool:
 
 @lru_cache(1)
 def _warn_of_amx():
-    warnings.warn(AMX_ADVICE, RuntimeWarning, stacklevel=4)
+    warn(AMX_ADVICE, RuntimeWarning)
 
 
 def _free(model, contexts, pid):
     # A forked child must not free what its parent owns.
     if os.getpid() == pid:
-        for ctx in contexts:
-            C.llama_free(ctx)
-        C.llama_model_free(model)
+        with log.own():
+            for ctx in contexts:
+                C.llama_free(ctx)
+            C.llama_model_free(model)
 
 
 def _load(path, *, vocabulary_only):
-    show_log(_echo)
-    _log.clear()
+    log.begin()
     C.llama_backend_init()
     params = C.llama_model_default_params()
     params.vocab_only, params.devices = vocabulary_only, addressof(NO_DEVICES)
     if uses_amx() and not vocabulary_only:
         params.use_extra_bufts = False
         _warn_of_amx()
-    model = C.llama_model_load_from_file(os.fsencode(path), params)
+    with log.own():
+        model = C.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
         raise ValueError(
-            f"llama.cpp could not load {str(path)!r}: {_last_error()} Expected a complete GGUF file of a model "
+            f"llama.cpp could not load {str(path)!r}: {log.last_error()} Expected a complete GGUF file of a model "
             "that this version of llama-cpp-python knows: download it again, or upgrade llama-cpp-python."
         )
     return model
@@ -157,7 +138,7 @@ class Model(Vocabulary):
 
     def _prepare(self, settings: Settings):
         """Make the context that `settings` ask for, or keep the one there is, which may have more cells."""
-        _log.clear()
+        log.begin()
         now = self._settings
         if now is not None and now[1:4] == settings[1:4] and now.n_ctx >= settings.n_ctx:
             C.llama_set_n_threads(self._ctx, settings.n_threads, settings.n_threads)
@@ -190,8 +171,8 @@ class Model(Vocabulary):
                 adapter = C.llama_adapter_lora_init(self._model, os.fsencode(path))
                 if not adapter:
                     raise ValueError(
-                        f"llama.cpp could not apply the adapter {str(path)!r} to {str(self.path)!r}: {_last_error()} "
-                        "Expected a LoRA adapter in GGUF form that was trained for this model."
+                        f"llama.cpp could not apply the adapter {str(path)!r} to {str(self.path)!r}: "
+                        f"{log.last_error()} Expected a LoRA adapter in GGUF form that was trained for this model."
                     )
                 self._adapters[state] = adapter
         handles = (C.llama_adapter_lora_p_ctypes * len(lora))(*(self._adapters[state] for state, _ in lora))
@@ -218,18 +199,10 @@ class Model(Vocabulary):
         params.embeddings, params.pooling_type = False, 0
         self._tap = None
         if settings.tap is not None:
-            block = self._block(settings.tap.layer)
+            block = block_number(settings.tap.layer, C.llama_model_n_layer(self._model), self.path)
             self._tap = make_tap(_ggml(), C.ggml_backend_sched_eval_callback, self.n_embd, block, settings)
             params.cb_eval = self._tap.callback
         return params
-
-    def _block(self, layer):
-        """Return the number of the block whose output is read; None for the last one, behind the final norm."""
-        n = C.llama_model_n_layer(self._model)
-        block = layer if layer is None or isinstance(layer, Integral) else round(layer * n) - 1
-        if block is not None and not -n <= block < n:
-            raise ValueError(f"Got layer={layer} but {str(self.path)!r} has {n} blocks: expected -{n} to {n - 1}.")
-        return None if block is None or block % n == n - 1 else block % n
 
     def _try_tap(self, settings):
         """Let the tap see the graph of a few tokens, before the prompt fills the context."""
@@ -278,7 +251,8 @@ class Model(Vocabulary):
             Document and what its generator returned, as soon as it is done.
         """
         with self.lock:
-            self._prepare(settings)
+            with log.own():
+                self._prepare(settings)
             try:
                 self._set_prefix(prefix)
                 for group in groups:
@@ -345,11 +319,11 @@ class Model(Vocabulary):
     def _call(self, batch):
         """Decode a batch; of a slow model so that an interrupt stops it at once."""
         if not self._slow:
-            return C.llama_decode(self._ctx, batch)
+            return _llama_decode(self._ctx, batch)
         # The main thread, which gets the interrupts, waits; llama.cpp asks between two operations whether to stop.
         self._stop.clear()
         with ThreadPoolExecutor(1) as other:
-            decoding = other.submit(C.llama_decode, self._ctx, batch)
+            decoding = other.submit(_llama_decode, self._ctx, batch)
             try:
                 return decoding.result()
             except BaseException:
@@ -378,6 +352,11 @@ class Model(Vocabulary):
         if not read.total:
             return Reading(values, None, tapped)
         return Reading(values, float(top) + float(np.log(np.exp(row - top).sum(dtype=np.float64))), tapped)
+
+
+def _llama_decode(ctx, batch):
+    with log.own():
+        return C.llama_decode(ctx, batch)
 
 
 def batches(n: int, outputs: np.ndarray, most: int) -> list[tuple[int, int]]:
@@ -410,11 +389,6 @@ def _ggml():
     )
 
 
-def _last_error():
-    lines = [line.strip() for line in _log if "error" in line.lower() or "failed" in line.lower()]
-    return (lines[0] + ".") if lines else "it gave no reason."
-
-
 def _no_context(path, settings, fits):
     """Message for a context that cannot be made."""
     tried = f"a context of n_ctx={settings.n_ctx} tokens for {str(path)!r}"
@@ -424,10 +398,10 @@ def _no_context(path, settings, fits):
             f"There is not enough memory for {tried}: about n_ctx={max(256, int(fits * 0.9) // 256 * 256)} would fit "
             "now. Choose a smaller n_ctx or fewer processes (n_jobs), or free memory."
         )
-    return f"llama.cpp could not make {tried}: {_last_error()} Choose a smaller n_ctx."
+    return f"llama.cpp could not make {tried}: {log.last_error()} Choose a smaller n_ctx."
 
 
 def _decode_error(code, settings):
     if code == 1:
         return f"The context of n_ctx={settings.n_ctx} cells is full: choose a larger n_ctx or a smaller batch_size."
-    return f"llama.cpp's decode failed with code {code}: {_last_error()}"
+    return f"llama.cpp's decode failed with code {code}: {log.last_error()}"

@@ -30,9 +30,9 @@ _beginnings: dict[bytes, float] = {}
 def beginning_mass(task: StepsTask, text: str, options: Options, expected: Fingerprints | None = None) -> float:
     """Return how probable it is that the model begins its answer by itself as a task's prompt makes it.
 
-    That hardly depends on the document: it is read once for a prompt, on the start of the first one that comes, and kept in the
-    cache; a row of logits for each token would cost a fifth of a short document where the vocabulary is large. NaN
-    where the model's file is another one meanwhile.
+    That hardly depends on the document: it is read once for a prompt, on the start of the first one that comes, and
+    kept in the cache; a row of logits for each token would cost a fifth of a short document where the vocabulary is
+    large. NaN where the model's file is another one meanwhile.
     """
     if not ANSWER_FORMATS[task.template.answer_format][0]:
         return 1.0
@@ -44,10 +44,12 @@ def beginning_mass(task: StepsTask, text: str, options: Options, expected: Finge
         with nullcontext() if cache is None else cache:
             found = {} if cache is None else cache.get_many([key], asked.from_arrays)
             mass = found.get(key, _beginnings.get(key))
-            _beginnings[key] = run(asked, [text[:SEEN]], alone, expected)[0] if mass is None else mass
+            # Another thread may have been faster, with another document: all are told the same.
+            found_now = run(asked, [text[:SEEN]], alone, expected)[0] if mass is None else mass
+            mass = _beginnings.setdefault(key, found_now)
             if cache is not None and key not in found:
-                cache.put_many({key: asked.to_arrays(_beginnings[key])})
-        return _beginnings[key]
+                cache.put_many({key: asked.to_arrays(mass)})
+        return mass
     return float("nan")
 
 

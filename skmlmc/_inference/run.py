@@ -15,12 +15,13 @@ from typing import Any, Protocol
 
 from tqdm.auto import tqdm
 
-from .._cache.results import DamagedEntryError, open_cache, result_key
+from .._cache.results import DamagedEntryError, cache_folder, open_cache, result_key
 from .._engine.context import Attention, Hidden, Settings
 from .._engine.forest import pack
 from .._models.identity import Fingerprints, ModelFiles, find_files
 from .._models.loaded import load_model, load_vocabulary
 from .._utils.checks import check_choice, check_positive_int
+from .._utils.warning import warn
 from .compiled import CompiledPrompt, longest_that_fits, prepared_prompt
 from .workers import count_jobs, count_threads, share_of_threads, spread
 
@@ -105,6 +106,9 @@ def check_options(options: Options) -> Options:
         )
     check_choice(options.truncation, "truncation", (None, "end", "start"))
     check_choice(options.kv_dtype, "kv_dtype", ("float16", "float32"))
+    cache_folder(options.memory)
+    if not isinstance(options.verbose, Integral) or options.verbose < 0:
+        raise ValueError(f"Got verbose={options.verbose!r} but expected 0, 1 for a progress bar, or 2 for the log too.")
     return options
 
 
@@ -158,11 +162,9 @@ def run(task: Task, texts: Sequence[str], options: Options, expected: Fingerprin
             # Hidden states have one length, the model's, which cannot be seen from one entry.
             if not isinstance(task.tap, Hidden) or len({r.hidden.shape for r in results.values()}) < 2:
                 return [results[t] for t in texts]
-            warnings.warn(
+            warn(
                 f"Entries read from {cache.path} were damaged: expected hidden states of one length, got several. All "
                 "results of this call are computed again and overwritten.",
-                UserWarning,
-                stacklevel=2,
             )
             results = {}
 
@@ -203,7 +205,7 @@ def _decode(task, todo, texts, files, options):
     """Yield each text of `todo` with its result, as they come."""
     if not todo:
         return
-    from .._engine.model import show_log
+    from .._engine.log import show_log
 
     show_log(int(options.verbose) > 1)
     jobs = min(count_jobs(options.n_jobs), len(todo))
@@ -335,10 +337,8 @@ def _cut_documents(prepared: Prepared, todo, texts, n_ctx, truncation):
         cut = longest_that_fits(todo[k], lambda text: len(prepared.document(text)) <= limit, truncation == "end")
         documents[k] = prepared.document(cut)
     if long:
-        warnings.warn(
+        warn(
             f"{len(long)} of {len(todo)} documents were cut to {limit} tokens, the first of them document "
             f"{list(texts).index(todo[long[0]])} (truncation={truncation!r}, n_ctx={n_ctx}).",
-            UserWarning,
-            stacklevel=2,
         )
     return documents

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -12,6 +11,8 @@ from typing import Any
 
 import joblib
 from joblib.parallel import get_active_backend  # undocumented, but joblib tells no other way which backend is set
+
+from .._utils.warning import warn
 
 # Where a backend gives results back only all together, this many pieces a process are handed out at one time.
 ROUND = 4
@@ -25,15 +26,12 @@ def count_threads(n_threads: int | None) -> int:
     a result.
     """
     global _threads_used
-    told = os.environ.get("OMP_NUM_THREADS", "")
     most = joblib.cpu_count()
     if n_threads is None:
-        n_threads = int(told) if told.isdigit() and int(told) > 0 else joblib.cpu_count(only_physical_cores=True)
+        n_threads = _threads_here()
     elif n_threads > most:
-        warnings.warn(
+        warn(
             f"Got n_threads={n_threads} but this process may use {most} processors, so it uses {most} threads.",
-            UserWarning,
-            stacklevel=2,
         )
     n_threads = min(n_threads, most)
     if n_threads > 1 and _one_thread:
@@ -43,14 +41,20 @@ def count_threads(n_threads: int | None) -> int:
     return n_threads
 
 
+def _threads_here():
+    """Count the threads that nobody has asked for in a parameter."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    here = int(told) if told.isdigit() and int(told) > 0 else joblib.cpu_count(only_physical_cores=True)
+    return min(here, joblib.cpu_count())
+
+
 @lru_cache(1)
 def _warn_of_fork():
-    warnings.warn(
+    warn(
         "This process was forked from one that had run a model with several threads, which llama.cpp's OpenMP does not "
         "survive, so it uses one thread. For more start workers with joblib's default backend, or with "
         'multiprocessing.get_context("spawn").',
         RuntimeWarning,
-        stacklevel=3,
     )
 
 
@@ -79,11 +83,12 @@ def count_jobs(n_jobs: int | None) -> int:
 def share_of_threads(n_threads: int | None, n_jobs: int) -> int | None:
     """Count the threads of each of `n_jobs` processes.
 
-    As asked, else a share of this machine; None for a cluster's workers, who are told by ``OMP_NUM_THREADS``.
+    As asked, else a share of this machine; None for a cluster's workers, who are told by ``OMP_NUM_THREADS``. The
+    process that asks decodes nothing itself, so nothing is noted of it, and it may be a forked one.
     """
     backend, _ = get_active_backend()
     local = getattr(backend, "supports_inner_max_num_threads", False)
-    return max(1, count_threads(None) // n_jobs) if n_threads is None and local else n_threads
+    return max(1, _threads_here() // n_jobs) if n_threads is None and local else n_threads
 
 
 def spread(call: Callable[[Any], Any], pieces: Sequence[Any], n_jobs: int) -> Generator[Any, None, None]:
@@ -106,11 +111,10 @@ def spread(call: Callable[[Any], Any], pieces: Sequence[Any], n_jobs: int) -> Ge
                     f"ran out: choose fewer processes than n_jobs={n_jobs}, a smaller n_ctx or a smaller model. What "
                     "was done before is in the cache where memory= is set."
                 ) from error
-            warnings.warn(
+            warn(
                 f"A worker process died; its documents are answered again ({len(todo)} of {len(pieces)} pieces of work "
                 "are left).",
                 RuntimeWarning,
-                stacklevel=2,
             )
 
 

@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .._engine.context import block_number
+
 MAX_KEYS = MAX_TENSORS = 1 << 16
 MAX_KEY_BYTES = (1 << 16) - 1
 MAX_NAME_BYTES = 63
@@ -230,3 +232,20 @@ def _tensor_bytes(name, shape, kind):
             f"its tensor {name!r} of shape {shape} has rows that are no multiple of {elements}, its block"
         )
     return n // elements * n_bytes
+
+
+def hidden_width(path: Path, layer: float | None) -> int:
+    """Count the numbers of a hidden state behind `layer`, as `HiddenStateExtractor` takes it, without loading weights.
+
+    That is the model's width, and before the last block once for each of its residual streams. ValueError: there is no
+    such layer.
+    """
+    with GGUFFile(path) as file:
+        values = file.read().values
+    arch = values["general.architecture"]
+    # llama.cpp counts blocks that only predict later tokens apart.
+    blocks = values[f"{arch}.block_count"] - values.get(f"{arch}.nextn_predict_layers", 0)
+    # Gemma 3n's number stands in llama.cpp's code.
+    streams = 4 if arch == "gemma3n" else values.get(f"{arch}.hyper_connection.count", 1)
+    width = int(values.get(f"{arch}.embedding_length", 0))
+    return width if block_number(layer, blocks, path) is None else width * streams

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.model_selection import check_cv
+from sklearn.utils import check_random_state
 
 from .arrays import as_list, check_not_empty, column_names, describe, first_repeated
 
@@ -195,3 +197,33 @@ def check_choice(value: Any, name: str, choices: Sequence[Any]) -> Any:
         if value is choice or (isinstance(value, type(choice)) and value == choice):
             return choice
     raise ValueError(f"Got {name}={value!r} but expected one of {', '.join(map(repr, choices))}.")
+
+
+def check_seed(value: Any, name: str = "random_state") -> np.random.RandomState:
+    """Return the generator of a `random_state`, or raise ValueError naming the parameter `name`."""
+    try:
+        return check_random_state(value)
+    except ValueError as error:
+        raise ValueError(
+            f"Got {name}={value!r:.60} but expected None, a whole number from 0 to 2**32 - 1 or a RandomState."
+        ) from error
+
+
+def check_splits(cv: Any, X: Any, y: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the rows that each split of the parameter `cv` trains on and holds out, or raise ValueError naming it.
+
+    Examples
+    --------
+    >>> [(train.tolist(), test.tolist()) for train, test in check_splits(2, list("abcd"), None)]
+    [([2, 3], [0, 1]), ([0, 1], [2, 3])]
+    """
+    rows = np.arange(len(X))
+    expected = f"expected a number of parts from 2 to the {len(X)} documents, a splitter, or pairs of rows"
+    try:
+        splits = [(rows[train], rows[test]) for train, test in check_cv(cv).split(X, y)]
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise ValueError(f"Got cv={cv!r:.200} but {expected} to train on and to hold out: {error}") from error
+    if not splits or not all(len(part) for split in splits for part in split):
+        got = "one with an empty side" if splits else "no split at all"
+        raise ValueError(f"Got cv={cv!r:.200}, {got}, but {expected} to train on and to hold out.")
+    return splits

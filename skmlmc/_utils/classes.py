@@ -69,9 +69,11 @@ def find_classes(y: Any, labels: Any = None) -> Classes:
 
     Examples
     --------
-    >>> find_classes(["pos", "neg", "pos"], {"pos": "positive", "neg": "negative"})._asdict()  # doctest: +NORMALIZE_WHITESPACE
-    {'values': array(['neg', 'pos'], dtype='<U3'), 'wordings': {'neg': 'negative', 'pos': 'positive'},
-     'order': ['pos', 'neg'], 'codes': array([1, 0, 1])}
+    >>> classes = find_classes(["pos", "neg", "pos"], {"pos": "positive", "neg": "negative"})
+    >>> classes.values.tolist(), classes.order, classes.codes.tolist()
+    (['neg', 'pos'], ['pos', 'neg'], [1, 0, 1])
+    >>> classes.wordings
+    {'neg': 'negative', 'pos': 'positive'}
     """
     y = None if y is None else class_vector(y)
     if labels is None:
@@ -122,11 +124,16 @@ def class_vector(y: Any) -> np.ndarray:
     if len(kinds) > 1:
         names = sorted({type(value).__name__ for value in found})
         raise TypeError(f"{expected}, all of one type, but got {' and '.join(names)}.")
-    values = np.array(found, dtype=object if getattr(y, "dtype", None) == object and kinds == {str} else None)
+    as_objects = isinstance(found[0], str) and getattr(y, "dtype", None) == np.dtype(object)
+    values = np.array(found, dtype=object if as_objects else None)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ValueError(f"Input y contains infinity. {expected}.")
     check_classification_targets(values)
     return values
+
+
+def _kind(value):
+    return "text" if isinstance(value, str) else "bool" if isinstance(value, (bool, np.bool_)) else "number"
 
 
 def _class_values(y, ordered, keys):

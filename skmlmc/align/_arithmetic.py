@@ -8,7 +8,6 @@ documents.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from numbers import Integral
 from typing import Any
@@ -19,9 +18,10 @@ from scipy.special import expit, log_expit, logit, logsumexp, softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import check_cv
 
 from .._utils.arrays import lay_out
+from .._utils.checks import check_splits
+from .._utils.warning import warn
 
 CHUNK = 2**19
 """Pairs that are fitted at once: 4 MB of float64, so that the work stays in the processor's cache."""
@@ -117,11 +117,10 @@ def _newton(pairs: np.ndarray, l2: float) -> np.ndarray:
         # always descends: Bach, "Self-concordant analysis for logistic regression", 2010. Near the minimum it is 1.
         span = np.ptp(step, axis=1)[:, None]
         scores[active] = current - step * (np.log1p(span) / span)
-    warnings.warn(
+    warn(
         f"Bradley-Terry scores of {len(active)} documents did not converge in {MAX_ITERATIONS} steps. Increase l2, "
         f"now {l2:g}.",
         ConvergenceWarning,
-        stacklevel=4,
     )
     return scores
 
@@ -329,8 +328,7 @@ def split_features(
     """Yield the folds of `choose_strength`."""
     if len(X) < 2:
         raise ValueError(f"Got n_samples={len(X)} but expected at least 2 documents to choose C. Give C a number.")
-    for split in check_cv(min(cv, len(X)) if isinstance(cv, Integral) else cv).split(X, H):
-        # A splitter may give slices instead of indices: views of the same rows in another layout.
+    for split in check_splits(min(cv, len(X)) if isinstance(cv, Integral) else cv, X, H):
         train, test = ([lay_out(part[rows]) for part in (X, H, w)] for rows in split)
         features = fit_features(train[0], train[2])
         yield features.transform(train[0]), *train[1:], features.transform(test[0]), *test[1:]

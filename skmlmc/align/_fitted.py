@@ -26,11 +26,11 @@ from .._utils.arrays import (
     default_names,
     lay_out,
 )
-from .._utils.checks import check_choice, check_positive, check_positive_int, check_threshold
+from .._utils.checks import check_choice, check_positive, check_positive_int, check_seed, check_threshold
 from .._utils.docs import documented
 from .._utils.labelled import labels_of
 from .._utils.typing import RandomState, Self, Threshold
-from ..base import AlignerMixin, documented_aligner
+from ..base import AlignerMixin, documented_aligner, fits_or_forgets
 from ._arithmetic import apply_isotonic, apply_scaling, fit_isotonic, fit_logistic, fit_scaling, to_logits, to_proba
 from ._functions import max_over_generations
 
@@ -80,6 +80,7 @@ class FittedAligner(AlignerMixin, BaseEstimator):
 
     __metadata_request__fit = {"distribution": True}  # unless refused, as splitters request groups
 
+    @fits_or_forgets
     def fit(self, X: Any, y: Any, sample_weight: Any = None, distribution: Any = None) -> Self:
         """Fit to annotator proportions.
 
@@ -109,10 +110,13 @@ class FittedAligner(AlignerMixin, BaseEstimator):
                 f"{type(self).__name__} requires y to be passed, but the target y is None. Give indicators or soft "
                 "targets of shape (n, L)."
             )
+        check_choice(self.multi_label, "multi_label", (True, False))
+        self._check_parameters()
         known = labels_of(X)
         X = self._check_input(X, reset=True)
         H, names = check_fit_targets(y, distribution, len(X), self.multi_label)
-        H, self.labels_ = self._match_labels(H, names, known)
+        H, labels = self._match_labels(H, names, known)
+        self.labels_ = np.array(labels, dtype=object)
         check_threshold(self.threshold, self.labels_)
         w = check_sample_weight(sample_weight, len(X))
         used = w > 0
@@ -120,6 +124,9 @@ class FittedAligner(AlignerMixin, BaseEstimator):
         with threadpool_limits(limits=1, user_api="blas"):
             self._fit(X[used], H[used], w[used])
         return self
+
+    def _check_parameters(self):
+        """Check what only a subclass has."""
 
     def _match_labels(self, H, names, known):
         """Return targets and label names in the order of the columns of X, where these are labels that it knows."""
@@ -175,7 +182,7 @@ class ScalingAligner(FittedAligner):
 
     Attributes
     ----------
-    labels_ : list of str
+    labels_ : ndarray of shape (L,), object
         Label names: those of the columns of `X`, a table or an array from a read-out, unless the columns of `y` are
         wholly others; where `X` has no names, and always for "matrix", those of `y`; else "label0", "label1", ...
     params_ : dict of str to ndarray of shape (L,)
@@ -283,13 +290,16 @@ class ScalingAligner(FittedAligner):
         if not reset and len(shape) == 2 and shape[1] != self.n_features_in_:
             raise ValueError(
                 f"X has {shape[1]} features, but {type(self).__name__} is expecting {self.n_features_in_} features as "
-                f"input: it was fitted for other labels than these, for {self.labels_}. Use the same labels, or fit it "
-                "again."
+                f"input: it was fitted for other labels than these, for {list(self.labels_)}. Use the same labels, or "
+                "fit it again."
             )
         return check_proba(validate_data(self, X, reset=reset, dtype=np.float64), name="X")[0]
 
-    def _match_labels(self, H, names, known):
+    def _check_parameters(self):
         check_choice(self.kind, "kind", KINDS)
+        check_choice(self.shared, "shared", (True, False))
+
+    def _match_labels(self, H, names, known):
         columns = list(getattr(self, "feature_names_in_", [])) or known
         if self.kind == "matrix":
             return super()._match_labels(H, names, known)
@@ -305,6 +315,8 @@ class ScalingAligner(FittedAligner):
         return lay_out(H[:, [names.index(column) for column in columns]]), columns
 
     def _fit(self, X, H, w):
+        for name in ("params_", "curves_", "coef_", "intercept_", "C_", "cv_results_"):  # of another kind, perhaps
+            vars(self).pop(name, None)
         if self.kind == "matrix":
             if self.shared:
                 raise ValueError('Got shared=True with kind="matrix", which is a function a label. Use shared=False.')
@@ -349,7 +361,7 @@ class LinearProbe(FittedAligner):
 
     Attributes
     ----------
-    labels_ : list of str
+    labels_ : ndarray of shape (L,), object
         Label names: columns of `y`, or "label0", "label1", ...
     features_ : Pipeline
         Scaler and decomposition.
@@ -424,6 +436,10 @@ class LinearProbe(FittedAligner):
         """Check X; `validate_data` compares its column names with those of ``fit``."""
         check_kind(X, "hidden", "unary")
         return lay_out(validate_data(self, X, reset=reset, dtype=np.float64))
+
+    def _check_parameters(self):
+        check_choice(self.scale, "scale", (True, False))
+        check_seed(self.random_state)
 
     def _fit(self, X, H, w):
         self._width(X)

@@ -13,7 +13,7 @@ from .._utils.arrays import check_kind, check_label_names, check_pairs, check_pr
 from .._utils.checks import check_choice, check_positive, check_threshold
 from .._utils.labelled import labels_of, relabel, written_of
 from .._utils.typing import Self, Threshold
-from ..base import AlignerMixin, documented_aligner
+from ..base import AlignerMixin, documented_aligner, fits_or_forgets
 from . import _arithmetic as arithmetic
 
 
@@ -45,6 +45,7 @@ class ZeroShotAligner(AlignerMixin, BaseEstimator):
     # What X holds: "steps", "pairs" or "unary".
     _kind = "steps"
 
+    @fits_or_forgets
     def fit(self, X: Any, y: Any = None) -> Self:
         """Check the input and learn the names of the labels; nothing is fitted.
 
@@ -70,7 +71,7 @@ class ZeroShotAligner(AlignerMixin, BaseEstimator):
         labels = check_label_names(y, n_labels=self._n_labels(X), n_samples=len(X), known=known)
         check_threshold(self.threshold, labels)
         self._align(X[:1])  # checks the other parameters
-        self.labels_ = labels
+        self.labels_ = np.array(labels, dtype=object)
         self.n_labels_ = len(labels)
         return self
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
-from sklearn.model_selection import check_cv
 from sklearn.utils.validation import check_array, check_consistent_length
 
 from .._utils.arrays import majority
+from .._utils.checks import check_splits
 from ..align._arithmetic import label_sets
 from ..calibrate import LinearProbe
 from ._tables import documented_table, make_table, mean_of, read_answers
@@ -80,7 +80,7 @@ def probe_own_labels(
     check_consistent_length(X, answers.steps)
     H = answers.targets(y, labels)
     own, gold = label_sets(answers.said, answers.n_labels), majority(H)
-    folds = list(check_cv(cv).split(X, gold))
+    folds = check_splits(cv, X, gold)
     probe = LinearProbe() if probe is None else probe
     first = answers.said[:, :1]
     later = answers.is_label[:, :1] & (np.arange(answers.n_labels) != first)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
 from collections.abc import Callable
 from functools import partial
 from http.client import HTTPException
@@ -15,6 +14,7 @@ from urllib.error import HTTPError
 
 from sklearn.datasets import fetch_file, get_data_home
 
+from .._utils.warning import warn
 from ._reading import T, documented_loader
 
 # What the docstrings of all `fetch_*` say from these parameters on.
@@ -82,10 +82,9 @@ def fetch(
     if path.exists():
         if sha256 is None or _checksum(path) == sha256:
             return path
-        warnings.warn(
+        warn(
             f"{path} has another checksum than the owner's file. It is kept as {_set_aside(path, path).name} and not "
             "used.",
-            stacklevel=3,
         )
     by_hand = f"Put what {url} gives into the folder {folder} under the name {path.name}; it is used from there."
     if not download_if_missing:

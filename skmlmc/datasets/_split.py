@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from sklearn.utils import check_random_state
 
 from .._utils.arrays import check_targets, majority
 from .._utils.checks import check_positive_int
+from .._utils.warning import warn
 
 ROWS = ("no label", "one label", "several labels")
 
@@ -70,9 +70,8 @@ def paper_split(H: Any, *, n_test: int = 200, random_state: Any = None) -> tuple
         if here.sum() < wanted:
             short.append(f"{name} ({here.sum()} of {wanted})")
     if short:
-        warnings.warn(
+        warn(
             f"Too few documents with {', '.join(short)} for a balanced test set of {n_test}: the others fill it up.",
-            stacklevel=2,
         )
         _take(taken, ~taken, disagree, n_test - taken.sum())
     return rng.permutation(order[taken]), order[~taken]

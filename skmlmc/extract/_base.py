@@ -13,12 +13,12 @@ from sklearn.utils.validation import check_is_fitted
 from .._inference.report import ModelReport, model_report, prompt_text
 from .._inference.run import Options, check_options, run
 from .._models.identity import find_files, fitted_with
-from .._utils.arrays import check_targets, column_names, majority
-from .._utils.checks import check_choice, check_encodes, check_labels, check_texts
+from .._utils.arrays import as_list, check_targets, column_names, majority
+from .._utils.checks import check_choice, check_encodes, check_labels, check_seed, check_texts
 from .._utils.classes import find_classes, holds_classes
 from .._utils.docs import PAPER, documented
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Self
-from ..base import VersionedMixin
+from ..base import VersionedMixin, fits_or_forgets
 from ..prompts._demonstrations import DEMONSTRATION_CHOICES, choose_demonstrations
 
 # Parameters that say how the work is done, which changes no answer.
@@ -109,6 +109,17 @@ documented_extractor = documented(
     ----------
     X : sequence of str of length n
         Documents.""",
+    answer_fields="""steps : ndarray of shape (n, R, L + 1), float64
+        Distribution over the labels at each step of the answer.
+    written : ndarray of shape (n, R), int
+        Column of the label that the model wrote at each step; L for none, -1 where no step happened.
+    label_mass : ndarray of shape (n,)
+        Probability of all labels together at the first step of each document, of their first tokens or whole,
+        as `label_tokens` says. Where it is low the prompt does not fit the model.
+    beginning_mass : float
+        Probability that the model begins its answer by itself as the prompt makes it, with ``{"label": ["``; 1
+        in a list, which begins with nothing. Read once for a prompt, on the first document that comes; NaN
+        where the model's file was replaced during the call.""",
     document_errors="""Raises
     ------
     ValueError, TypeError
@@ -220,6 +231,7 @@ class PromptedMixin(TextEstimatorMixin):
 class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """What the extractors share: they fit a prompt; a subclass checks its own parameters and makes the task."""
 
+    @fits_or_forgets
     def fit(self, X: Any = None, y: Any = None, *, distribution: Any = None) -> Self:
         """Check everything and draw the demonstrations; nothing is decoded.
 
@@ -234,13 +246,9 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
         FileNotFoundError
             There is no such model file, or no model at all.
         """
-        try:
-            self._check_parameters()
-            self._fit_prompt(X, y, distribution)
-            self._after_fit()
-        except BaseException:
-            self.__dict__.pop("labels_", None)  # half fitted is not fitted
-            raise
+        self._check_parameters()
+        self._fit_prompt(X, y, distribution)
+        self._after_fit()
         return self
 
     def _check_parameters(self):
@@ -300,15 +308,16 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
         names = list(self.labels_)
         if self.label_order is None:
             return tuple(range(len(names)))
-        order = list(self.label_order)
-        if sorted(order, key=str) != sorted(names):
-            raise ValueError(f"Got label_order={order!r} but expected each of the labels once: {names}.")
+        order = as_list(self.label_order)
+        if order is None or sorted(order, key=str) != sorted(names):
+            raise ValueError(f"Got label_order={self.label_order!r} but expected each of the labels once: {names}.")
         return tuple(names.index(name) for name in order)
 
     def _find_demonstrations(self, texts, targets):
         shots = self.shots
         if isinstance(shots, bool) or not isinstance(shots, (int, np.integer)) or shots < 0:
             raise ValueError(f"Got shots={shots!r} but expected a whole number from 0.")
+        check_seed(self.random_state)
         if not isinstance(self.demonstrations, str):
             return self._check_given()
         check_choice(self.demonstrations, "demonstrations", DEMONSTRATION_CHOICES)
@@ -326,17 +335,26 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
 
     def _check_given(self):
         known = [self.labels_[k] for k in self._order()]
+        given = as_list(self.demonstrations)
+        if given is None:
+            raise TypeError(
+                f"Got demonstrations={self.demonstrations!r:.80} but expected one of {DEMONSTRATION_CHOICES} or a list "
+                "of (text, [labels])."
+            )
         checked = []
         item: Any
-        for i, item in enumerate(self.demonstrations):
+        for i, item in enumerate(given):
             if not (isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], str)):
-                raise ValueError(f"Demonstration {i} is {item!r:.200}, expected a pair (text, [labels]).")
+                raise ValueError(f"demonstrations[{i}] is {item!r:.200}, expected a pair (text, [labels]).")
             text, labels = item
             check_encodes(text, "demonstrations", f"demonstration {i}")
-            unknown = [label for label in labels if label not in known]
-            if isinstance(labels, str) or unknown:
-                raise ValueError(f"Demonstration {i} has labels {labels!r:.200}, expected a list of some of {known}.")
-            checked.append((str.__str__(text), tuple(k for k in known if k in set(labels))))
+            # A set has no order, and needs none: they are written in that of the prompt.
+            chosen = list(labels) if isinstance(labels, (set, frozenset)) else as_list(labels)
+            if chosen is None or any(label not in known for label in chosen):
+                raise ValueError(
+                    f"demonstrations[{i}] has the labels {labels!r:.200}, expected a list of some of {known}."
+                )
+            checked.append((str.__str__(text), tuple(k for k in known if k in chosen)))
         return checked
 
     def _numbered_demonstrations(self):

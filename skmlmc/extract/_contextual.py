@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
 from .._utils.arrays import is_frame, lay_out
 from .._utils.checks import check_texts
 from .._utils.labelled import kind_of, relabel
 from .._utils.typing import Self
+from ..base import fits_or_forgets
 from ._base import LIVE_PARAMETERS, TextEstimatorMixin, documented_extractor
 
 CONTENT_FREE = ("N/A", "[MASK]", "")
@@ -97,6 +99,7 @@ class ContextualCalibration(TextEstimatorMixin, TransformerMixin, BaseEstimator,
             self.extractor_.set_params(**live)
         return self
 
+    @fits_or_forgets
     def fit(self, X: Any = None, y: Any = None, *, distribution: Any = None) -> Self:
         """Fit the extractor and let it answer the documents without content.
 
@@ -110,6 +113,12 @@ class ContextualCalibration(TextEstimatorMixin, TransformerMixin, BaseEstimator,
             What the extractor raises; `content_free` is no sequence of str.
         """
         texts = check_texts(self.content_free, name="content_free")
+        if isinstance(self.extractor, type) or not (
+            hasattr(self.extractor, "fit") and hasattr(self.extractor, "transform")
+        ):
+            raise TypeError(
+                f"Got extractor={self.extractor!r:.80} but expected an extractor such as StepwiseExtractor(labels=...)."
+            )
         extractor = clone(self.extractor).fit(X, y, distribution=distribution)
         made = extractor.transform(texts)
         answers = lay_out(made)
@@ -131,6 +140,26 @@ class ContextualCalibration(TextEstimatorMixin, TransformerMixin, BaseEstimator,
         answers = self.extractor_.transform(X)
         divided = divide_by_prior(lay_out(answers), self.prior_, kind_of(answers) == "steps")
         return _in_the_form_of(answers, divided)
+
+    def diagnose(self, X: Any) -> Bunch:
+        """Extract and divide, and say what the extractor says of the documents; decodes what ``transform`` does.
+
+        {documents}
+
+        Returns
+        -------
+        Bunch
+            What the extractor's ``diagnose`` returns, its first array calibrated, and
+
+            uncalibrated : ndarray
+                that array as the extractor gave it.
+        """
+        check_is_fitted(self)
+        found = self.extractor_.diagnose(X)
+        name = next(iter(found))
+        given = found[name]
+        divided = divide_by_prior(lay_out(given), self.prior_, kind_of(given) == "steps")
+        return Bunch(**{**found, name: relabel(divided, given)}, uncalibrated=given)
 
     def set_output(self, *, transform=None):
         """Set the container of `transform`: that of the extractor, which has one where its output has columns.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.utils import Bunch
 
 from .._inference.tasks import BeamTask
 from .._utils.checks import check_positive, check_positive_int, check_threshold
@@ -27,8 +28,8 @@ class MarginalExtractor(
 
     Follows every label sequence whose probability stays above a bound, where `MaxOverGenerations` reads the greedy
     one alone: what the model itself believes, and no method of the paper. On small models not better aligned with
-    people for it. An answer costs as many branches as stay above the bound: where ``mass_`` is far below 1, lower it or
-    raise `max_labels`.
+    people for it. An answer costs as many branches as stay above the bound: where ``diagnose(X).mass`` is far below 1,
+    lower it or raise `max_labels`.
 
     Parameters
     ----------
@@ -44,9 +45,6 @@ class MarginalExtractor(
     Attributes
     ----------
     {engine_attributes}
-    mass_ : ndarray of shape (n,)
-        After ``transform``: probability of the answers that were followed to their end. The probabilities are lower
-        bounds, exact where it is 1.
 
     Examples
     --------
@@ -94,9 +92,29 @@ class MarginalExtractor(
 
         {document_errors}
         """
+        return self.diagnose(X).unary
+
+    def diagnose(self, X: Any) -> Bunch:
+        """Follow the answers, and say how much of what the model may write they are; decodes what ``transform`` does.
+
+        {documents}
+
+        Returns
+        -------
+        Bunch
+            unary : ndarray of shape (n, L), float64
+                What ``transform`` returns: lower bounds, exact where `mass` is 1.
+            mass : ndarray of shape (n,)
+                Probability of the answers that were followed to their end, among all that are made of labels. What is
+                missing to 1 are answers with more labels than `max_labels`, and those that fell below
+                `min_probability` on the way. Words that are no labels are left out of both: see
+                `StepwiseExtractor.diagnose` for their part.
+
+        {document_errors}
+        """
         marginals = self._run(X, self._task())
-        self.mass_ = np.array([m.mass for m in marginals])
-        return labelled(np.array([m.labels for m in marginals]), "unary", self.labels_, X)
+        unary = labelled(np.array([m.labels for m in marginals]), "unary", self.labels_, X)
+        return Bunch(unary=unary, mass=np.array([m.mass for m in marginals]))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Follow the answers: the same as ``transform``.
@@ -108,7 +126,7 @@ class MarginalExtractor(
         ndarray of shape (n, L), float64
             Probability that the answer holds each label.
         """
-        return np.array([m.labels for m in self._run(X, self._task())])
+        return np.asarray(self.diagnose(X).unary)
 
     def _check_parameters(self):
         super()._check_parameters()

@@ -7,10 +7,11 @@ from itertools import permutations
 from typing import Any
 
 import numpy as np
+from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
 from .._inference.tasks import QuestionsTask
-from .._utils.checks import check_encodes
+from .._utils.checks import check_choice, check_encodes
 from .._utils.labelled import labelled
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState
 from ..base import LabelColumnsMixin
@@ -119,7 +120,22 @@ class UnaryExtractor(LabelColumnsMixin, QuestionsExtractor, auto_wrap_output_key
 
         {document_errors}
         """
-        return labelled(np.array(self._run(X, self._task())), "unary", self.labels_, X)
+        return self.diagnose(X).unary
+
+    def diagnose(self, X: Any) -> Bunch:
+        """Ask about every label; the same as ``transform``, in the form that all extractors share.
+
+        {documents}
+
+        Returns
+        -------
+        Bunch
+            unary : ndarray of shape (n, L), float64
+                What ``transform`` returns.
+
+        {document_errors}
+        """
+        return Bunch(unary=labelled(np.array(self._run(X, self._task())), "unary", self.labels_, X))
 
     _fields = ("label",)
 
@@ -206,7 +222,29 @@ class PairwiseExtractor(ThreeDimensionalMixin, QuestionsExtractor, auto_wrap_out
 
         {document_errors}
         """
+        return self.diagnose(X).pairs
+
+    def diagnose(self, X: Any) -> Bunch:
+        """Ask about every pair, and say how much the place in the question counts; decodes what ``transform`` does.
+
+        {documents}
+
+        Returns
+        -------
+        Bunch
+            pairs : ndarray of shape (n, L + 1, L + 1), float64
+                What ``transform`` returns.
+            first_named : ndarray of shape (n,)
+                Mean probability that the one named first fits better: 0.5 where the place does not count. NaN with
+                ``both_orders=False``, which cannot tell the place from the labels.
+
+        {document_errors}
+        """
         first = np.array(self._run(X, self._task()))
+        named = first.mean(axis=1) if self.both_orders else np.full(len(first), np.nan)
+        return Bunch(pairs=labelled(self._to_pairs(first), "pairs", self.labels_, X), first_named=named)
+
+    def _to_pairs(self, first):
         a, b = np.array(self._questions()).T
         n = len(self.labels_) + 1
         total, count = np.zeros((len(first), n, n)), np.zeros((n, n))
@@ -216,9 +254,13 @@ class PairwiseExtractor(ThreeDimensionalMixin, QuestionsExtractor, auto_wrap_out
         pairs = np.full((len(first), n, n), 0.5)
         asked = count > 0
         pairs[:, asked] = total[:, asked] / count[asked]
-        return labelled(pairs, "pairs", self.labels_, X)
+        return pairs
 
     _fields = ("first", "second")
+
+    def _check_parameters(self):
+        super()._check_parameters()
+        check_choice(self.both_orders, "both_orders", (True, False))
 
     def _questions(self):
         n = len(self.labels_) + 1

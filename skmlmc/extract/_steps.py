@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
+from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
 from .._engine.context import Hidden
 from .._inference.report import beginning_mass
 from .._inference.tasks import StepsTask
-from .._models.identity import fitted_with
+from .._models.header import hidden_width
+from .._models.identity import find_files, fitted_with
 from .._utils.checks import check_choice, check_positive_int, check_texts
 from .._utils.labelled import labelled
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState
+from .._utils.warning import warn
 from ..prompts._templates import PromptTemplate, check_prompt, check_words
 from ._base import Extractor, ThreeDimensionalMixin, documented_extractor, keep_parameters
 
@@ -46,6 +48,20 @@ class WrittenAnswerExtractor(Extractor, auto_wrap_output_keys=None):  # type: ig
         asked = (check_prompt(self.prompt), self._words(), self._order(), shown, self._n_steps())
         return kind(*asked, whole=self.label_tokens == "whole", **more)
 
+    def _describe(self, X, answers):
+        """Return answers as named arrays, and what tells whether the prompt fits the model."""
+        steps = np.full((len(answers), self._n_steps(), len(self.labels_) + 1), np.nan)
+        written = np.full(steps.shape[:2], -1)
+        for row, said, answer in zip(steps, written, answers, strict=True):
+            row[: len(answer.steps)] = answer.steps
+            said[: len(answer.written)] = answer.written
+        return {
+            "steps": labelled(steps, "steps", self.labels_, X, written),
+            "written": written,
+            "label_mass": np.array([answer.label_mass for answer in answers]),
+            "beginning_mass": beginning_mass(self._task(), check_texts(X)[0], self._options(), fitted_with(self)),
+        }
+
 
 @documented_extractor
 class StepwiseExtractor(ThreeDimensionalMixin, WrittenAnswerExtractor, auto_wrap_output_keys=None):  # type: ignore[call-arg]
@@ -68,14 +84,6 @@ class StepwiseExtractor(ThreeDimensionalMixin, WrittenAnswerExtractor, auto_wrap
     Attributes
     ----------
     {engine_attributes}
-    label_mass_ : ndarray of shape (n,)
-        After ``transform``: probability of all labels together at the first step of each document, of their first
-        tokens or whole, as `label_tokens` says. Where it is low the prompt does not fit the model, and a warning says
-        so.
-    beginning_mass_ : float
-        After ``transform``: probability that the model begins its answer by itself as the prompt makes it, with
-        ``{"label": ["``; 1 in a list, which begins with nothing. Read once for a prompt, on the first document that
-        comes; NaN where the model's file was replaced during the call. A warning says where it is low.
 
     Notes
     -----
@@ -127,16 +135,23 @@ class StepwiseExtractor(ThreeDimensionalMixin, WrittenAnswerExtractor, auto_wrap
 
         {document_errors}
         """
-        answers = self._run(X, self._task())
-        steps = np.full((len(answers), self._n_steps(), len(self.labels_) + 1), np.nan)
-        written = np.full(steps.shape[:2], -1)
-        for row, said, answer in zip(steps, written, answers, strict=True):
-            row[: len(answer.steps)] = answer.steps
-            said[: len(answer.written)] = answer.written
-        self.label_mass_ = np.array([answer.label_mass for answer in answers])
-        self.beginning_mass_ = beginning_mass(self._task(), check_texts(X)[0], self._options(), fitted_with(self))
-        _warn_of_low_mass(self.label_mass_, self.beginning_mass_)
-        return labelled(steps, "steps", self.labels_, X, written)
+        found = self.diagnose(X)
+        _warn_of_low_mass(found.label_mass, found.beginning_mass)
+        return found.steps
+
+    def diagnose(self, X: Any) -> Bunch:
+        """Let the model answer, and say how well the prompt fits the model; decodes what ``transform`` does.
+
+        {documents}
+
+        Returns
+        -------
+        Bunch
+            {answer_fields}
+
+        {document_errors}
+        """
+        return Bunch(**self._describe(X, self._run(X, self._task())))
 
 
 @documented_extractor
@@ -169,8 +184,8 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
     ----------
     {engine_attributes}
     n_features_out_ : int
-        After ``transform``: d, the model's width; times the number of its residual streams where it has several and
-        `layer` is before the last one.
+        d, the model's width as its file says; times the number of its residual streams where it has several and `layer`
+        is before the last one.
 
     See Also
     --------
@@ -225,6 +240,11 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
                 "choose a layer before it, such as layer=0.5."
             )
 
+    def _after_fit(self):
+        super()._after_fit()
+        found = find_files(self.model, self.lora, fitted_with(self))
+        self.n_features_out_ = hidden_width(found.path, self.layer)
+
     def transform(self, X: Any) -> np.ndarray:
         """Read the hidden states.
 
@@ -237,13 +257,31 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
 
         {document_errors}
         """
-        answers = self._run(X, self._task(tap=Hidden(self.layer, self.pooling)))
-        hidden = np.array([answer.hidden for answer in answers])
-        self.n_features_out_ = hidden.shape[1]
-        return labelled(hidden, "hidden", None, X)
+        return _hidden_of(self._answer(X), X)
+
+    def diagnose(self, X: Any) -> Bunch:
+        """Read the hidden states and the answer that was written along, in one pass.
+
+        {documents}
+
+        Returns
+        -------
+        Bunch
+            hidden : ndarray of shape (n, d), float32
+                What ``transform`` returns.
+
+            {answer_fields}
+
+        {document_errors}
+        """
+        answers = self._answer(X)
+        return Bunch(hidden=_hidden_of(answers, X), **self._describe(X, answers))
+
+    def _answer(self, X):
+        return self._run(X, self._task(tap=Hidden(self.layer, self.pooling)))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names of the output columns, known after the first ``transform``.
+        """Names of the output columns.
 
         {ignored_names}
 
@@ -252,8 +290,12 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
         ndarray of shape (d,), object
             "hidden0", "hidden1", ...
         """
-        check_is_fitted(self, "n_features_out_")
+        check_is_fitted(self)
         return np.array([f"hidden{k}" for k in range(self.n_features_out_)], dtype=object)
+
+
+def _hidden_of(answers, X):
+    return labelled(np.array([answer.hidden for answer in answers]), "hidden", None, X)
 
 
 def check_layer(layer: Any) -> None:
@@ -266,19 +308,15 @@ def check_layer(layer: Any) -> None:
 
 def _warn_of_low_mass(label_mass, beginning_mass):
     if beginning_mass < LOW_BEGINNING_MASS:
-        warnings.warn(
+        warn(
             f"The answer's beginning has a probability of only {beginning_mass:.2g}: the model would rather write "
             "something else first, such as a thought or an apology, and is made to answer. Show it the form of the "
             'answer with demonstrations (shots=10), say it in the instruction, or choose answer_format="list".',
-            UserWarning,
-            stacklevel=3,
         )
     median = float(np.median(label_mass))
     if median < LOW_LABEL_MASS:
-        warnings.warn(
+        warn(
             f"The label tokens hold only {median:.2g} of the probability at the first step (median): the model would "
             "rather write something else, so the prompt does not fit it. Try demonstrations (shots=10), another "
             "prompt, another answer_format, or a larger model.",
-            UserWarning,
-            stacklevel=3,
         )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import string
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
+from .._utils.warning import warn
 from ._chat import ChatTemplate, open_thought
 
 _SYSTEM = "skmlmcSystem"
@@ -262,11 +262,9 @@ def _compiled(source, special_texts):
 
 
 def _warn_of_plain(reason):
-    warnings.warn(
+    warn(
         f"The prompt is laid out as plain text, not as a chat: {reason} A chat-tuned model may answer worse. Give "
         'prompt=PromptTemplate(mode="plain") to say that this is wanted, or use a model file with a sound template.',
-        UserWarning,
-        stacklevel=3,
     )
 
 

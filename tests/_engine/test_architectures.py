@@ -54,6 +54,22 @@ def test_residual_streams_make_one_long_state(arch, tmp_path):
     assert hidden(path).shape == (len(TEXTS), 64)
 
 
+@pytest.mark.parametrize("arch", sorted(set(SPECS) - set(REFUSED) - {"plamo3"}))
+def test_the_width_is_known_from_the_header(arch, tmp_path):
+    path = write_architecture(tmp_path / "model.gguf", arch)
+    for layer in (None, 0, -1):
+        params = {
+            "labels": LABELS,
+            "max_labels": 1,
+            "layer": layer,
+            "n_threads": 1,
+            "prompt": PromptTemplate(mode="plain"),
+        }
+        fitted = HiddenStateExtractor(str(path), **params).fit()
+        width = len(fitted.get_feature_names_out())
+        assert fitted.transform(TEXTS[:1]).shape == (1, width) == (1, fitted.n_features_out_)
+
+
 def test_a_layer_that_is_not_shown_is_refused_before_any_document(tmp_path):
     path = write_architecture(tmp_path / "model.gguf", "plamo3")
     with pytest.raises(ValueError, match=r"of this model 0\. Got the last one \(layer=None\)"):

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import subprocess
 import sys
 import threading
 import weakref
@@ -482,6 +483,40 @@ def test_the_log_is_kept_for_errors_and_shown_only_when_asked(tiny_model, capfd)
     extractor(tiny_model, verbose=2).transform(TEXTS[:1])
     clear_models()
     out, err = capfd.readouterr()
-    assert "llama" in out
+    assert "llama" in err and out == ""
     extractor(tiny_model).transform(TEXTS[:1])
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_callback_of_another_library_is_called_through(tiny_model, tmp_path, capfd):
+    """Set before this package's first call or after it; what it says itself is told nobody else."""
+    code = f"""
+import ctypes, llama_cpp
+from skmlmc import StepwiseExtractor, clear_models
+heard = []
+mine = [llama_cpp.llama_log_callback(lambda level, text, data, k=k: heard.append((k, data, text))) for k in range(2)]
+for k in range(2):
+    llama_cpp.llama_log_set(mine[k], ctypes.c_void_p(40 + k))
+    StepwiseExtractor({tiny_model!r}, labels=["joy", "anger"], n_threads=1, n_ctx=512 + k).fit().transform(["we won"])
+    clear_models()
+    assert {{(by, data) for by, data, _ in heard}} == {{(k, 40 + k)}} and any(b"llama" in text for *_, text in heard)
+    heard.clear()
+    llama_cpp.llama_model_load_from_file(b"no such file", llama_cpp.llama_model_default_params())
+    assert any(b"no such file" in text for *_, text in heard)
+    heard.clear()
+"""
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+def test_other_users_of_llama_cpp_keep_its_log(tiny_model):
+    code = f"""
+import llama_cpp
+from skmlmc import StepwiseExtractor, clear_models
+StepwiseExtractor({tiny_model!r}, labels=["joy", "anger"], n_threads=1).fit().transform(["we won"])
+clear_models()
+llama_cpp.llama_model_load_from_file(b"no such file", llama_cpp.llama_model_default_params())
+"""
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0 and run.stdout == ""
+    assert "no such file" in run.stderr and "llama_context" not in run.stderr

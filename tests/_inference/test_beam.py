@@ -69,8 +69,8 @@ def test_equals_enumeration(word_model, batch_size, n_seq, label_tokens, monkeyp
     clear_models()
     how = {"max_labels": 3, "batch_size": batch_size, "label_tokens": label_tokens}
     estimator = fitted(word_model, min_probability=1e-12, **how)
-    got = estimator.transform(TEXTS)
-    np.testing.assert_allclose(estimator.mass_, 1, atol=1e-6)
+    got, mass = estimator.diagnose(TEXTS).values()
+    np.testing.assert_allclose(mass, 1, atol=1e-6)
     ready = prepared(estimator)
     twin = SlowTwin(word_model)
     for text, row in zip(TEXTS, got, strict=True):
@@ -88,9 +88,9 @@ def test_a_bound_that_holds(word_model, max_labels, min_probability):
     """Less is followed, so the probabilities are lower, by no more than the mass that is missing."""
     exact = fitted(word_model, min_probability=1e-12).transform(TEXTS)
     estimator = fitted(word_model, min_probability=min_probability, max_labels=max_labels)
-    bound = estimator.transform(TEXTS)
+    bound, mass = estimator.diagnose(TEXTS).values()
     assert (bound <= exact + 1e-6).all()
-    assert (bound + (1 - estimator.mass_)[:, None] >= exact - 1e-6).all()
+    assert (bound + (1 - mass)[:, None] >= exact - 1e-6).all()
 
 
 def test_never_below_the_greedy_path(word_model):

@@ -65,13 +65,13 @@ def slow(twin, ready, text, answer_format="json", words=WORDS, behind=PLAIN, max
 def test_agrees_with_the_slow_twin(which, answer_format, label_tokens, request):
     path = request.getfixturevalue(which)
     fitted = extractor(path, prompt=PROMPTS[answer_format], label_tokens=label_tokens)
-    steps = fitted.transform(MORE_TEXTS)
+    found = fitted.diagnose(MORE_TEXTS)
     twin, ready = SlowTwin(path), prepared(fitted)
     several = 0
     how = {"behind": CHAT if which == "tiny_chat_model" else PLAIN, "whole": label_tokens == "whole"}
-    for text, got, mass in zip(MORE_TEXTS, steps, fitted.label_mass_, strict=True):
+    for text, got, mass in zip(MORE_TEXTS, found.steps, found.label_mass, strict=True):
         rows, _, slow_mass, slow_begun = slow(twin, ready, text, answer_format, **how)
-        assert text != MORE_TEXTS[0] or fitted.beginning_mass_ == pytest.approx(slow_begun, rel=1e-4)
+        assert text != MORE_TEXTS[0] or found.beginning_mass == pytest.approx(slow_begun, rel=1e-4)
         happened = ~np.isnan(got[:, 0])
         assert happened.sum() == len(rows)
         several += len(rows) > 2

@@ -121,6 +121,17 @@ class TestThreads:
         monkeypatch.setenv("OMP_NUM_THREADS", "4")
         assert _workers.share_of_threads(None, 2) == 2
 
+    def test_a_caller_that_decodes_nothing_is_not_counted(self, monkeypatch):
+        """Its forked children may use threads, and a forked caller's new processes too."""
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        monkeypatch.setattr(joblib, "cpu_count", lambda only_physical_cores=False: 8)
+        monkeypatch.setattr(_workers, "_threads_used", False)
+        assert _workers.share_of_threads(None, 2) == 4 and not _workers._threads_used
+        monkeypatch.setattr(_workers, "_one_thread", True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert _workers.share_of_threads(None, 2) == 4
+
     def test_threading_backends_run_one_model_once(self):
         with joblib.parallel_config(backend="threading", n_jobs=4):
             assert _workers.count_jobs(None) == _workers.count_jobs(4) == 1

@@ -329,12 +329,12 @@ class TestEveryAligner:
         X, y = input_for(aligner), targets()
         aligner = clone(aligner)
         assert aligner.fit(X) is aligner
-        assert aligner.labels_ == ["label0", "label1", "label2", "label3"]
+        assert list(aligner.labels_) == ["label0", "label1", "label2", "label3"]
         assert aligner.n_labels_ == 4
         assert aligner.classes_.tolist() == [[0, 1]] * 4
-        assert aligner.fit(X, y.to_numpy()).labels_ == ["label0", "label1", "label2", "label3"]
+        assert list(aligner.fit(X, y.to_numpy()).labels_) == ["label0", "label1", "label2", "label3"]
         for frame in (y, pl.from_pandas(y)):
-            assert aligner.fit(X, frame).labels_ == NAMES
+            assert list(aligner.fit(X, frame).labels_) == NAMES
             assert_array_equal(aligner.get_feature_names_out(), np.array(NAMES, dtype=object))
 
     def test_probabilities(self, aligner):
@@ -411,7 +411,7 @@ class TestEveryAligner:
         data = pickle.dumps(fitted)
         assert len(data) < 1000
         assert_array_equal(pickle.loads(data).predict_proba(X), fitted.predict_proba(X))
-        assert pickle.loads(data).labels_ == NAMES
+        assert list(pickle.loads(data).labels_) == NAMES
 
     @pytest.mark.parametrize(("container", "frame"), [("pandas", pd.DataFrame), ("polars", pl.DataFrame)])
     def test_set_output(self, aligner, container, frame):

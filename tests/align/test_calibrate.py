@@ -454,11 +454,11 @@ def test_names_of_labels_travel(estimator):
     X, H = data_for(estimator)
     for frame in (pd.DataFrame(H, columns=LABELS), pl.DataFrame(H, schema=LABELS)):
         fitted = clone(estimator).fit(X, frame)
-        assert fitted.labels_ == LABELS
+        assert list(fitted.labels_) == LABELS
         assert_array_equal(fitted.get_feature_names_out(), LABELS)
         assert_allclose(fitted.predict_proba(X), clone(estimator).fit(X, H).predict_proba(X))
-    assert clone(estimator).fit(X, H).labels_ == ["label0", "label1", "label2"]
-    assert clone(estimator).fit(X, csr_array(H)).labels_ == ["label0", "label1", "label2"]
+    assert list(clone(estimator).fit(X, H).labels_) == ["label0", "label1", "label2"]
+    assert list(clone(estimator).fit(X, csr_array(H)).labels_) == ["label0", "label1", "label2"]
     out = fitted.set_output(transform="pandas").transform(X)
     assert list(out.columns) == LABELS
     assert_array_equal(out.to_numpy(), fitted.predict_proba(X))
@@ -468,12 +468,12 @@ def test_names_of_labels_travel(estimator):
 def test_columns_of_probabilities_and_targets_are_matched_by_name():
     P, H = documents()
     frame = pd.DataFrame(P, columns=LABELS)
-    assert ScalingAligner().fit(frame, H).labels_ == LABELS
+    assert list(ScalingAligner().fit(frame, H).labels_) == LABELS
     backwards = pd.DataFrame(H, columns=LABELS)[LABELS[::-1]]
-    assert ScalingAligner().fit(frame, backwards).labels_ == LABELS
-    assert ScalingAligner().fit(P, backwards).labels_ == LABELS[::-1]  # no names in X: the order of y
+    assert list(ScalingAligner().fit(frame, backwards).labels_) == LABELS
+    assert list(ScalingAligner().fit(P, backwards).labels_) == LABELS[::-1]  # no names in X: the order of y
     other = pd.DataFrame(H, columns=["x", "y", "z"])
-    assert ScalingAligner().fit(frame, other).labels_ == ["x", "y", "z"]
+    assert list(ScalingAligner().fit(frame, other).labels_) == ["x", "y", "z"]
     with pytest.raises(ValueError, match="the same labels as columns, but got .*'love'.* and .*'z'"):
         ScalingAligner().fit(frame, pd.DataFrame(H, columns=["anger", "joy", "z"]))
 
@@ -483,7 +483,7 @@ def test_distribution_takes_the_place_of_the_targets():
     expected = ScalingAligner().fit(P, H)
     hard = pd.DataFrame((H > 0.5).astype(int), columns=LABELS)
     got = ScalingAligner().fit(P, hard, distribution=H)
-    assert got.labels_ == LABELS
+    assert list(got.labels_) == LABELS
     assert_array_equal(got.predict_proba(P), expected.predict_proba(P))
     assert_array_equal(ScalingAligner().fit(P, None, distribution=H).predict_proba(P), expected.predict_proba(P))
 
