@@ -234,6 +234,8 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     def _find_classes(self, y, distribution):
         """Classes of a single-label task; None where targets and predictions are of shape (n, L)."""
         if check_choice(self.multi_label, "multi_label", (True, False)):
+            if y is not None and np.ndim(y) == 1:
+                check_targets(y)  # says what to do
             return None
         if y is None:
             return None if self.labels is None or distribution is not None else find_classes(None, self.labels)

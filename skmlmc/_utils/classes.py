@@ -80,6 +80,8 @@ def find_classes(y: Any, labels: Any = None) -> Classes:
         if y is None:
             raise ValueError("Got labels=None and no y, but expected class names: give labels=['pos', 'neg'], or y.")
         labels = np.unique(y).tolist()
+        if y.dtype.kind in "iuf":
+            _warn_of_numbers(labels)
     keys = list(labels) if isinstance(labels, Mapping) else as_list(labels)
     if keys is None:
         raise TypeError(f"Got labels={labels!r:.80} but expected a sequence of classes or a mapping to wordings.")
@@ -88,6 +90,11 @@ def find_classes(y: Any, labels: Any = None) -> Classes:
         ordered = sorted(words)
     except TypeError:
         raise TypeError(f"Expected labels to hold classes of one type, but got {keys!r:.80}.") from None
+    if len(words) < 2:
+        raise ValueError(
+            f"The number of classes has to be greater than one; got 1 class, {keys[0]!r}. Give labels= with all "
+            "classes there are, where some are missing in y."
+        )
     values = _class_values(y, ordered, keys)
     return Classes(
         values=values,
@@ -124,12 +131,24 @@ def class_vector(y: Any) -> np.ndarray:
     if len(kinds) > 1:
         names = sorted({type(value).__name__ for value in found})
         raise TypeError(f"{expected}, all of one type, but got {' and '.join(names)}.")
-    as_objects = isinstance(found[0], str) and getattr(y, "dtype", None) == np.dtype(object)
-    values = np.array(found, dtype=object if as_objects else None)
+    dtype = getattr(y, "dtype", None)
+    keep = isinstance(dtype, np.dtype) and (dtype.kind != "O" or isinstance(found[0], str))
+    values = np.array(found, dtype=dtype if keep else None)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ValueError(f"Input y contains infinity. {expected}.")
     check_classification_targets(values)
     return values
+
+
+def _warn_of_numbers(classes):
+    shown = ", ".join(map(repr, classes[:3]))
+    warnings.warn(
+        f"The classes in y are numbers ({shown}, ...), and so the model is asked for numbers. Say what they mean with "
+        "labels={number: wording}. Where y held names: cross_val_predict, VotingClassifier and StackingClassifier hand "
+        "on numbers in their place; name the classes with labels=, which are then told apart by it.",
+        UserWarning,
+        stacklevel=5,
+    )
 
 
 def _kind(value):
