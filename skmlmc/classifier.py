@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from ._utils.arrays import check_sample_weight, check_targets, column_names
 from ._utils.checks import check_choice, check_positive_int, check_texts, check_threshold
-from ._utils.classes import expand, find_classes, holds_classes
+from ._utils.classes import expand, find_classes, holds_classes, refuse_binarisers
 from ._utils.labelled import labelled
 from ._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Self, Threshold
 from .align._fitted import KINDS as ALIGNERS
@@ -234,8 +234,9 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     def _find_classes(self, y, distribution):
         """Classes of a single-label task; None where targets and predictions are of shape (n, L)."""
         if check_choice(self.multi_label, "multi_label", (True, False)):
-            if y is not None and np.ndim(y) == 1:
-                check_targets(y)  # says what to do
+            if y is not None and holds_classes(y):
+                refuse_binarisers()
+                check_targets(y, labels=self.labels)  # refuses it, and says what to do
             return None
         if y is None:
             return None if self.labels is None or distribution is not None else find_classes(None, self.labels)

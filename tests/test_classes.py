@@ -22,10 +22,13 @@ from sklearn.model_selection import (
     cross_val_score,
     cross_validate,
 )
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import get_tags
 
-from skmlmc import GGUFClassifier, StepwiseExtractor
+from skmlmc import CompareToNone, GGUFClassifier, StepwiseExtractor
 from skmlmc._utils.classes import find_classes
 from skmlmc.classifier import METHODS
 
@@ -292,6 +295,18 @@ def test_two_classes(classifier):
     assert_array_equal(shown.y_prob, proba[:, 1])
     matrix = ConfusionMatrixDisplay.from_estimator(probe, TEXTS, y)
     assert matrix.confusion_matrix.sum() == 18
+
+
+@pytest.mark.parametrize("wrapper", [OneVsRestClassifier, MultiOutputClassifier])
+@pytest.mark.parametrize("several", [True, False])
+def test_wrappers_that_feed_one_column(classifier, wrapper, several):
+    table, labels = np.eye(3, dtype=int)[NUMBERS], SORTED
+    for estimator in (
+        classifier(multi_label=several, labels=labels),
+        make_pipeline(classifier(labels=labels).fit().extractors_[0], CompareToNone(multi_label=several)),
+    ):
+        with pytest.raises(ValueError, match="asks for a classifier of one label at a time. .* without that wrapper"):
+            wrapper(estimator).fit(TEXTS, table)
 
 
 def test_tags(classifier):

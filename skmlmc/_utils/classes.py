@@ -21,6 +21,14 @@ ENCODERS = {
 }
 
 
+# Functions of scikit-learn that fit an estimator on one column of a table of labels.
+BINARISERS = {
+    ("sklearn.multiclass", "_fit_binary"): "OneVsRestClassifier (or OneVsOneClassifier, OutputCodeClassifier)",
+    ("sklearn.multioutput", "_fit_estimator"): "MultiOutputClassifier",
+    ("sklearn.multioutput", "fit"): "ClassifierChain",
+}
+
+
 class Classes(NamedTuple):
     """Classes of a task, sorted as scikit-learn sorts them: its metrics take columns to be in that order.
 
@@ -75,7 +83,9 @@ def find_classes(y: Any, labels: Any = None) -> Classes:
     >>> classes.wordings
     {'neg': 'negative', 'pos': 'positive'}
     """
-    y = None if y is None else class_vector(y)
+    if y is not None:
+        refuse_binarisers()
+        y = class_vector(y)
     if labels is None:
         if y is None:
             raise ValueError("Got labels=None and no y, but expected class names: give labels=['pos', 'neg'], or y.")
@@ -190,13 +200,27 @@ def _encoded(y, ordered, keys):
     return np.arange(len(ordered), dtype=y.dtype)
 
 
+def refuse_binarisers() -> None:
+    """Raise ValueError where a tool of scikit-learn that makes one task of each label is what calls."""
+    wrapper = next((BINARISERS[caller] for caller in _callers() if caller in BINARISERS), None)
+    if wrapper:
+        raise ValueError(
+            f"Expected y to be a table of all labels, or the class of each document, but {wrapper} asks for a "
+            "classifier of one label at a time. This one answers all labels at once: use it without that wrapper, "
+            "GGUFClassifier(labels=[...]) for several labels a document and GGUFClassifier(multi_label=False) for one."
+        )
+
+
 def _encoded_by_sklearn() -> bool:
+    return any(caller in ENCODERS for caller in _callers())
+
+
+def _callers():
+    """Yield module and name of each function that led here."""
     frame: Any = sys._getframe(1)
     while frame is not None:
-        if (frame.f_globals.get("__name__"), frame.f_code.co_name) in ENCODERS:
-            return True
+        yield frame.f_globals.get("__name__"), frame.f_code.co_name
         frame = frame.f_back
-    return False
 
 
 def expand(proba: np.ndarray, classes: Sequence[int], n_classes: int) -> np.ndarray:
