@@ -14,7 +14,7 @@ from sklearn.model_selection import KFold
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ._utils.arrays import check_targets
+from ._utils.arrays import check_targets, name_targets
 from ._utils.checks import check_choice, check_positive_int, check_texts, check_threshold
 from ._utils.labelled import labelled
 from ._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Self, Threshold
@@ -179,11 +179,11 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         """
         extractor_class, _ = METHODS[check_choice(self.method, "method", tuple(METHODS))]
         check_positive_int(self.n_label_orders, "n_label_orders")
-        targets = y if distribution is None else distribution
         shared = {name: getattr(self, name) for name in signature(extractor_class).parameters if hasattr(self, name)}
         if extractor_class is MarginalExtractor and self.max_labels is None:
             del shared["max_labels"]
         first = extractor_class(**shared).fit(X, y, distribution=distribution)
+        targets = name_targets(y, distribution, first.labels_)
         readout, aligner = self._make_readout(first.labels_), self._make_aligner()
         check_threshold(self.threshold, first.labels_)
         training = None

@@ -64,7 +64,7 @@ def index_of(source: Any, n: int) -> Any:
 
 
 def labelled(
-    array: np.ndarray, kind: str, labels: Iterable[str] | None, source: Any, written: Any = None
+    array: np.ndarray, kind: str | None, labels: Iterable[str] | None, source: Any, written: Any = None
 ) -> LabelledArray:
     """Return what an extractor made of `source`, row for row, as an array that says what it is.
 
@@ -78,6 +78,19 @@ def relabel(array: np.ndarray, source: Any) -> np.ndarray:
     if not isinstance(source, LabelledArray):
         return array
     return _view(array, source.kind, source.labels, source.index, source.written)
+
+
+def reorder(array: LabelledArray, labels: Sequence[str]) -> LabelledArray:
+    """Return an array with its labels in another order, those of its columns; the empty answer stays last."""
+    n, old = array.shape[-1], list(array.labels or ())
+    columns = [*(old.index(label) for label in labels), *range(len(old), n)]
+    made = np.asarray(array)[..., columns]
+    if array.kind == "pairs":
+        made = made[:, columns]
+    written = array.written
+    if written is not None:  # numbers of columns: where each stands now; -1 takes the last, which says -1 again
+        written = np.append(np.argsort(columns), -1)[written]
+    return _view(made, array.kind, list(labels), array.index, written)
 
 
 def kind_of(array: Any) -> str | None:

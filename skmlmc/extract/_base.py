@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._inference.report import ModelReport, model_report, prompt_text
 from .._inference.run import Options, check_options, run
 from .._models.identity import find_files, fitted_with
-from .._utils.arrays import check_targets, column_names, majority
+from .._utils.arrays import check_targets, majority, name_targets
 from .._utils.checks import check_choice, check_encodes, check_labels, check_texts
 from .._utils.docs import PAPER, documented
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Self
@@ -260,10 +260,9 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
         found = find_files(options.model, options.lora).content
         self.model_fingerprint_, self.lora_fingerprints_ = found.model, list(found.lora)
         texts = None if X is None else check_texts(X)
-        given = y if distribution is None else distribution
-        wordings = self._find_wordings(given, y)
+        wordings = self._find_wordings(y, distribution)
         names = list(wordings)
-        targets = None
+        given, targets = name_targets(y, distribution, names), None
         if given is not None:
             targets, _ = check_targets(given, labels=names, n_samples=None if texts is None else len(texts))
         self.labels_ = np.array(names, dtype=object)
@@ -272,12 +271,11 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
         self.demonstration_indices_ = np.empty(0, int)
         self.demonstrations_ = self._find_demonstrations(texts, targets)
 
-    def _find_wordings(self, targets, y):
+    def _find_wordings(self, y, distribution):
         if self.labels is not None:
             return check_labels(self.labels, self.none_label)
+        targets = name_targets(y, distribution)
         names = None if targets is None else check_targets(targets)[1]
-        if names is None and targets is not y:
-            names = column_names(y)
         if names is None:
             raise ValueError(
                 "Got labels=None but expected label names, such as labels=['joy', 'anger'], a mapping from name to "
