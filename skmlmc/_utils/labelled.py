@@ -16,7 +16,10 @@ import numpy as np
 
 
 class LabelledArray(np.ndarray):
-    """Array that knows what it holds; so do copies and selections of rows. All else made of it is ordinary arrays."""
+    """Array that knows what it holds; so do copies, selections of rows and such arrays joined by ``numpy.concatenate``.
+
+    All else made of it is ordinary arrays.
+    """
 
     kind: str | None = None  # "steps", "pairs", "unary" or "hidden"
     labels: list[str] | None = None  # of the last axis, which may have the empty answer behind them
@@ -44,6 +47,10 @@ class LabelledArray(np.ndarray):
         array = np.asarray(array)
         return array[()] if array.ndim == 0 else array
 
+    def __array_function__(self, func, types, args, kwargs):
+        made = super().__array_function__(func, types, args, kwargs)
+        return _joined(made, *args, **kwargs) if func is np.concatenate else made
+
     def __repr__(self):
         return repr(np.asarray(self))
 
@@ -55,6 +62,22 @@ def _view(array, kind, labels, index, written) -> LabelledArray:
     made = np.asarray(array).view(LabelledArray)
     made.kind, made.labels, made.index, made.written = kind, labels, index, written
     return made
+
+
+def _joined(made, arrays, axis=0, out=None, **kwargs):
+    """Return rows of several arrays as an array that knows what they all know."""
+    parts = [part for part in arrays if isinstance(part, LabelledArray)]
+    known = [(part.kind, part.labels) for part in parts]
+    if axis != 0 or out is not None or len(parts) < len(arrays) or known != known[:1] * len(parts):
+        return made
+    written = [part.written for part in parts if part.written is not None]
+    index = [part.index for part in parts if part.index is not None]
+    return _view(
+        made,
+        *known[0],
+        index[0].append(index[1:]) if len(index) == len(parts) else None,
+        np.concatenate(written) if len(written) == len(parts) else None,
+    )
 
 
 def index_of(source: Any, n: int) -> Any:
