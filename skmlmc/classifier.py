@@ -14,7 +14,7 @@ from sklearn.model_selection import KFold
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from ._utils.arrays import check_sample_weight, check_targets, column_names
+from ._utils.arrays import check_sample_weight, check_targets, name_targets
 from ._utils.checks import check_choice, check_positive_int, check_texts, check_threshold
 from ._utils.classes import expand, find_classes, holds_classes, refuse_binarisers
 from ._utils.labelled import labelled
@@ -201,10 +201,10 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         check_positive_int(self.n_label_orders, "n_label_orders")
         classes = self._find_classes(y, distribution)
         if classes is not None:
-            y, distribution = classes.indicator(), _in_class_order(distribution, classes)
-        targets = y if distribution is None else distribution
+            y = classes.targets()
         first = extractor_class(**self._extractor_parameters(extractor_class, classes), **for_extractor)
         first.fit(X, y, distribution=distribution)
+        targets = name_targets(y, distribution, first.labels_)
         readout, aligner = self._make_readout(first.labels_, for_readout), self._make_aligner()
         check_threshold(self.threshold, first.labels_)
         weights = _weights(X, sample_weight, aligner)
@@ -390,14 +390,6 @@ def _fit_zero_shot(readout, labels):
     shape = {"steps": (1, 1, n + 1), "pairs": (1, n + 1, n + 1)}.get(kind, (1, n))
     undecided = np.full(shape, 1 / (n + 1) if kind == "steps" else 0.5)
     return readout.fit(labelled(undecided, kind, labels, undecided))
-
-
-def _in_class_order(distribution, classes):
-    """Return soft targets with their columns, which are as in `labels` where they have no names, as the classes are."""
-    if distribution is None or column_names(distribution) is not None:
-        return distribution
-    H, _ = check_targets(distribution, labels=classes.order, name="distribution")
-    return H[:, [classes.order.index(name) for name in classes.wordings]]
 
 
 def _weights(X, sample_weight, aligner):

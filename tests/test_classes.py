@@ -326,8 +326,8 @@ def test_extractors_draw_demonstrations_from_classes(tiny_model):
     assert drawn[2].labels_.tolist() == SORTED
 
 
-def test_an_indicator_in_the_order_of_names():
+def test_targets_in_the_order_of_the_prompt():
     classes = find_classes(["b", "a", "c"], ["c", "b", "a"])
-    assert_array_equal(classes.indicator(), [[0, 1, 0], [1, 0, 0], [0, 0, 1]])
-    assert_array_equal(classes.indicator(classes.order), [[0, 1, 0], [0, 0, 1], [1, 0, 0]])
-    assert find_classes(None, ["b", "a"]).indicator() is None
+    assert classes.targets().labels == ["c", "b", "a"]
+    assert_array_equal(classes.targets(), [[0, 1, 0], [0, 0, 1], [1, 0, 0]])
+    assert find_classes(None, ["b", "a"]).targets() is None

@@ -13,6 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from .arrays import as_list, check_not_empty, describe
 from .checks import is_missing
+from .labelled import labelled
 
 # Functions of scikit-learn that fit an estimator on the codes of a LabelEncoder instead of the user's classes.
 ENCODERS = {
@@ -41,12 +42,13 @@ class Classes(NamedTuple):
     order: list[str]
     codes: np.ndarray | None
 
-    def indicator(self, order: Sequence[str] | None = None) -> np.ndarray | None:
-        """0/1 targets (n, L), columns in the order of the classes or of their names in `order`."""
+    def targets(self) -> np.ndarray | None:
+        """0/1 targets (n, L) that know their columns' names, in the prompt's order."""
         if self.codes is None:
             return None
         names = list(self.wordings)
-        return np.eye(len(names))[self.codes][:, [names.index(name) for name in order or names]]
+        indicator = np.eye(len(names))[self.codes][:, [names.index(name) for name in self.order]]
+        return labelled(indicator, None, self.order, None)
 
 
 def holds_classes(y: Any) -> bool:

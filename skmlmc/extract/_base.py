@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._inference.report import ModelReport, model_report, prompt_text
 from .._inference.run import Options, check_options, run
 from .._models.identity import find_files, fitted_with
-from .._utils.arrays import as_list, check_targets, column_names, majority
+from .._utils.arrays import as_list, check_targets, majority, name_targets
 from .._utils.checks import check_choice, check_encodes, check_labels, check_seed, check_texts
 from .._utils.classes import find_classes, holds_classes
 from .._utils.docs import PAPER, documented
@@ -271,11 +271,10 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
         texts = None if X is None else check_texts(X)
         classes = find_classes(y, self.labels) if y is not None and holds_classes(y) else None
         if classes is not None:
-            y = classes.indicator(classes.order)
-        given = y if distribution is None else distribution
-        wordings = self._find_wordings(given, y, classes)
+            y = classes.targets()
+        wordings = self._find_wordings(y, distribution, classes)
         names = list(wordings)
-        targets = None
+        given, targets = name_targets(y, distribution, names), None
         if given is not None:
             targets, _ = check_targets(given, labels=names, n_samples=None if texts is None else len(texts))
         self.labels_ = np.array(names, dtype=object)
@@ -284,14 +283,13 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
         self.demonstration_indices_ = np.empty(0, int)
         self.demonstrations_ = self._find_demonstrations(texts, targets)
 
-    def _find_wordings(self, targets, y, classes):
+    def _find_wordings(self, y, distribution, classes):
         if classes is not None:
             return check_labels({name: classes.wordings[name] for name in classes.order}, self.none_label)
         if self.labels is not None:
             return check_labels(self.labels, self.none_label)
+        targets = name_targets(y, distribution)
         names = None if targets is None else check_targets(targets)[1]
-        if names is None and targets is not y:
-            names = column_names(y)
         if names is None:
             raise ValueError(
                 "Got labels=None but expected label names, such as labels=['joy', 'anger'], a mapping from name to "
