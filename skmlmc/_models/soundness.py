@@ -203,3 +203,5 @@ def _check_adapter(file, header, path):
             raise HeaderError(
                 f"its tensor {name!r} has type {NO_WEIGHTS[tensor.kind]}, which llama.cpp cannot multiply"
             )
+        if math.prod(tensor.shape[2:]) != 1 and "_exps." not in name:
+            raise HeaderError(f"its tensor {name!r} has shape {tensor.shape}, expected a matrix")

@@ -206,6 +206,16 @@ def test_deadly_adapter_tensors(kind, tmp_path):
     refused(parts.write(tmp_path / "bad.gguf"), f"tensor '{name}' has type", resolve_lora)
 
 
+def test_an_adapter_of_matrices(tmp_path):
+    """llama.cpp looks at two sizes of a tensor and aborts at a third one; experts have it."""
+    parts = take_apart(write_adapter(tmp_path / "a.gguf"))
+    shape, kind, data = parts.tensors.pop("blk.0.attn_q.weight.lora_a")
+    parts.tensors["blk.0.attn_q.weight.lora_a"] = [[*shape, 2], kind, 2 * data]
+    refused(parts.write(tmp_path / "bad.gguf"), r"lora_a' has shape \(32, 2, 2\), expected a matrix", resolve_lora)
+    parts.tensors["blk.0.ffn_up_exps.weight.lora_a"] = parts.tensors.pop("blk.0.attn_q.weight.lora_a")
+    resolve_lora(parts.write(tmp_path / "experts.gguf"))
+
+
 # Values that look odd, which llama.cpp bears: the check must bear them too.
 ODD = {
     "ids out of range": {"tokenizer.ggml.bos_token_id": (U32, 2**32 - 1), "tokenizer.ggml.eos_token_id": (U32, 10**6)},
