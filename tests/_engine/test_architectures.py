@@ -12,7 +12,6 @@ REFUSED = {
     "modern-bert": "an encoder",
     "llada": "a diffusion model",
     "wavtokenizer-dec": "a speech model",
-    "chameleon": "of the architecture 'chameleon', with which llama.cpp ends the process",
     "cogvlm": "of the architecture 'cogvlm', with which llama.cpp gives the logits of other tokens",
 }
 
@@ -23,7 +22,7 @@ def hidden(path, **params):
     return HiddenStateExtractor(str(path), **shared, **params).fit().transform(TEXTS)
 
 
-@pytest.mark.parametrize("arch", sorted(set(SPECS) - set(REFUSED)))
+@pytest.mark.parametrize("arch", sorted(set(SPECS) - {*REFUSED, "chameleon"}))
 def test_answers_are_those_of_whole_prompts(arch, tmp_path):
     """Step probabilities and inner hidden states, with the same bits in subsets and other orders."""
     found = examine(write_architecture(tmp_path / "model.gguf", arch))
@@ -33,6 +32,12 @@ def test_answers_are_those_of_whole_prompts(arch, tmp_path):
 @pytest.mark.parametrize(("arch", "kind"), REFUSED.items())
 def test_others_are_refused_by_what_they_are(arch, kind, tmp_path):
     assert f"is {kind}" in examine(write_architecture(tmp_path / "model.gguf", arch))["refused"]
+
+
+def test_one_that_ends_the_process_is_found_out(tmp_path, trials):
+    """llama.cpp's own fault, in calls that want logits at some of their tokens; a later version may do better."""
+    found = examine(write_architecture(tmp_path / "model.gguf", "chameleon"))
+    assert "with llama.cpp ended its process: ggml.c" in found.get("refused", "") or is_exact(found.get("steps"))
 
 
 @pytest.mark.parametrize(("arch", "layer"), [("llama", 1), ("gemma2", 0), ("nemotron_h", 2), ("plamo2", 1)])
