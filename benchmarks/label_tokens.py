@@ -32,7 +32,8 @@ def main(argv=None):
     args = parser.parse_args(argv)
     bench = Bench(args)
     if args.label_wordings:
-        bench.labels = read_json(args.label_wordings)
+        wordings = read_json(args.label_wordings)
+        bench.labels = {name: wordings[name] for name in bench.labels}  # in the order of the data's columns
     texts, H = list(bench.test.texts), bench.test.H
     result = {"command": command_of(parser, args), **bench.facts(), "settings": settings_of(args)}
     result["cost"] = cost(bench, texts[: args.timed])
