@@ -150,12 +150,12 @@ def chat_layout(
     """
     system, note = template.system, ""
     try:
-        turns = _turns(chat, system is not None, min(n_demonstrations, 3))
+        turns = _turns(chat, system, min(n_demonstrations, 3))
     except ValueError:
         if system is None:
             raise
-        turns = _turns(chat, False, min(n_demonstrations, 3))
-        system, note = None, "; it knows no system text, so that stands in the first turn"
+        turns = _turns(chat, None, min(n_demonstrations, 3))
+        note = "; it knows no system text, so that stands in the first turn"
     begins, ends, later_ends = turns.trims
     before, between, _ = _demonstration_parts(template, values)
     asked, begun = (Segment(text, False) for text in _split_turns(between))
@@ -163,7 +163,7 @@ def chat_layout(
     instruction = _instruction_segments(template, words, none, False, values)
     first = [] if not note else [Segment(f"{template.system}\n\n", False)]
     return Layout(
-        _joined(*_with_system(turns.head, system), *first, *instruction, Segment("\n\n" + before, False)),
+        _joined(*_segments(turns.head), *first, *instruction, Segment("\n\n" + before, False)),
         _joined(asked, Segment(turns.bridge, True), begun),
         _joined(Segment(turns.after, True), later),
         _joined(asked, Segment(turns.opening, True), begun),
@@ -171,7 +171,7 @@ def chat_layout(
         "chat",
         turns.thinking,
         f"as the prompt's mode says{note}",
-        None if turns.last == turns.after else _joined(*_with_system(turns.last, system), later),
+        None if turns.last == turns.after else _joined(*_segments(turns.last), later),
     )
 
 
@@ -188,12 +188,13 @@ class _Turns(NamedTuple):
 
 
 @lru_cache(maxsize=32)
-def _turns(chat, with_system, n_turns):
+def _turns(chat, system_text, n_turns):
     """Return the texts around a chat's turns, what was done about thinking, and what the template trims.
 
     They are the same for all questions of a prompt, whose number grows with the square of the labels.
     """
-    system = [{"role": "system", "content": _SYSTEM}] if with_system else []
+    # The text itself, too: some templates look for "/no_think" in it.
+    system = [] if system_text is None else [{"role": "system", "content": f"{_SYSTEM}{system_text}{_SYSTEM}"}]
     head, turns, final = _take_apart(chat, system, n_turns)
     bridge, after = _take_apart(chat, system, 2)[1][0]
     bridges, afters = zip(*turns, strict=True) if turns else ((), ())
@@ -202,16 +203,15 @@ def _turns(chat, with_system, n_turns):
     if not (bridge.strip() and after.strip()):
         raise ValueError("The model's chat template does not show where a turn ends.")
     last = afters[-1] if turns else after
-    if with_system and (head + last).count(_SYSTEM) != 1:
+    if system and (head + last).count(_SYSTEM) != 2:
         raise ValueError("The model's chat template does not keep the system text.")
     opening, thinking = _open_answer(chat, system, bridge, final)
     return _Turns(head, bridge, after, last, opening, thinking, _trims(chat, system))
 
 
-def _with_system(text, system):
-    """Put the system text into one of the template's own; it is text, whatever it holds."""
-    before, mark, behind = text.partition(_SYSTEM)
-    return [Segment(before, True), Segment(system if mark else "", False), Segment(behind, True)]
+def _segments(text):
+    """Divide one of the template's own texts where the system text stands in it, which is text, whatever it holds."""
+    return [Segment(piece, i % 2 == 0) for i, piece in enumerate(text.split(_SYSTEM))]
 
 
 def _take_apart(chat, system, n_turns):
@@ -260,7 +260,7 @@ def _open_answer(chat, system, past, final):
     of gpt-oss, ``<think></think>`` of GLM 4.6. Where `final` begins a thought, it is ended as past turns end theirs.
     """
     opened, shown, asked = open_thought(final), past.rstrip(), final.rstrip()
-    as_asked = "switched off" if chat.switches else "none"
+    as_asked = "switched off" if chat.switches else "closed" if ends_thought(final) else "none"
     if shown.startswith(asked) and not open_thought(past):
         return past, "closed" if opened or ends_thought(shown.removeprefix(asked)) else as_asked
     if opened:

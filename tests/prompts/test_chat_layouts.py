@@ -159,6 +159,17 @@ def test_a_system_text():
     assert asked == jinja_text(refuses, [{**rest[0], "content": f"{system['content']}\n\n{plain[0]['content']}"}])
 
 
+def test_a_switch_in_the_system_text():
+    off = "{% set off = messages[0].role == 'system' and '/no_think' in messages[0].content %}"
+    said = "{{ m.content | replace('/no_think', '') if m.role == 'system' else m.content }}"
+    ask = "{% if add_generation_prompt %}<|assistant|>{% if off %}<think></think>{% endif %}{% endif %}"
+    source = off + TURN.replace("{{ m.content }}", said) + ask
+    template = PromptTemplate(mode="chat", system="Be quick./no_think")
+    layout = layout_of(template, source)
+    assert written(layout, ["hello"], opening=True) == jinja_text(source, messages_of(0, ["hello"], template.system))
+    assert layout.thinking == "closed" and not any("no_think" in s.text for s in layout.head)
+
+
 def test_what_the_template_trims():
     trims = TURN.replace("m.content", "m.content | trim") + "{% if add_generation_prompt %}<|assistant|>{% endif %}"
     bare = PromptTemplate("{labels}", "{text}\n{answer}\n", mode="chat")
