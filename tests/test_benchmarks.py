@@ -24,6 +24,7 @@ from benchmarks import (
     _statistics,
     architectures,
     findings,
+    label_tokens,
     paper_table,
     tested_models,
 )
@@ -276,6 +277,23 @@ def test_findings_from_end_to_end(tiny_model, tmp_path):
     assert (tmp_path / "one.png").stat().st_size > 10_000
     with pytest.raises(SystemExit):
         findings.main(["--data", "hatexplain", *map(str, given[2:]), *TINY])
+
+
+def test_label_tokens_from_end_to_end(tiny_model, tmp_path):
+    file = write_annotations(tmp_path / "made_up.jsonl")
+    wordings = {"joy": "joy or relief", "fear": "fear or worry", "anger": "anger or annoyance"}
+    (tmp_path / "words.json").write_text(json.dumps(wordings), encoding="utf-8")
+    given = ["--data", "made_up", "--file", file, "--model", tiny_model, "--out", tmp_path, "--timed", "2"]
+    given += ["--wording", "kinds of joy", "--label-wordings", tmp_path / "words.json"]
+    label_tokens.main([str(word) for word in [*given, *TINY, "--methods", "compare_to_none"]])
+    path = tmp_path / "label_tokens-made_up-tiny.json"
+    result = json.loads(path.read_text())
+    assert list(result["labels"].items()) == [(label, wordings[label]) for label in LABELS]
+    (found,) = result["rows"]
+    assert len(found["nll"]) == 2 and found["nll"][0] != found["nll"][1]
+    low, high = found["nll_difference"]
+    assert low <= found["nll"][1] - found["nll"][0] <= high
+    assert "--wording 'kinds of joy'" in path.with_suffix(".md").read_text()
 
 
 def test_architectures_of_a_folder(tmp_path):
