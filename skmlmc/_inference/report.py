@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from .._cache.results import open_cache, result_key
 from .._models.identity import Fingerprints, find_files
@@ -26,6 +26,12 @@ def prompt_text(task: Task, text: str, options: Options, expected: Fingerprints 
 _beginnings: dict[bytes, float] = {}
 
 
+class _Alone(Options):
+    """Options for one document, which another call tells of."""
+
+    tells_cuts = False
+
+
 def beginning_mass(task: StepsTask, text: str, options: Options, expected: Fingerprints | None = None) -> float:
     """Return how probable it is that the model begins its answer by itself as a task's prompt makes it.
 
@@ -36,7 +42,7 @@ def beginning_mass(task: StepsTask, text: str, options: Options, expected: Finge
     if not ANSWER_FORMATS[task.template.answer_format][0]:
         return 1.0
     asked = BeginningTask(task)
-    alone = replace(options, n_jobs=1, batch_size=1, verbose=0, memory=None)
+    alone = _Alone(**{**vars(options), "n_jobs": 1, "batch_size": 1, "verbose": 0, "memory": None})
     with suppress(OSError, RuntimeError, ValueError):
         key = result_key(*key_parts(asked, find_files(options.model, options.lora, expected).content, alone))
         cache = open_cache(options.memory)
