@@ -279,6 +279,22 @@ def test_findings_from_end_to_end(tiny_model, tmp_path):
         findings.main(["--data", "hatexplain", *map(str, given[2:]), *TINY])
 
 
+@pytest.mark.parametrize("method", ["max_over_generations", "compare_to_none"])
+def test_readme_counts_what_label_tokens_found(method):
+    readme = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    results = [json.loads(path.read_text()) for path in sorted((FOLDER / "results").glob("label_tokens-*.json"))]
+    counts = []
+    for metric, sign in (("nll", 1), ("l1", 1), ("example_f1", -1)):
+        ends = [row[f"{metric}_difference"] for r in results for row in r["rows"] if row["method"] == method]
+        assert len(ends) == 12
+        counts += [sum(max(sign * low, sign * high) < 0 for low, high in ends)]
+        counts += [sum(min(sign * low, sign * high) > 0 for low, high in ends)]
+    assert f"| `{method}` | {' | '.join(map(str, counts))} |" in readme
+    for result in results:
+        times = result["cost"]["whole"] / result["cost"]["first"]
+        assert f"[{times:.2f}](benchmarks/results/label_tokens-{result['data']}-{result['model']}.md)" in readme
+
+
 def test_label_tokens_from_end_to_end(tiny_model, tmp_path):
     file = write_annotations(tmp_path / "made_up.jsonl")
     wordings = {"joy": "joy or relief", "fear": "fear or worry", "anger": "anger or annoyance"}
