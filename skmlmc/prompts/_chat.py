@@ -382,7 +382,9 @@ class ChatTemplate:
         # As transformers does, which passes these two whether or not there are any; some templates want them undefined.
         nothing = {"tools": None, "documents": None}
         failure: Any = None
-        for more in ({**nothing, **self.switches}, self.switches, nothing, {}):
+        # One that cannot but think may refuse the switch that says so, and know another.
+        fewer = [{**nothing, **{k: v for k, v in self.switches.items() if k != name}} for name in self.switches]
+        for more in ({**nothing, **self.switches}, self.switches, *(fewer if len(fewer) > 1 else ()), nothing, {}):
             with self._lock:
                 self._meter.left = BUDGET
                 try:
@@ -402,13 +404,19 @@ def _find_switches(tree):
     """
     from jinja2 import meta, nodes
 
-    known = {name: _SWITCH.fullmatch(name) for name in meta.find_undeclared_variables(tree)}
+    known = {name: _SWITCH.fullmatch(name) for name in sorted(meta.find_undeclared_variables(tree))}
     names = {name: bool(match["off"]) for name, match in known.items() if match}
     texts: dict[str, set] = {name: set() for name in names}
+    means = {name: {name} for name in names}  # variables of the template's own may hold one: set x = name | default(y)
+    for kept in tree.find_all(nodes.Assign):
+        if isinstance(kept.target, nodes.Name):
+            found = {node.name for node in nodes.Tuple([kept.node], "load").find_all(nodes.Name)}
+            means.setdefault(kept.target.name, set()).update(found & names.keys())
     for comparison in tree.find_all(nodes.Compare):
         constants = {node.value for node in comparison.find_all(nodes.Const) if isinstance(node.value, str)}
-        for name in {node.name for node in comparison.find_all(nodes.Name)} & names.keys():
-            texts[name] |= constants
+        for name in {node.name for node in comparison.find_all(nodes.Name)} & means.keys():
+            for switch in means[name]:
+                texts[switch] |= constants
     least = {name: next((word for word in _LEAST if word in found), None) for name, found in texts.items()}
     flags = {name: 0 if name.endswith("budget") else off for name, off in names.items() if not texts[name]}
     # An effort or mode that is compared with nothing is printed: what it is called there, nobody can tell.

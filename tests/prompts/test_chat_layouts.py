@@ -21,7 +21,7 @@ SWITCHES = {
     "thinking_budget": 0,
     "thinking_mode": "disabled",
 }
-EFFORTS = ({"reasoning_effort": "none"}, {"reasoning_effort": "no_think"}, {})
+EFFORTS = ({"reasoning_effort": "none"}, {"reasoning_effort": "no_think"}, {"reasoning_effort": "low"}, {})
 
 
 def messages_of(shots, texts, system=None):
@@ -45,8 +45,10 @@ def expected_texts(source, shots, texts, system=None):
     found, messages = [], messages_of(shots, texts, system)
     parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
     for effort in EFFORTS:
-        with contextlib.suppress(jinja2.TemplateError, AssertionError):  # one that knows no such effort may say so
-            found.append(jinja_text(source, messages, **SWITCHES, **effort))
+        for switches in (SWITCHES, {}):
+            with contextlib.suppress(jinja2.TemplateError, AssertionError):  # one that knows no such value may say so
+                found.append(jinja_text(source, messages, **switches, **effort))
+                break
     # What takes contents in parts alone prints nothing else of them, or fails.
     return found if any(texts[-1].strip() in text for text in found) else [jinja_text(source, parts, **SWITCHES)]
 
@@ -108,6 +110,17 @@ WAYS = {
     "a budget": ("{% if thinking_budget == 0 %}<b></b>{% endif %}", "<b></b>", "switched off"),
     "an effort": ("{% if reasoning_effort != 'no_think' %}<think>{% endif %}", "", "switched off"),
     "a mode": ("{% if thinking_mode != 'disabled' %}<think>{% endif %}", "", "switched off"),
+    "an effort kept": (
+        "{% set how = reasoning_effort | default('xhigh') %}{% if how != 'no_think' %}<think>{% endif %}",
+        "",
+        "switched off",
+    ),
+    "a flag that is refused": (
+        "{% if enable_thinking is defined %}{{ raise_exception('no') }}{% endif %}"
+        "{% set how = reasoning_effort | default('xhigh') %}{{ how if how == 'low' }}<think>",
+        "low<think>\n</think>\n\n",
+        "closed",
+    ),
     "none": ("<think>\n", "<think>\n\n</think>\n\n", "closed"),
     "another's words": ("<to>\nDestination: user\n", "<to>\nDestination: user\n", "none"),
     "capitals": ("[THINK]", "[THINK]\n[/THINK]\n\n", "closed"),
