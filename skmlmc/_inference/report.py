@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from .._cache.results import open_cache, result_key
 from .._models.identity import Fingerprints, find_files
@@ -27,6 +27,12 @@ SEEN = 200  # characters of the document that the beginning is read on: enough t
 _beginnings: dict[bytes, float] = {}
 
 
+class _Alone(Options):
+    """Options for one document, which another call tells of."""
+
+    tells_cuts = False
+
+
 def beginning_mass(task: StepsTask, text: str, options: Options, expected: Fingerprints | None = None) -> float:
     """Return how probable it is that the model begins its answer by itself as a task's prompt makes it.
 
@@ -37,7 +43,7 @@ def beginning_mass(task: StepsTask, text: str, options: Options, expected: Finge
     if not ANSWER_FORMATS[task.template.answer_format][0]:
         return 1.0
     asked = BeginningTask(task)
-    alone = replace(options, n_jobs=1, batch_size=1, verbose=0, memory=None)
+    alone = _Alone(**{**vars(options), "n_jobs": 1, "batch_size": 1, "verbose": 0, "memory": None})
     with suppress(OSError, RuntimeError, ValueError):
         key = result_key(*key_parts(asked, find_files(options.model, options.lora, expected).content, alone))
         cache = open_cache(options.memory)
@@ -80,6 +86,8 @@ class ModelReport:
         Tokens of the prompt before the document.
     n_answer : int
         Tokens that an answer, or all questions, may take at most.
+    n_cache_bytes : int
+        Bytes that the attention cache of a process takes where a document fills the context; 0: the file does not say.
     """
 
     model: str
@@ -92,16 +100,28 @@ class ModelReport:
     n_ctx_train: int
     n_prompt: int
     n_answer: int
+    n_cache_bytes: int
 
     def __str__(self):
-        size = f"{self.n_bytes / 1e9:.2f} GB" if self.n_bytes >= 1e8 else f"{self.n_bytes / 1e6:.1f} MB"
+        cache = f"; cache up to {_size(self.n_cache_bytes)}" if self.n_cache_bytes else ""
         return (
-            f"model     {self.model} ({self.architecture}, {size})\n"
+            f"model     {self.model} ({self.architecture}, {_size(self.n_bytes)})\n"
             f"layout    {self.layout}: {self.reason}\n"
             f"thinking  {self.thinking}\n"
             f"context   {self.n_ctx} of the {self.n_ctx_train} tokens trained for; "
-            f"prompt {self.n_prompt}, answer up to {self.n_answer}"
+            f"prompt {self.n_prompt}, answer up to {self.n_answer}{cache}"
         )
+
+
+def _size(n_bytes):
+    """Write a number of bytes.
+
+    Examples
+    --------
+    >>> _size(98_400_000), _size(2_020_000_000)
+    ('98.4 MB', '2.02 GB')
+    """
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"
 
 
 def model_report(task: Task, options: Options, expected: Fingerprints | None = None) -> ModelReport:
@@ -109,7 +129,7 @@ def model_report(task: Task, options: Options, expected: Fingerprints | None = N
     path = find_files(options.model, options.lora, expected).path
     model = load_vocabulary(path)
     prepared = prepared_prompt(task, model)
-    layout = prepared.compiled.layout
+    layout, n_ctx = prepared.compiled.layout, min(options.n_ctx, model.n_ctx_train)
     return ModelReport(
         model=model.metadata("general.name") or path.name,
         architecture=model.metadata("general.architecture") or "unknown",
@@ -117,8 +137,9 @@ def model_report(task: Task, options: Options, expected: Fingerprints | None = N
         layout=layout.mode,
         reason=layout.reason,
         thinking=layout.thinking,
-        n_ctx=min(options.n_ctx, model.n_ctx_train),
+        n_ctx=n_ctx,
         n_ctx_train=model.n_ctx_train,
         n_prompt=len(prepared.prefix),
         n_answer=prepared.cells,
+        n_cache_bytes=n_ctx * model.cell_bytes(4 if options.kv_dtype == "float32" else 2),
     )
