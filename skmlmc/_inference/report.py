@@ -23,7 +23,7 @@ def prompt_text(task: Task, text: str, options: Options, expected: Fingerprints 
     return prepared.compiled.text(text)
 
 
-SEEN = 200  # characters of the document that the beginning is read on: enough to be one, and never too long
+SEEN = 200  # characters of the document that the beginning is read on: a long one would be tokenised again
 _beginnings: dict[bytes, float] = {}
 
 

@@ -87,11 +87,18 @@ def check_table(values: Any, name: str) -> None:
         )
     if issparse(values):  # one kind of which is a dict
         return
-    if isinstance(values, Mapping) or any(isinstance(row, Mapping) for row in as_list(values) or ()):
+    if isinstance(values, Mapping) or any(_is_named_row(row) for row in as_list(values) or ()):
         raise TypeError(
-            f"Got mappings as {name} but expected an array of numbers or a table. Pass pandas.DataFrame({name}), whose "
-            "columns have names."
+            f"Got mappings or other rows with names as {name}, but expected an array of numbers or a table. Pass "
+            f"pandas.DataFrame({name}), whose columns have names."
         )
+
+
+def _is_named_row(row):
+    """Return whether `row` is a mapping, a namedtuple or a Series with an index of names."""
+    if isinstance(row, Mapping) or hasattr(row, "_fields"):
+        return True
+    return hasattr(row, "iloc") and any(isinstance(name, str) for name in row.index)
 
 
 def str_names(values: Any) -> list[str] | None:
@@ -491,12 +498,16 @@ def check_pairs(pairs: Any) -> np.ndarray:
 def check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
     """Return the documents' weights (n_samples,), ones by default.
 
-    ValueError where their number differs, or one is negative or not finite, or all are 0.
+    TypeError where they are no numbers, ValueError where their number differs, or one is negative or not finite, or all
+    are 0.
     """
     if sample_weight is None:
         return np.ones(n_samples)
     check_unmasked(sample_weight, "sample_weight")
-    weights = lay_out(sample_weight)
+    try:
+        weights = lay_out(sample_weight)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"Expected sample_weight to be numbers, one a document: {error}.") from error
     if weights.shape != (n_samples,):
         raise ValueError(
             f"Expected sample_weight of shape ({n_samples},), one number a document, but got {weights.shape}."
