@@ -280,9 +280,10 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         given = {} if self.method_params is None else self.method_params
         own = set(self._get_param_names())
         places = [set(signature(cls).parameters) - own for cls in (extractor_class, readout_class)]
-        if not isinstance(given, Mapping) or set(given) - set.union(*places):
+        known = places[0] | places[1]
+        if not isinstance(given, Mapping) or set(given) - known:
             raise ValueError(
-                f"Got method_params={given!r} but expected None or a dict with some of {sorted(set.union(*places))}: "
+                f"Got method_params={given!r} but expected None or a dict with some of {sorted(known)}: "
                 f"these are the parameters of method={self.method!r} that are none of the classifier."
             )
         return [{name: value for name, value in given.items() if name in names} for names in places]

@@ -72,7 +72,7 @@ def data_folder(data_home: str | os.PathLike | None, name: str) -> Path:
 
 def getter(name: str, data_home: Any, download_if_missing: bool, n_retries: int, delay: float) -> Callable[[str], Path]:
     """Return `fetch` for the files of the data set `name`, with what its fetcher was given and known checksums."""
-    how = {"download_if_missing": download_if_missing, "n_retries": n_retries, "delay": delay}
+    how: dict[str, Any] = {"download_if_missing": download_if_missing, "n_retries": n_retries, "delay": delay}
     folder = data_folder(data_home, name)
     return lambda url: fetch(url, folder, sha256=CHECKSUMS.get(_name(url)), **how)
 
