@@ -359,8 +359,8 @@ def _weights(X, sample_weight, aligner):
         raise ValueError("Got sample_weight but no X: expected the documents that they weigh. Call fit(texts, Y, ...).")
     if aligner is not None and not _takes_weights(aligner):
         raise TypeError(
-            f"Got sample_weight, but the fit of aligner={type(aligner).__name__}(...) takes none. Expected one that does, "
-            'such as aligner="platt", or no weights.'
+            f"Got sample_weight, but the fit of aligner={type(aligner).__name__}(...) takes none. Expected one that "
+            'does, such as aligner="platt", or no weights.'
         )
     return check_sample_weight(sample_weight, len(check_texts(X)))
 
