@@ -9,9 +9,11 @@ from math import factorial
 from typing import Any
 
 import numpy as np
+from sklearn import get_config
 from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import KFold
 from sklearn.utils import Bunch, check_random_state
+from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from ._utils.arrays import check_sample_weight, check_targets, name_targets
@@ -323,9 +325,10 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         given = {} if self.method_params is None else self.method_params
         own = set(self._get_param_names())
         places = [set(signature(cls).parameters) - own for cls in (extractor_class, readout_class)]
-        if not isinstance(given, Mapping) or set(given) - set.union(*places):
+        known = places[0] | places[1]
+        if not isinstance(given, Mapping) or set(given) - known:
             raise ValueError(
-                f"Got method_params={given!r} but expected None or a dict with some of {sorted(set.union(*places))}: "
+                f"Got method_params={given!r} but expected None or a dict with some of {sorted(known)}: "
                 f"these are the parameters of method={self.method!r} that are none of the classifier."
             )
         return [{name: value for name, value in given.items() if name in names} for names in places]
@@ -398,12 +401,20 @@ def _weights(X, sample_weight, aligner):
         return None
     if X is None:
         raise ValueError("Got sample_weight but no X: expected the documents that they weigh. Call fit(texts, Y, ...).")
-    if aligner is not None and not has_fit_parameter(aligner, "sample_weight"):
+    if aligner is not None and not _takes_weights(aligner):
         raise TypeError(
-            f"Got sample_weight, but fit of aligner={aligner!r} takes none. Expected one that does, such as "
-            'aligner="platt", or no weights.'
+            f"Got sample_weight, but the fit of aligner={type(aligner).__name__}(...) takes none. Expected one that "
+            'does, such as aligner="platt", or no weights.'
         )
     return check_sample_weight(sample_weight, len(check_texts(X)))
+
+
+def _takes_weights(aligner):
+    """Whether ``fit`` of an aligner has sample_weight, or routes it on."""
+    if has_fit_parameter(aligner, "sample_weight"):
+        return True
+    routes = get_config()["enable_metadata_routing"] and hasattr(aligner, "get_metadata_routing")
+    return bool(routes and get_routing_for_object(aligner).consumes("fit", ["sample_weight"]))
 
 
 def _training_data(first, X, targets, weights):

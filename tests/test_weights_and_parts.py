@@ -11,6 +11,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from skmlmc import (
     HiddenStateExtractor,
@@ -78,6 +79,19 @@ def test_weights_that_cannot_be(params, data, weights, error, message, tiny_mode
     with pytest.raises(error, match=message):
         classifier(tiny_model, **params).fit(*data, sample_weight=weights)
     assert decoded() == 0
+
+
+def test_weights_are_routed_through_the_aligner(tiny_model):
+    """A pipeline takes none by that name, but hands them to whoever has asked."""
+    pipe = make_pipeline(FunctionTransformer(np.log), MultiOutputClassifier(LogisticRegression()))
+    params = {"aligner": pipe}
+    with sklearn.config_context(enable_metadata_routing=True):
+        pipe[-1].estimator.set_fit_request(sample_weight=True)
+        weighted = classifier(tiny_model, **params).fit(TEXTS, Y, sample_weight=W).predict_proba(TEXTS)
+        expected = classifier(tiny_model, **params).fit(REPEATED, Y[ROWS]).predict_proba(TEXTS)
+    np.testing.assert_allclose(weighted, expected, atol=1e-4)
+    with pytest.raises(TypeError, match="fit of aligner=Pipeline.* takes none"):
+        classifier(tiny_model, **params).fit(TEXTS, Y, sample_weight=W)
 
 
 @pytest.mark.parametrize("as_pipeline", [False, True])

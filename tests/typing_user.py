@@ -77,10 +77,14 @@ def classify(model: Path | None) -> None:
     )
     assert_type(clf.fit(texts, H), GGUFClassifier)
     assert_type(clf.fit(texts, H, distribution=H), GGUFClassifier)
+    assert_type(clf.fit(texts, H, [1, 2], distribution=H), GGUFClassifier)
     assert_type(clf.fit().predict_proba(texts), np.ndarray)
+    print(clf.diagnose(texts).proba, StepwiseExtractor(labels=labels).fit().diagnose(texts).label_mass)
     assert_type(clf.predict(texts), np.ndarray)
     assert_type(clf.score(texts, H), float)
     assert_type(clf.classes_, np.ndarray)
+    asked = {"answer_words": ("yes", "no")}
+    GGUFClassifier(labels=labels, method="unary_breakdown", prompt=QuestionTemplate(), method_params=asked)
     GGUFClassifier("hf:owner/repo/file.gguf", labels={"joy": "happiness", "anger": "rage"}, threshold=[0.5, 0.5])
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
+from .header import read_width
 from .soundness import check_adapter, check_model, later_parts, part_paths
 
 ENVIRONMENT_VARIABLE = "SKMLMC_MODEL"
@@ -117,6 +118,16 @@ def _find(name, parameter):
 @lru_cache(maxsize=64)
 def _check_once(check, path, _state):
     check(path)
+
+
+def hidden_width(path: Path, layer: float | None) -> int:
+    """Return what `read_width` says of a model file, read once as long as the file is the same."""
+    return _read_width_once(path, layer, file_state(path))
+
+
+@lru_cache(maxsize=64)
+def _read_width_once(path, layer, _state):
+    return read_width(path, layer)
 
 
 def file_state(path: Path) -> tuple:

@@ -234,7 +234,7 @@ def _tensor_bytes(name, shape, kind):
     return n // elements * n_bytes
 
 
-def hidden_width(path: Path, layer: float | None) -> int:
+def read_width(path: Path, layer: float | None) -> int:
     """Count the numbers of a hidden state behind `layer`, as `HiddenStateExtractor` takes it, without loading weights.
 
     That is the model's width, and before the last block once for each of its residual streams. ValueError: there is no

@@ -328,7 +328,7 @@ class ScalingAligner(FittedAligner):
 
     def _fit(self, X, H, w):
         for name in ("params_", "curves_", "coef_", "intercept_", "C_", "cv_results_"):  # of another kind, perhaps
-            vars(self).pop(name, None)
+            self.__dict__.pop(name, None)
         if self.kind == "matrix":
             if self.shared:
                 raise ValueError('Got shared=True with kind="matrix", which is a function a label. Use shared=False.')

@@ -10,9 +10,10 @@ from .._utils.checks import check_choice
 from ._fetching import data_folder, documented_fetch, getter
 from ._reading import malformed, read_csv, read_json, soft_bunch
 
-HATEXPLAIN_URL = "https://raw.githubusercontent.com/hate-alert/HateXplain/HEAD/Data/{}"
+HATEXPLAIN_URL = (
+    "https://raw.githubusercontent.com/hate-alert/HateXplain/01d742279dac941981f53806154481c0e15ee686/Data/{}"
+)
 HATEXPLAIN_CLASSES = ("hatespeech", "normal", "offensive")
-HATEXPLAIN_SETS_SHA256 = "c2fb0d89862e7897b11ea3e9380753f15a793482b4b70ad0532dfb1212212835"
 HATEXPLAIN = """HateXplain: English posts of Twitter and Gab, by class and by target group, from three annotators each.
 
 Use it for labels that a text names (the groups), or beside them for a single-label task on the same texts (the class).
@@ -27,7 +28,10 @@ B. Mathew, P. Saha, S. M. Yimam, C. Biemann, P. Goyal, A. Mukherjee. HateXplain:
 Hate Speech Detection. AAAI 2021.
 """
 
-CONVABUSE_URL = "https://raw.githubusercontent.com/amandacurry/convabuse/HEAD/1_full/ConvAbuseEMNLPfull.csv"
+CONVABUSE_URL = (
+    "https://raw.githubusercontent.com/amandacurry/convabuse/c0a9469f48956e868276c605d499010ea3c7c0d0/"
+    "1_full/ConvAbuseEMNLPfull.csv"
+)
 CONVABUSE_TURNS = (("Agent", "prev_agent"), ("User", "prev_user"), ("Agent", "agent"), ("User", "user"))
 CONVABUSE_TASKS = {
     "all": ("type.", "target.", "direct"),
@@ -112,7 +116,7 @@ def fetch_hatexplain(
     posts = read_json(file)
     chosen = list(posts)
     if subset != "all":
-        sets = get(HATEXPLAIN_URL.format("post_id_divisions.json"), sha256=HATEXPLAIN_SETS_SHA256)
+        sets = get(HATEXPLAIN_URL.format("post_id_divisions.json"))
         chosen = read_json(sets)[subset]
         missing = [post for post in chosen if post not in posts]
         if missing:

@@ -33,11 +33,11 @@ GROUPS = {
 }
 GROUP_OF = {emotion: group for group, emotions in GROUPS.items() for emotion in emotions}
 RATERS = "https://storage.googleapis.com/gresearch/goemotions/data/full_dataset/goemotions_{}.csv"
-AGGREGATED = "https://raw.githubusercontent.com/google-research/google-research/master/goemotions/data/{}.tsv"
-CHECKSUMS = {
-    "train": "1c254a142be5c00e80d819b9ae1bbd36d94b2eeb8f4b1271846508d57e57d9c5",
-    "dev": "575489c079c9de1097062a01738f998590d6b7ead66dd1c9fd1d2ba01fd8bc62",
-    "test": "0587b2dd8b27b97352adbfc3fb083d46005c8946657fdc2b1ca8b1cc7f1f8be4",
+AGGREGATED = "https://raw.githubusercontent.com/google-research/google-research/{}/goemotions/data/{}.tsv"
+COMMITS = {
+    "train": "2adf640a14f11025ae5a9d0ec493b78530d276d3",
+    "dev": "2adf640a14f11025ae5a9d0ec493b78530d276d3",
+    "test": "b91598b43297db06cca27a29fe2d0442dffea029",
 }
 
 GOEMOTIONS = f"""GoEmotions: English Reddit comments with 27 emotions; "neutral" counts as none of them.
@@ -58,7 +58,7 @@ ACL 2020. The seven groups:
 
 FOUNDATIONS = ("care", "proportionality", "equality", "purity", "authority", "loyalty")
 NO_FOUNDATION = ("non-moral", "thin morality")
-MFRC_URL = "https://huggingface.co/datasets/USC-MOLA-Lab/MFRC/resolve/main/final_mfrc_data.csv"
+MFRC_URL = "https://huggingface.co/datasets/USC-MOLA-Lab/MFRC/resolve/ddc21d2f03e156732fd1ba95a51c4c29f07975be/final_mfrc_data.csv"
 MFRC = """Moral Foundations Reddit Corpus: English Reddit comments with six moral foundations.
 
 Use it for a judgement on which people differ by their values, not by their care.
@@ -71,9 +71,9 @@ J. Trager et al. The Moral Foundations Reddit Corpus. arXiv 2208.05545, 2022.
 """
 
 STACKOVERFLOW_URL = (
-    "https://raw.githubusercontent.com/collab-uniba/EmotionDatasetMSR18/HEAD/Emotions_GoldSandard_andAnnotation.xlsx"
+    "https://raw.githubusercontent.com/collab-uniba/EmotionDatasetMSR18/d6a679f39a198fdb0657a6116d35dd7b92496898/"
+    "Emotions_GoldSandard_andAnnotation.xlsx"
 )
-STACKOVERFLOW_SHA256 = "29f667701227fc3f1ffc005c5d5364c30f24476005baac23fff8338dbd2f0179"
 STACKOVERFLOW_LABELS = ("anger", "fear", "joy", "love", "sadness", "surprise")
 STACKOVERFLOW = """Emotions in Stack Overflow: 4,800 questions, answers and comments with six emotions.
 
@@ -128,8 +128,8 @@ def fetch_goemotions(
     labels = list(GROUPS) if groups else EMOTIONS
     rows: list = []
     if aggregated or subset != "all":
-        for part in CHECKSUMS if subset == "all" else [subset]:
-            rows += _read_aggregated(get(AGGREGATED.format(part), sha256=CHECKSUMS[part]), groups)
+        for part in COMMITS if subset == "all" else [subset]:
+            rows += _read_aggregated(get(AGGREGATED.format(COMMITS[part], part)), groups)
     if aggregated:
         texts, annotations, ids = gather(rows)
         y = annotator_distribution(annotations, labels).majority
@@ -227,7 +227,7 @@ def fetch_stackoverflow_emotions(
     {fetch_sections}
     """
     get = getter("stackoverflow_emotions", data_home, download_if_missing, n_retries, delay)
-    rows = _read_stackoverflow(get(STACKOVERFLOW_URL, sha256=STACKOVERFLOW_SHA256))
+    rows = _read_stackoverflow(get(STACKOVERFLOW_URL))
     return soft_bunch(rows, STACKOVERFLOW_LABELS, STACKOVERFLOW, return_X_y=return_X_y, as_frame=as_frame)
 
 

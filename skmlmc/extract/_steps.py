@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._engine.context import Hidden
 from .._inference.report import beginning_mass
 from .._inference.tasks import StepsTask
-from .._models.header import hidden_width
+from .._models.files import hidden_width
 from .._models.identity import find_files, fitted_with
 from .._utils.checks import check_choice, check_positive_int, check_texts
 from .._utils.labelled import labelled

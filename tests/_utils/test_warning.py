@@ -16,7 +16,7 @@ from skmlmc.datasets import paper_split
 from skmlmc.metrics import entropy_correlation
 from skmlmc.streaming import predict_chunks
 
-LONG = ["a b " * 5000]
+LONG, CUT = ["a b " * 5000], {"verbose": 1, "truncation": "end"}
 
 
 def another_version(estimator, monkeypatch):
@@ -43,11 +43,7 @@ CALLS = {
     "pipeline's transform": ("label tokens", lambda m: label_pipeline(m).fit(TEXTS), lambda e: e.transform(TEXTS)),
     "cross-validation": ("label tokens", classifier, lambda e: cross_validate(e, TEXTS, Y, cv=2, error_score="raise")),
     "chunks": ("label tokens", lambda m: classifier(m).fit(), lambda e: next(predict_chunks(e, [TEXTS]))),
-    "progress bar": (
-        "documents were cut",
-        lambda m: extractor(m, verbose=1, truncation="end").fit(),
-        lambda e: e.transform(LONG),
-    ),
+    "progress bar": ("documents were cut", lambda m: extractor(m, **CUT).fit(), lambda e: e.transform(LONG)),
     "threads": ("n_threads=640", lambda m: extractor(m).fit().set_params(n_threads=640), lambda e: e.transform(TEXTS)),
     "metric": ("not defined", lambda m: np.ones((4, 2)), lambda H: entropy_correlation(H, H)),
     "split": ("Too few documents", lambda m: np.eye(12)[:, :3], lambda H: paper_split(H, n_test=6)),

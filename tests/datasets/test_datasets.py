@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from sklearn.utils import Bunch
 
 from skmlmc.datasets import (
     _abuse,
+    _fetching,
     _posts,
     annotator_distribution,
     fetch_convabuse,
@@ -37,13 +39,14 @@ real = pytest.mark.skipif(not REAL.is_dir(), reason="the real data do not lie in
 
 
 @pytest.fixture
-def home(tmp_path):
-    """Give a data home whose files are written by ``home.put(data set, name, content)``."""
+def home(tmp_path, monkeypatch):
+    """Give a data home whose files are written by ``home.put(data set, name, content)``, as if the owners' were so."""
 
     def put(data_set, name, content):
         path = tmp_path / "skmlmc" / data_set / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+        monkeypatch.setitem(_fetching.CHECKSUMS, name, sha256(content))
         return path
 
     return Bunch(put=put, offline={"data_home": tmp_path, "download_if_missing": False})
@@ -195,7 +198,6 @@ def goemotions(home, monkeypatch):
         home.put("goemotions", f"goemotions_{k}.csv", table(RATER_HEADER, rows))
     for part, text in TSV.items():
         home.put("goemotions", f"{part}.tsv", text)
-        monkeypatch.setitem(_posts.CHECKSUMS, part, sha256(text))
     return home
 
 
@@ -241,7 +243,6 @@ def test_goemotions_aggregated(goemotions):
 def test_malformed_goemotions_are_named(goemotions, monkeypatch):
     text = "A plain table.\t28\tid1\n"
     goemotions.put("goemotions", "dev.tsv", text)
-    monkeypatch.setitem(_posts.CHECKSUMS, "dev", sha256(text))
     with pytest.raises(ValueError, match=r"dev.tsv, line 1: expected text, tab, numbers of emotions \(0 to 27\)"):
         fetch_goemotions(aggregated=True, subset="dev", **goemotions.offline)
     row = rating("x", "id1", 1)
@@ -313,7 +314,6 @@ def stackoverflow(home, monkeypatch):
                 pd.DataFrame(rows).to_excel(writer, sheet_name=name, header=False, index=False)
         content = book.getvalue()[:length]
         home.put("stackoverflow_emotions", "Emotions_GoldSandard_andAnnotation.xlsx", content)
-        monkeypatch.setattr(_posts, "STACKOVERFLOW_SHA256", sha256(content))
 
     put(stackoverflow_sheets(POSTS))
     return Bunch(put=put, offline=home.offline)
@@ -408,7 +408,6 @@ def hatexplain(home, monkeypatch):
     posts = {name: {"post_id": name, **value} for name, value in POSTS_BY_ID.items()}
     home.put("hatexplain", "dataset.json", json.dumps(posts))
     home.put("hatexplain", "post_id_divisions.json", divisions)
-    monkeypatch.setattr(_abuse, "HATEXPLAIN_SETS_SHA256", sha256(divisions))
     return home
 
 
@@ -518,11 +517,11 @@ def brexit_files():
 
 
 def put_archive(home, files):
-    path = home.put("hs_brexit", "data_post-competition.zip", b"")
-    with zipfile.ZipFile(path, "w") as archive:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
         for part, tweets in files.items():
             archive.writestr(f"data/HS-Brexit_dataset/HS-Brexit_{part}.json", json.dumps(tweets))
-    return path
+    return home.put("hs_brexit", "data_post-competition.zip", packed.getvalue())
 
 
 def test_hs_brexit_from_the_archive(home):
@@ -592,8 +591,9 @@ def put_real(home, name, *files):
     for file in files:
         if not (REAL / name / file).exists():
             pytest.skip(f"{name}/{file} does not lie in ../shared/data")
-        path = home.put(name, file, b"")
-        shutil.copyfile(REAL / name / file, path)
+        folder = home.offline["data_home"] / "skmlmc" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(REAL / name / file, folder / file)  # whose checksums are those of the package
 
 
 def same_answers(one, other):
@@ -672,3 +672,26 @@ def test_the_real_hs_brexit_files(home):
     )
     assert bunch.ids == other.ids and bunch.data == other.data
     assert bunch.annotations == other.annotations
+
+
+URLS = [
+    *(_posts.RATERS.format(k) for k in (1, 2, 3)),
+    *(_posts.AGGREGATED.format(commit, part) for part, commit in _posts.COMMITS.items()),
+    *(_posts.MFRC_URL, _posts.STACKOVERFLOW_URL, _abuse.CONVABUSE_URL, _abuse.HS_BREXIT_URL),
+    *(_abuse.HATEXPLAIN_URL.format(name) for name in ("dataset.json", "post_id_divisions.json")),
+]
+# What stands in a bucket has no version, and the sum of one file could not be taken.
+NO_VERSION, NO_SUM = ("goemotions_1.csv", "goemotions_2.csv", "goemotions_3.csv"), ("final_mfrc_data.csv",)
+
+
+def test_every_file_is_one_version_with_a_checksum():
+    names = [url.rsplit("/", 1)[-1] for url in URLS]
+    assert len(set(names)) == len(names) and set(names) - set(NO_SUM) == set(_fetching.CHECKSUMS)
+    assert all(re.search(r"/[0-9a-f]{40}/", url) for url in URLS if not url.endswith(NO_VERSION))
+
+
+def test_fetchers_know_the_checksums(home):
+    path = home.put("convabuse", "ConvAbuseEMNLPfull.csv", table(CONV_HEADER, CONV_ROWS))
+    path.write_text("something else")
+    with pytest.warns(UserWarning, match="another checksum"), pytest.raises(OSError, match="ConvAbuse.* is missing"):
+        fetch_convabuse(**home.offline)
