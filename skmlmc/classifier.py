@@ -219,7 +219,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         extractors = self._more_extractors(first, X, y, distribution)
         readouts = [deepcopy(readout) for _ in extractors]
         if training is not None:
-            aligner = _fit_readouts(extractors, readouts, aligner, *training, self.multi_label)
+            aligner = _fit_readouts(extractors, readouts, aligner, training, self.multi_label)
         self.extractors_, self.readouts_, self.aligner_ = extractors, readouts, aligner
         self.labels_, self.demonstrations_ = first.labels_, first.demonstrations_
         self.demonstration_indices_ = first.demonstration_indices_
@@ -237,8 +237,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         """Classes of a single-label task; None where targets and predictions are of shape (n, L)."""
         if check_choice(self.multi_label, "multi_label", (True, False)):
             if y is not None and holds_classes(y):
-                refuse_binarisers()
-                check_targets(y, labels=self.labels)  # refuses it, and says what to do
+                _refuse_classes(y)
             return None
         if y is None:
             return None if self.labels is None or distribution is not None else find_classes(None, self.labels)
@@ -395,6 +394,16 @@ def _fit_zero_shot(readout, labels):
     return readout.fit(labelled(undecided, kind, labels, undecided))
 
 
+def _refuse_classes(y):
+    """Raise ValueError where several labels a document are expected, and `y` is one-dimensional or has one column."""
+    refuse_binarisers()
+    check_targets(y)  # says what to do where it is one-dimensional
+    raise ValueError(
+        f"Expected y to have a column for each of two labels or more, but got shape {y.shape}. Write a single question "
+        "as two labels, or give the class of each document with multi_label=False."
+    )
+
+
 def _weights(X, sample_weight, aligner):
     """Check the documents' weights; None where none are given."""
     if sample_weight is None:
@@ -431,8 +440,9 @@ def _training_data(first, X, targets, weights):
     return [texts[i] for i in rest], Y[rest], None if weights is None else weights[rest]
 
 
-def _fit_readouts(extractors, readouts, aligner, documents, Y, weights, multi_label):
+def _fit_readouts(extractors, readouts, aligner, training, multi_label):
     """Fit supervised read-outs and the aligner; returns the aligner."""
+    documents, Y, weights = training
     parts = []
     for extractor, readout in zip(extractors, readouts, strict=True):
         arrays = np.asanyarray(extractor.transform(documents))

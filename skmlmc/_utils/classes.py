@@ -53,9 +53,9 @@ class Classes(NamedTuple):
 
 def holds_classes(y: Any) -> bool:
     """Return whether `y` has one class a document, not a table of labels; one column of a table counts as such."""
-    shape = getattr(y, "shape", ())
+    shape: Any = getattr(y, "shape", ())
     if len(shape) == 2:
-        return shape[1] == 1
+        return bool(shape[1] == 1)
     values = as_list(y)
     nested = (list, tuple, set, frozenset, Mapping, np.ndarray)
     return values is not None and not any(isinstance(value, nested) for value in values)
