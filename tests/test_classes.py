@@ -28,7 +28,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import get_tags
 
-from skmlmc import CompareToNone, GGUFClassifier, StepwiseExtractor
+from skmlmc import (
+    CompareToNone,
+    GGUFClassifier,
+    HardPredictions,
+    LinearProbe,
+    ScalingAligner,
+    StepwiseExtractor,
+    UnaryBreakdown,
+)
 from skmlmc._utils.classes import find_classes
 from skmlmc.classifier import METHODS
 
@@ -327,6 +335,55 @@ def test_extractors_draw_demonstrations_from_classes(tiny_model):
     ]
     assert drawn[0].demonstrations_ == drawn[1].demonstrations_ == drawn[2].demonstrations_
     assert drawn[2].labels_.tolist() == SORTED
+
+
+ALIGNERS = {
+    "compare to none": CompareToNone(multi_label=False),
+    "hard": HardPredictions(multi_label=False),
+    "platt": ScalingAligner(multi_label=False),
+    "matrix": ScalingAligner("matrix", C=1.0, multi_label=False),
+}
+
+
+@pytest.mark.parametrize("aligner", ALIGNERS.values(), ids=ALIGNERS)
+@pytest.mark.parametrize("y", [Y, NUMBERS], ids=["names", "codes"])
+def test_pipelines_of_extractor_and_aligner(tiny_model, cache, aligner, y):
+    """The prompt lists the labels in an order of its own; columns and classes are sorted all the same."""
+    extractor = StepwiseExtractor(
+        tiny_model, labels=["pos", "neg", "neu"], label_order=SORTED, max_labels=1, n_threads=1, memory=cache
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The numbers in y")
+        pipeline = make_pipeline(extractor, clone(aligner)).fit(TEXTS, y)
+    assert pipeline.classes_.tolist() == sorted(set(y.tolist()))
+    table = make_pipeline(extractor, clone(aligner)).fit(TEXTS, pd.DataFrame(np.eye(3)[NUMBERS], columns=SORTED))
+    order = [list(table[-1].labels_).index(name) for name in SORTED]
+    assert_allclose(pipeline.predict_proba(TEXTS), table.predict_proba(TEXTS)[:, order], rtol=1e-6)
+    assert_array_equal(pipeline.predict(TEXTS), pipeline.classes_[pipeline.predict_proba(TEXTS).argmax(axis=1)])
+    assert pipeline.score(TEXTS, y) == accuracy_score(y, pipeline.predict(TEXTS))
+
+
+def test_tables_of_probabilities_beside_classes():
+    rng = np.random.default_rng(0)
+    P = pd.DataFrame(rng.dirichlet(np.ones(3), 18), columns=["pos", "neg", "neu"])
+    right = ScalingAligner(multi_label=False).fit(P[SORTED].to_numpy(), Y)
+    fitted = ScalingAligner(multi_label=False).fit(P, Y)
+    for X in (P, P[SORTED], P[["neu", "pos", "neg"]]):
+        assert_allclose(fitted.predict_proba(X), right.predict_proba(P[SORTED].to_numpy()))
+    unary = UnaryBreakdown(multi_label=False).fit(P, Y)
+    assert_array_equal(unary.predict(P), np.array(P.columns)[P.to_numpy().argmax(axis=1)])
+    with pytest.raises(ValueError, match="those of labels"):
+        ScalingAligner(multi_label=False).fit(P, np.where(Y == "neu", "other", Y))
+
+
+def test_a_probe_of_vectors():
+    X = np.random.default_rng(0).normal(size=(18, 4)) + 9 * np.eye(4)[NUMBERS]
+    probe = LinearProbe(C=1.0, multi_label=False, random_state=0).fit(X, Y)
+    assert probe.classes_.tolist() == SORTED and probe.score(X, Y) == 1
+    table = LinearProbe(C=1.0, multi_label=False, random_state=0).fit(X, np.eye(3)[NUMBERS])
+    assert_array_equal(probe.predict_proba(X), table.predict_proba(X))
+    scores = cross_validate(probe, X, Y, cv=3, scoring=["accuracy", "neg_log_loss"], error_score="raise")
+    assert scores["test_accuracy"].mean() > 0.8
 
 
 def test_targets_in_the_order_of_the_prompt():
