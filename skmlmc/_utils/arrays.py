@@ -129,7 +129,9 @@ def names_of(values: Any, labels: Sequence[str] | None = None, name: str = "y") 
 
 def real_names(names: Any) -> list[str] | None:
     """Return label names in a list, None where there are none or they only count: "label0", "label1", ..."""
-    return None if names is None or list(names) == default_names(len(names)) else list(names)
+    if names is None or not all(isinstance(name, str) for name in names):
+        return None  # numbers are the labels_ of a clustering
+    return None if list(names) == default_names(len(names)) else list(names)
 
 
 def check_order(labels: Any, known: Sequence[str] | None, what: str) -> None:

@@ -477,7 +477,7 @@ def test_columns_of_probabilities_and_targets_are_matched_by_name():
         ScalingAligner().fit(prefixed, backwards).predict_proba(prefixed[prefixed.columns[::-1]]),
         ScalingAligner().fit(P, H).predict_proba(P),
     )
-    assert ScalingAligner().fit(prefixed, backwards).labels_ == LABELS
+    assert list(ScalingAligner().fit(prefixed, backwards).labels_) == LABELS
     for others in (["x", "y", "z"], ["anger", "joy", "z"]):
         with pytest.raises(ValueError, match="the same labels as columns, but got .*'love'.* and .*'z'"):
             ScalingAligner().fit(frame, pd.DataFrame(H, columns=others))
