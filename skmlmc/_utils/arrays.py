@@ -85,10 +85,12 @@ def check_table(values: Any, name: str) -> None:
             f"Got {name} of type {type(values).__name__}, whose names would be lost. Expected an array, or a table "
             "that is in memory: call .compute(), .collect() or .to_pandas() first."
         )
+    if issparse(values):  # of which some are mappings
+        return
     if isinstance(values, Mapping) or any(_is_named_row(row) for row in as_list(values) or ()):
         raise TypeError(
-            f"Got mappings or other rows with names as {name}, but expected an array of numbers or a table. Pass "
-            f"pandas.DataFrame({name}), whose columns have names."
+            f"Expected {name} to be an array of numbers or a table, but got {values!r:.60}. Pass mappings and other "
+            f"rows with names as pandas.DataFrame({name}), whose columns have names."
         )
 
 
