@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 from datetime import date
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def command_of(parser, args):
             continue
         option = action.option_strings[-1]
         values = value if isinstance(value, list) else [] if value is True else [value]
-        words += [option, *(short(v) if isinstance(v, Path) else str(v) for v in values)]
+        words += [option, *(shlex.quote(short(v) if isinstance(v, Path) else str(v)) for v in values)]
     return " ".join(words)
 
 

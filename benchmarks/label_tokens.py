@@ -3,8 +3,8 @@
     python -m benchmarks.label_tokens --data hatexplain_targets --model model.gguf --name SmolLM2-135M
 
 Each method is scored with ``label_tokens="first"`` and "whole" on the same documents; differences come with bootstrap
-intervals over documents. `--label-wordings` names a JSON file that maps labels to wordings of several words. Writes
-label_tokens-DATA-NAME.json and .md to --out.
+intervals over documents. `--label-wordings` names a JSON file that maps labels to wordings of several words, such as
+those in benchmarks/wordings. Writes label_tokens-DATA-NAME.json and .md to --out.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def main(argv=None):
     args = parser.parse_args(argv)
     bench = Bench(args)
     if args.label_wordings:
-        bench.labels = read_json(args.label_wordings)
+        wordings = read_json(args.label_wordings)
+        bench.labels = {name: wordings[name] for name in bench.labels}  # in the order of the data's columns
     texts, H = list(bench.test.texts), bench.test.H
     result = {"command": command_of(parser, args), **bench.facts(), "settings": settings_of(args)}
     result["cost"] = cost(bench, texts[: args.timed])
@@ -69,7 +70,7 @@ def row(bench, method, texts, H):
 
 
 def cost(bench, texts):
-    """Seconds a document in both forms, in turns, after the prompt and the threads are there; no cache."""
+    """Seconds of a processor for a document in both forms, in turns; prompt and threads are there, no cache."""
     extractors = [
         bench.make(StepwiseExtractor, label_tokens=form, memory=None, n_jobs=1, n_threads=1).fit() for form in FORMS
     ]
@@ -77,9 +78,9 @@ def cost(bench, texts):
     for _ in range(3):
         for form, extractor in zip(FORMS, extractors, strict=True):
             extractor.transform(texts[:1])
-            start = time.perf_counter()
+            start = time.process_time()  # other programs may be at work
             extractor.transform(texts)
-            seconds[form].append((time.perf_counter() - start) / len(texts))
+            seconds[form].append((time.process_time() - start) / len(texts))
     clear_models()
     return {form: round(float(np.median(values)), 4) for form, values in seconds.items()}
 
@@ -104,7 +105,7 @@ def markdown(result):
         "",
         f"{result['n_test']} documents, {len(result['labels'])} labels, {result['shots']} demonstrations, "
         f"{result['mode']} layout; {result['machine']}, {result['date']}.",
-        f"Seconds a document on one thread: first {first}, whole {whole} ({whole / first:.2f} times).",
+        f"Seconds of a processor for a document: first {first}, whole {whole} ({whole / first:.2f} times).",
         "",
         *table(header, rows),
     ]

@@ -11,6 +11,7 @@ layouts with plain Jinja renderings.
 from __future__ import annotations
 
 import argparse
+import re
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -31,7 +32,7 @@ def architecture_row(name, found):
     """Return name and outcome of an architecture."""
     refused = next((part["refused"] for part in (found, found.get("steps", {})) if "refused" in part), None)
     if refused is not None:
-        why = refused.partition(", with which ")[2].partition(". Expected")[0] or refused
+        why = re.sub(r".*, with which |A trial run of \S+ with ", "", refused).partition(". Expected")[0]
         return name, f"refused: {why if found['kind'] == 'generates text' else found['kind']}"
     exact = [is_exact(found.get(what)) for what in ("steps", "layer")]
     return name, "exact" if all(exact) else "exact without inner layers" if exact[0] else "not exact"

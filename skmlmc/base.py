@@ -9,11 +9,13 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from sklearn.base import ClassifierMixin, TransformerMixin
 from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
 from . import _version
 from ._utils.arrays import check_targets, default_names, majority
 from ._utils.checks import check_threshold
+from ._utils.classes import class_vector, holds_classes
 from ._utils.docs import documented
 from ._utils.labelled import restore_names
 from ._utils.warning import warn
@@ -36,8 +38,8 @@ documented_aligner = documented(
         Label names: those of the array from an extractor, else the columns of a DataFrame `y`, else "label0", ...
     n_labels_ : int
         Number of labels.
-    classes_ : ndarray of shape (L, 2)
-        ``[0, 1]`` for each label.""",
+    classes_ : ndarray of shape (L, 2) or (L,)
+        ``[0, 1]`` for each label; the classes themselves where `y` was one-dimensional.""",
     not_fitted="""Raises
     ------
     sklearn.exceptions.NotFittedError
@@ -124,58 +126,71 @@ def label_columns(classifier: Any, X: Any) -> np.ndarray:
 class LabelProbabilityMixin(ClassifierMixin):
     """Predictions, score and label names for estimators whose ``predict_proba`` is ``(n, L)``.
 
-    A subclass has ``threshold`` and, where single-label tasks make sense, ``multi_label``; ``fit`` sets ``labels_``.
+    A subclass has ``threshold`` and, where single-label tasks make sense, ``multi_label``; ``fit`` sets ``labels_``,
+    and ``_classes`` where the task has classes: an array that is sorted as its columns are.
     """
+
+    _classes: np.ndarray | None = None
 
     @property
     def classes_(self) -> np.ndarray:
-        """Classes of each label, ``[0, 1]``: ndarray of shape (L, 2)."""
+        """Classes of each label, ``[0, 1]``: ndarray of shape (L, 2); of a single-label task the classes (L,)."""
         check_is_fitted(self)
+        if self._classes is not None:
+            return self._classes
         # scikit-learn's own multi-label estimators have a list of these rows; cross_val_predict asks for a shape.
         return np.tile([0, 1], (len(self.labels_), 1))
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predict the label sets of `X`.
+        """Predict the label sets of `X`, or its classes.
 
         {parameters}
 
         Returns
         -------
         ndarray of shape (n, L), int
-            1 where a probability reaches the threshold; with ``multi_label=False``, at a row's largest one only.
+            1 where a probability reaches the threshold; with ``multi_label=False``, at a row's largest one only. Where
+            ``fit`` got a one-dimensional `y` (n,): the most probable class.
         """
         return self._label_sets(self.predict_proba(X))
 
     def _label_sets(self, proba):
         """Return what `predict` makes of probabilities."""
+        if self._classes is not None:
+            return self._classes[proba.argmax(axis=1)]
         if not getattr(self, "multi_label", True):
             return np.eye(proba.shape[1], dtype=int)[proba.argmax(axis=1)]
         return (proba >= check_threshold(self.threshold, self.labels_)).astype(int)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Mean example-F1 of the predictions; soft targets count through their majority.
+        """Mean example-F1 of the predictions, or accuracy; soft targets count through their majority.
 
         {parameters}
-        y : array-like of shape (n, L)
-            Indicator or soft targets in [0, 1].
+        y : array-like of shape (n, L) or (n,)
+            Indicator or soft targets in [0, 1]; in a single-label task with classes, those of the documents.
         sample_weight : array-like of shape (n,), default=None
             Weights of the documents.
 
         Returns
         -------
         float
-            Mean example-F1, in [0, 1]. A document without a majority for any label has the empty set.
+            Mean example-F1, in [0, 1]. A document without a majority for any label has the empty set. Of classes the
+            accuracy.
         """
         pred = self.predict(X)
+        if self._classes is not None:
+            if holds_classes(y):
+                return accuracy_score(class_vector(y), pred, sample_weight=sample_weight)
+            pred = (pred[:, None] == self._classes).astype(int)
         y, _ = check_targets(y, labels=list(self.labels_), n_samples=len(pred))
         return example_f1(majority(y), pred, sample_weight=sample_weight)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        tags.classifier_tags.multi_label = True
+        multi_label = getattr(self, "multi_label", True)
+        tags.classifier_tags.multi_class = tags.target_tags.single_output = not multi_label
+        tags.classifier_tags.multi_label = bool(multi_label)
         tags.target_tags.multi_output = True
-        tags.target_tags.single_output = False
         return tags
 
 

@@ -16,8 +16,9 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from ._utils.arrays import check_sample_weight, check_targets
+from ._utils.arrays import check_sample_weight, check_targets, name_targets
 from ._utils.checks import check_choice, check_positive_int, check_texts, check_threshold
+from ._utils.classes import expand, find_classes, holds_classes, refuse_binarisers
 from ._utils.labelled import labelled
 from ._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Self, Threshold
 from .align._fitted import KINDS as ALIGNERS
@@ -48,20 +49,24 @@ N_FOLDS = 5
 
 @documented_extractor
 class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
-    """Multi-label text classifier that asks a local GGUF language model.
+    """Classifier of texts, multi-label or single-label, that asks a local GGUF language model.
 
     Zero-shot and few-shot methods learn nothing in ``fit`` but the label names and, with ``shots``, the demonstrations
     in the prompt; an `aligner` and the linear probe are fitted on annotator proportions. For tasks with few annotated
     documents or none. Small models without an aligner are often too sure, or no better than each label's base rate:
     see what `compare_methods` says of your task, and read ``prompt_text`` when answers are odd.
 
+    With ``multi_label=False`` and a one-dimensional `y` of class names it is an ordinary multiclass classifier of
+    scikit-learn.
+
     Parameters
     ----------
     {engine_parameters}
-    method : str, default="max_over_generations"
+    method : str, default="auto"
         Read-out of the label probabilities (section 5 of the paper): "max_over_generations", "compare_to_none",
         "hard_predictions", "unary_breakdown" (one question a label), "binary_breakdown" (a question for each ordered
         pair), "marginal_over_generations" (all answers the model may give) or "linear_probe" (fitted on hidden states).
+        "auto" is "max_over_generations", and "compare_to_none" with ``multi_label=False``.
     aligner : {"platt", "temperature", "beta", "isotonic", "matrix"}, estimator or None, default=None
         Fitted alignment behind the read-out: a kind of `ScalingAligner`, or an estimator with ``fit`` and
         ``predict_proba`` on label probabilities, such as a multi-label classifier of scikit-learn (for 0/1 targets). It
@@ -78,8 +83,10 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     pooling : {"last", "mean"}, default="last"
         Where they are read.
     multi_label : bool, default=True
-        False: exactly one label a document; probabilities sum to 1 and ``predict`` takes the largest. Not for
-        "max_over_generations", which has no single-label form.
+        False: exactly one label a document; probabilities sum to 1 and ``predict`` takes the largest. `y` is then
+        one-dimensional, the class of each document (str, int or a category): `labels` may be left out, or give the
+        classes' order and wording in the prompt. A `y` of shape (n, L), indicators or soft targets, goes on having
+        predictions of that shape. Not for "max_over_generations", which has no single-label form.
     prompt : PromptTemplate, QuestionTemplate, str or None, default=None
         Template, or an instruction for the method's default one, with ``{labels}`` where the list of labels goes. The
         breakdowns take a `QuestionTemplate`, and of a `PromptTemplate` its wording and mode.
@@ -95,8 +102,9 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     Attributes
     ----------
     {engine_attributes}
-    classes_ : ndarray of shape (L, 2)
-        Rows ``[0, 1]``, one a label.
+    classes_ : ndarray of shape (L, 2) or (L,)
+        Rows ``[0, 1]``, one a label; in a single-label task without a `y` of shape (n, L) the classes themselves,
+        sorted, as the columns of probabilities are.
     extractors_ : list of estimators
         The fitted extractors, one a label order: their ``transform`` gives what the read-out starts from.
     readouts_ : list of estimators
@@ -126,7 +134,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         model: FilePath | None = None,
         *,
         labels: Labels | None = None,
-        method: str = "max_over_generations",
+        method: str = "auto",
         aligner: Any = None,
         n_label_orders: int = 1,
         content_free: Sequence[str] | None = None,
@@ -190,15 +198,15 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
             A parameter or the data are not as expected; nothing was decoded, but where it is an estimator given as
             `aligner` that refuses.
         """
-        extractor_class, readout_class = METHODS[check_choice(self.method, "method", tuple(METHODS))]
+        extractor_class, readout_class = METHODS[self._method()]
         for_extractor, for_readout = self._divide_method_params(extractor_class, readout_class)
         check_positive_int(self.n_label_orders, "n_label_orders")
-        check_choice(self.multi_label, "multi_label", (True, False))
-        targets = y if distribution is None else distribution
-        shared = {name: getattr(self, name) for name in signature(extractor_class).parameters if hasattr(self, name)}
-        if extractor_class is MarginalExtractor and self.max_labels is None:
-            del shared["max_labels"]
-        first = extractor_class(**shared, **for_extractor).fit(X, y, distribution=distribution)
+        classes = self._find_classes(y, distribution)
+        if classes is not None:
+            y = classes.targets()
+        first = extractor_class(**self._extractor_parameters(extractor_class, classes), **for_extractor)
+        first.fit(X, y, distribution=distribution)
+        targets = name_targets(y, distribution, first.labels_)
         readout, aligner = self._make_readout(first.labels_, for_readout), self._make_aligner()
         check_threshold(self.threshold, first.labels_)
         weights = _weights(X, sample_weight, aligner)
@@ -206,17 +214,49 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         if aligner is not None or isinstance(readout, SUPERVISED):
             if X is None or targets is None:
                 what = f"method={self.method!r}" if aligner is None else f"aligner={self.aligner!r}"
-                raise ValueError(f"Expected texts and targets: {what} is fitted on them. Call fit(texts, Y).")
+                raise ValueError(f"Expected texts and targets: {what} is fitted on them. Call fit(texts, y).")
             training = _training_data(first, X, targets, weights)
         extractors = self._more_extractors(first, X, y, distribution)
         readouts = [deepcopy(readout) for _ in extractors]
         if training is not None:
-            aligner = _fit_readouts(extractors, readouts, aligner, *training)
+            aligner = _fit_readouts(extractors, readouts, aligner, training, self.multi_label)
         self.extractors_, self.readouts_, self.aligner_ = extractors, readouts, aligner
         self.labels_, self.demonstrations_ = first.labels_, first.demonstrations_
         self.demonstration_indices_ = first.demonstration_indices_
         self.model_fingerprint_, self.lora_fingerprints_ = first.model_fingerprint_, first.lora_fingerprints_
+        self._classes = None if classes is None else classes.values
         return self
+
+    def _method(self):
+        check_choice(self.multi_label, "multi_label", (True, False))
+        method = check_choice(self.method, "method", ("auto", *METHODS))
+        if method != "auto":
+            return method
+        return "max_over_generations" if self.multi_label else "compare_to_none"
+
+    def _find_classes(self, y, distribution):
+        """Classes of a single-label task; None where targets and predictions are of shape (n, L)."""
+        if self.multi_label:
+            if y is not None and holds_classes(y):
+                _refuse_classes(y)
+            return None
+        if y is None:
+            return None if self.labels is None or distribution is not None else find_classes(None, self.labels)
+        return find_classes(y, self.labels) if holds_classes(y) else None
+
+    def _extractor_parameters(self, extractor_class, classes):
+        """Parameters of an extractor that the classifier shares, with the classes as its labels."""
+        names = signature(extractor_class).parameters
+        shared = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        if "max_labels" in shared and self.max_labels is None:
+            if extractor_class is MarginalExtractor:
+                del shared["max_labels"]
+            elif not self.multi_label:
+                shared["max_labels"] = 1  # the read-outs of one label look at the first step alone
+        if classes is not None:
+            order = classes.order if self.label_order is None else [str(name) for name in self.label_order]
+            shared |= {"labels": classes.wordings, "label_order": order}
+        return shared
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each label.
@@ -226,7 +266,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n, L), float64
-            Each column in [0, 1] on its own; columns as in ``labels_``.
+            Columns as in ``labels_``, each in [0, 1] on its own; with ``multi_label=False`` rows sum to 1.
 
         {document_errors}
         """
@@ -256,7 +296,10 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         return Bunch(**found, proba=proba)
 
     def _align(self, proba):
-        return proba if self.aligner_ is None else label_columns(self.aligner_, proba)
+        if self.aligner_ is None:
+            return proba
+        aligned, found = label_columns(self.aligner_, proba), self.aligner_.classes_
+        return aligned if np.ndim(found[0]) else expand(aligned, found, len(self.labels_))
 
     def _first_extractor(self):
         first = self.extractors_[0]
@@ -286,20 +329,21 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         if not isinstance(given, Mapping) or set(given) - known:
             raise ValueError(
                 f"Got method_params={given!r} but expected None or a dict with some of {sorted(known)}: "
-                f"these are the parameters of method={self.method!r} that are none of the classifier."
+                f"these are the parameters of method={self._method()!r} that are none of the classifier."
             )
         return [{name: value for name, value in given.items() if name in names} for names in places]
 
     def _make_readout(self, labels, params):
-        readout = METHODS[self.method][1](**params)
+        method = self._method()
+        readout = METHODS[method][1](**params)
         if self.content_free is not None and isinstance(readout, SUPERVISED):
             raise ValueError(
-                f"Got content_free with method={self.method!r}, which has no probabilities to divide. Expected another "
+                f"Got content_free with method={method!r}, which has no probabilities to divide. Expected another "
                 "method, or content_free=None."
             )
         if not self.multi_label and "multi_label" not in readout.get_params():
             raise ValueError(
-                f"Got multi_label=False with method={self.method!r}, which has no single-label form. Expected another "
+                f"Got multi_label=False with method={method!r}, which has no single-label form. Expected another "
                 'method, such as "compare_to_none".'
             )
         known = {"multi_label": self.multi_label, "random_state": self.random_state}
@@ -351,6 +395,16 @@ def _fit_zero_shot(readout, labels):
     return readout.fit(labelled(undecided, kind, labels, undecided))
 
 
+def _refuse_classes(y):
+    """Raise ValueError where several labels a document are expected, and `y` is one-dimensional or has one column."""
+    refuse_binarisers()
+    check_targets(y)  # says what to do where it is one-dimensional
+    raise ValueError(
+        f"Expected y to have a column for each of two labels or more, but got shape {y.shape}. Write a single question "
+        "as two labels, or give the class of each document with multi_label=False."
+    )
+
+
 def _weights(X, sample_weight, aligner):
     """Check the documents' weights; None where none are given."""
     if sample_weight is None:
@@ -387,8 +441,9 @@ def _training_data(first, X, targets, weights):
     return [texts[i] for i in rest], Y[rest], None if weights is None else weights[rest]
 
 
-def _fit_readouts(extractors, readouts, aligner, documents, Y, weights):
+def _fit_readouts(extractors, readouts, aligner, training, multi_label):
     """Fit supervised read-outs and the aligner; returns the aligner."""
+    documents, Y, weights = training
     parts = []
     for extractor, readout in zip(extractors, readouts, strict=True):
         arrays = np.asanyarray(extractor.transform(documents))
@@ -398,7 +453,11 @@ def _fit_readouts(extractors, readouts, aligner, documents, Y, weights):
         if aligner is not None:
             parts.append(_out_of_fold(readout, arrays, Y, weights))
         _fit_weighted(readout, arrays, Y, weights)
-    return None if aligner is None else _fit_weighted(aligner, np.mean(parts, axis=0), Y, weights)
+    if aligner is None:
+        return None
+    one_label = not multi_label and "multi_label" not in aligner.get_params() and ((Y == 0) | (Y == 1)).all()
+    # A classifier of scikit-learn wants the number of a document's class.
+    return _fit_weighted(aligner, np.mean(parts, axis=0), Y.argmax(axis=1) if one_label else Y, weights)
 
 
 def _fit_weighted(estimator, X, Y, weights):

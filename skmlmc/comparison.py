@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.pipeline import Pipeline
 
 from ._models.files import resolve_model
 from ._models.loaded import load_model
 from ._utils.arrays import check_targets, majority, to_frame
-from ._utils.checks import check_splits, check_texts
+from ._utils.checks import check_labels, check_splits, check_texts
+from ._utils.labelled import labelled, labels_of
 from .base import LabelProbabilityMixin, label_columns
 from .classifier import ALIGNERS, METHODS, GGUFClassifier
-from .metrics import example_f1, l1_distance, nll
+from .extract._base import PromptedMixin
+from .metrics import example_f1, l1_distance, nll, output_labels
 
 __all__ = ["compare_methods"]
 
@@ -52,12 +55,14 @@ def compare_methods(
     X : sequence of str of length n
         Documents.
     y : array-like of shape (n, L) or DataFrame
-        Indicator or soft targets in [0, 1].
+        Indicator or soft targets in [0, 1]. The columns of a table name the labels, and every method's probabilities
+        are put into their order; an array has the order of the methods' `labels`, which must then be the same.
     methods : sequence of str, or mapping of str to str or estimator
         Methods of `GGUFClassifier`, with a fitted alignment as in ``"max_over_generations+platt"``. A mapping names
         the rows; its values are such methods or any multi-label classifiers of texts with ``predict_proba``. They are
         fitted on `y` as it is: classifiers of scikit-learn take indicators, a `LinearProbe` behind features soft
-        targets too.
+        targets too. Probabilities are found by the names that a fitted classifier has in ``labels_``; one that has
+        none, as those of scikit-learn, gives them in the order of the targets that it was fitted on.
     cv : int, splitter or None, default=None
         As in `sklearn.model_selection.cross_validate`; None: five folds.
     estimator : GGUFClassifier or None, default=None
@@ -77,14 +82,16 @@ def compare_methods(
         ``tokens_per_document``, which were measured on up to 16 documents without a cache after the prompt was decoded
         (NaN for classifiers that are no `GGUFClassifier`).
     proba : dict of str to ndarray of shape (n, L)
-        Probabilities of every document, by name of the row, from the fold that held it out: what
-        ``MethodComparisonDisplay.from_predictions`` and the other displays take. Only with ``return_proba=True``.
+        Probabilities of every document, by name of the row, from the fold that held it out, in the order of the
+        columns of `y`: what ``MethodComparisonDisplay.from_predictions`` and the other displays take. They know their
+        labels. Only with ``return_proba=True``.
 
     Raises
     ------
     ValueError, TypeError
-        An unknown method, documents and targets that do not fit each other, or ``return_proba`` without a partition;
-        nothing was decoded.
+        An unknown method, documents and targets that do not fit each other, methods for other labels than those of
+        `y`, or ``return_proba`` without a partition; nothing was decoded. A classifier whose ``labels_`` turn out to be
+        others when it is fitted.
 
     Examples
     --------
@@ -96,17 +103,43 @@ def compare_methods(
     """
     texts = check_texts(X)
     rows = _estimators(methods, estimator)
-    names = next((e.labels for e in rows.values() if isinstance(e, GGUFClassifier) and e.labels is not None), None)
-    H, found = check_targets(y, labels=None if names is None else list(names), n_samples=len(texts))
-    if names is None and found is not None:
-        rows = {n: e.set_params(labels=found) if isinstance(e, GGUFClassifier) else e for n, e in rows.items()}
+    H = _name_columns(y, rows, len(texts))
     folds = check_splits(cv, texts, majority(H))
     if return_proba:
         _check_partition(folds, len(texts))
     runs = {BASE_RATE: _base_rate(H, folds)}
-    runs.update((name, _cross_validate(row, texts, H, folds)) for name, row in rows.items())
+    runs.update((name, _cross_validate(name, row, texts, H, folds)) for name, row in rows.items())
     table = to_frame(_table(runs), as_frame)
-    return (table, {name: run.proba for name, run in runs.items()}) if return_proba else table
+    if not return_proba:
+        return table
+    return table, {name: labelled(run.proba, "unary", labels_of(H), None) for name, run in runs.items()}
+
+
+def _name_columns(y, rows, n_samples):
+    """Return the targets as an array that knows its labels, where `y` or the classifiers say which they are."""
+    stated = {name: labels for name, row in rows.items() if (labels := _stated_labels(row)) is not None}
+    first = next(iter(stated.values()), None)
+    H, names = check_targets(y, n_samples=n_samples, known=first)
+    wanted = names or first or []
+    for name, labels in stated.items():
+        if sorted(labels) != sorted(wanted) or (names is None and labels != first):
+            expected = f"the labels of y, {names}" if names else f"the same order of labels, {first}, as y has no names"
+            raise ValueError(
+                f"Expected all methods to have {expected}, but {name!r} has {labels}. Give y as a DataFrame whose "
+                "columns are the labels, and methods for just these."
+            )
+    H, _ = check_targets(H, labels=wanted or None)  # which has as many columns
+    return labelled(H, None, wanted or None, None)
+
+
+def _stated_labels(estimator):
+    """Return the label names that an estimator, or a part of a pipeline, was given as `labels`; None without any."""
+    parts = [part for _, part in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
+    for part in parts:
+        part = getattr(part, "extractor", part)  # what ContextualCalibration wraps
+        if isinstance(part, PromptedMixin) and part.labels is not None:
+            return list(check_labels(part.labels, part.none_label))
+    return None
 
 
 @dataclass
@@ -126,17 +159,30 @@ def _base_rate(H, folds):
     return run
 
 
-def _cross_validate(estimator, texts, H, folds):
+def _cross_validate(name, estimator, texts, H, folds):
     run = _Run(np.full(H.shape, np.nan))
     for train, test in folds:
         fitted = clone(estimator).fit([texts[i] for i in train], H[train])
         held_out = [texts[i] for i in test]
-        run.proba[test] = proba = label_columns(fitted, held_out)
+        proba = label_columns(fitted, held_out)
         # The same as predict, which would ask the model again.
         ours = getattr(type(fitted), "predict", None) is LabelProbabilityMixin.predict
-        run.scores.append(_scores(H[test], proba, fitted._label_sets(proba) if ours else fitted.predict(held_out)))
+        sets = fitted._label_sets(proba) if ours else fitted.predict(held_out)
+        columns = _columns_of_targets(name, fitted, H)
+        run.proba[test] = proba[:, columns]
+        run.scores.append(_scores(np.asarray(H[test]), run.proba[test], np.asarray(sets)[:, columns]))
     run.timing = _time(fitted, held_out)
     return run
+
+
+def _columns_of_targets(name, fitted, H):
+    """Return where a fitted classifier has each column of the targets: by name, in their order where it has none."""
+    labels, targets = output_labels(fitted), labels_of(H)
+    if labels is None or targets is None:
+        return list(range(H.shape[1]))
+    if sorted(labels) != sorted(targets):
+        raise ValueError(f"Expected {name!r} to give probabilities of {targets}, the labels of y, but got {labels}.")
+    return [labels.index(label) for label in targets]
 
 
 def _table(runs):

@@ -17,7 +17,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 # What make_scorer makes. Only of scorers of this private class does cross_validate ask the model once for all metrics.
 from sklearn.metrics._scorer import _Scorer
 
-from ._utils.arrays import check_proba, check_sample_weight, check_targets, column_names, majority
+from ._utils.arrays import check_proba, check_sample_weight, check_targets, majority, names_of, real_names, str_names
 from ._utils.checks import check_positive
 from ._utils.docs import documented
 from ._utils.warning import warn
@@ -218,7 +218,7 @@ def _entropy(values: np.ndarray, multi_label: bool, name: str) -> np.ndarray:
 
 
 def _check_pair(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    target, names = check_targets(y_true, name="y_true")
+    target, names = check_targets(y_true, name="y_true", known=str_names(y_pred))
     proba, _ = check_proba(y_pred, labels=names, n_samples=len(target))
     if proba.shape != target.shape:
         raise ValueError(
@@ -239,20 +239,27 @@ class LabelScorer(_Scorer):
 
 
 def _in_order_of(estimator, y):
-    names, labels = column_names(y), output_labels(estimator)
-    if names is None or labels is None or set(names) != set(labels):
+    labels = output_labels(estimator)
+    if labels is None or names_of(y, labels, "y_true") is None:
         return y
-    return check_targets(y, labels=labels)[0]
+    return check_targets(y, labels=labels, name="y_true")[0]
 
 
 def output_labels(estimator: Any) -> list[str] | None:
-    """Labels of the columns of ``predict_proba``, of a pipeline or search too; None where the estimator has none."""
-    while not hasattr(estimator, "labels_"):
-        steps = getattr(estimator, "steps", None)
-        estimator = steps[-1][1] if steps else getattr(estimator, "best_estimator_", None)
-        if estimator is None:
+    """Return the labels of the columns of ``predict_proba``, of a pipeline or search too; None where nobody knows them.
+
+    A last step that was fitted on targets without names numbers them. The columns are then those of the step before
+    that has names, which took the same targets in the order of its own labels. Estimators of scikit-learn, which
+    forget the names of their targets, have the order of the targets, whatever steps before them say.
+    """
+    parts = [estimator]
+    while not hasattr(parts[-1], "labels_"):
+        steps = getattr(parts[-1], "steps", None)
+        inner = [part for _, part in steps] if steps else [getattr(parts[-1], "best_estimator_", None)]
+        if inner[-1] is None:
             return None
-    return list(estimator.labels_)
+        parts = inner
+    return next((names for part in reversed(parts) if (names := real_names(getattr(part, "labels_", None)))), None)
 
 
 def scorers(*, multi_label: bool = True, eps: float = 1e-8) -> dict[str, Any]:

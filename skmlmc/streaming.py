@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._models.identity import asks_a_model, check_models, nested_estimators
 from ._utils.checks import check_texts
+from ._utils.labelled import LabelledArray, labelled
 from .extract._base import WORKING_PARAMETERS
 
 __all__ = ["predict_chunks", "read_chunks"]
@@ -50,7 +51,8 @@ def predict_chunks(
     Yields
     ------
     ndarray of shape (n_documents_of_the_chunk, ...)
-        Result of each chunk, in order.
+        Result of each chunk, in order. Arrays of an extractor know their labels and what the model wrote, from a file
+        and joined by ``numpy.concatenate`` too.
 
     Raises
     ------
@@ -97,13 +99,13 @@ def _predict(call, chunks, folder=None, state=None):
     for number, chunk in enumerate(chunks):
         texts = check_texts(chunk)
         if folder is None:
-            yield np.asarray(call(texts))
+            yield _as_array(call(texts))
             continue
         file = folder / f"chunk-{number:08d}.npz"
         key = joblib.hash((state, texts))
         result = _read(file, key)
         if result is None:
-            result = np.asarray(call(texts))
+            result = _as_array(call(texts))
             _write(file, key, result)
         yield result
 
@@ -143,7 +145,31 @@ def read_chunks(folder: str | os.PathLike) -> Iterator[np.ndarray]:
         raise FileNotFoundError(f"There are no results in {str(folder)!r}: expected files chunk-*.npz.")
     for file in files:
         with np.load(file, allow_pickle=False) as data:
-            yield data["result"]
+            yield _loaded(data)
+
+
+def _as_array(made):
+    """Return a result as an array; that of an extractor or aligner still says what it holds."""
+    array = np.asarray(made)
+    if not isinstance(made, LabelledArray):
+        return array
+    return labelled(array, made.kind, made.labels, None, made.written)
+
+
+def _known(result):
+    """Return what a result says of itself, as arrays."""
+    names = ("kind", "labels", "written") if isinstance(result, LabelledArray) else ()
+    return {name: np.asarray(value) for name in names if (value := getattr(result, name)) is not None}
+
+
+def _loaded(data):
+    """Return a result with what it said of itself."""
+    result = data["result"]
+    if not {"kind", "labels", "written"} & set(data):
+        return result
+    kind, labels, written = (data.get(name) for name in ("kind", "labels", "written"))
+    names = None if labels is None else labels.tolist()
+    return labelled(result, None if kind is None else str(kind), names, None, written)
 
 
 def _read(file, key):
@@ -153,7 +179,7 @@ def _read(file, key):
     try:
         # Opened here, for np.load leaves open what it cannot read.
         with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as data:
-            found, result = str(data["key"]), data["result"]
+            found, result = str(data["key"]), _loaded(data)
     except Exception as error:
         raise ValueError(f"{str(file)!r} is no result of predict_chunks: delete it and call again.") from error
     if found != key:
@@ -171,7 +197,7 @@ def _write(file, key, result):
     name = file.with_name(f"{file.name}.{uuid4().hex}.tmp")
     try:
         with open(name, "xb") as stream:
-            np.savez(stream, key=np.array(key), result=result)
+            np.savez(stream, key=np.array(key), result=np.asarray(result), **_known(result))
         os.replace(name, file)
     except BaseException:
         name.unlink(missing_ok=True)

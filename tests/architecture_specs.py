@@ -191,7 +191,7 @@ SPECS = {
         },
         "output_norm D; output D V; output_hc_fn 256 4; output_hc_base 4; output_hc_scale 1",
     ),
-    "chameleon": Spec((ATTENTION,)),
+    "chameleon": Spec((f"{ATTENTION}; attn_q_norm 32 2; attn_k_norm 32 2; {FFN}",) * 2),
     "cogvlm": Spec((ATTENTION,)),
     "modern-bert": Spec((ATTENTION,)),
     "llada": Spec((f"{ATTENTION}; {FFN}",)),

@@ -8,6 +8,8 @@ from pathlib import Path
 
 # Before numpy reads it: on a busy machine the threads of tiny models and matrices wait for each other, for minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Hundreds of tiny models are not each worth a process: the fixture `trials` has them tried.
+os.environ.setdefault("SKMLMC_TRIAL", "off")
 
 import campaigns
 import doctests
@@ -44,6 +46,14 @@ def _close_figures():
     yield
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.fixture
+def trials(monkeypatch, tmp_path):
+    """Have model files tried before they are loaded, and return the folder where those that pass are remembered."""
+    monkeypatch.delenv("SKMLMC_TRIAL")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "skmlmc" / "sound-models"
 
 
 @pytest.fixture(scope="session")

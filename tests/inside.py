@@ -9,14 +9,17 @@ from types import SimpleNamespace
 
 from skmlmc._cache.results import FILE_NAME, open_cache
 from skmlmc._engine import model as _model
+from skmlmc._engine.trial import try_model
 from skmlmc._inference import run as _run
 from skmlmc._inference import tasks as _tasks
 from skmlmc._models import identity as _identity
 from skmlmc._models.loaded import load_model
+from skmlmc._models.soundness import check_model
 from skmlmc._utils.labelled import labelled
 
 __all__ = [
     "FILE_NAME",
+    "check_model",
     "count_documents",
     "fingerprint",
     "fingerprints_made",
@@ -28,6 +31,7 @@ __all__ = [
     "note_lookups",
     "prepared",
     "set_clock",
+    "try_model",
 ]
 
 

@@ -24,6 +24,7 @@ from benchmarks import (
     _statistics,
     architectures,
     findings,
+    label_tokens,
     paper_table,
     tested_models,
 )
@@ -276,6 +277,39 @@ def test_findings_from_end_to_end(tiny_model, tmp_path):
     assert (tmp_path / "one.png").stat().st_size > 10_000
     with pytest.raises(SystemExit):
         findings.main(["--data", "hatexplain", *map(str, given[2:]), *TINY])
+
+
+@pytest.mark.parametrize("method", ["max_over_generations", "compare_to_none"])
+def test_readme_counts_what_label_tokens_found(method):
+    readme = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    results = [json.loads(path.read_text()) for path in sorted((FOLDER / "results").glob("label_tokens-*.json"))]
+    counts = []
+    for metric, sign in (("nll", 1), ("l1", 1), ("example_f1", -1)):
+        ends = [row[f"{metric}_difference"] for r in results for row in r["rows"] if row["method"] == method]
+        assert len(ends) == 12
+        counts += [sum(max(sign * low, sign * high) < 0 for low, high in ends)]
+        counts += [sum(min(sign * low, sign * high) > 0 for low, high in ends)]
+    assert f"| `{method}` | {' | '.join(map(str, counts))} |" in readme
+    for result in results:
+        times = result["cost"]["whole"] / result["cost"]["first"]
+        assert f"[{times:.2f}](benchmarks/results/label_tokens-{result['data']}-{result['model']}.md)" in readme
+
+
+def test_label_tokens_from_end_to_end(tiny_model, tmp_path):
+    file = write_annotations(tmp_path / "made_up.jsonl")
+    wordings = {"joy": "joy or relief", "fear": "fear or worry", "anger": "anger or annoyance"}
+    (tmp_path / "words.json").write_text(json.dumps(wordings), encoding="utf-8")
+    given = ["--data", "made_up", "--file", file, "--model", tiny_model, "--out", tmp_path, "--timed", "2"]
+    given += ["--wording", "kinds of joy", "--label-wordings", tmp_path / "words.json"]
+    label_tokens.main([str(word) for word in [*given, *TINY, "--methods", "compare_to_none"]])
+    path = tmp_path / "label_tokens-made_up-tiny.json"
+    result = json.loads(path.read_text())
+    assert list(result["labels"].items()) == [(label, wordings[label]) for label in LABELS]
+    (found,) = result["rows"]
+    assert len(found["nll"]) == 2 and found["nll"][0] != found["nll"][1]
+    low, high = found["nll_difference"]
+    assert low <= found["nll"][1] - found["nll"][0] <= high
+    assert "--wording 'kinds of joy'" in path.with_suffix(".md").read_text()
 
 
 def test_architectures_of_a_folder(tmp_path):

@@ -3,12 +3,25 @@
 import numpy as np
 import pytest
 from inside import loaded
+from sklearn.base import clone
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import KFold, ShuffleSplit
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 
-from skmlmc import GGUFClassifier, LinearProbe, clear_models, compare_methods, comparison
+from skmlmc import (
+    ContextualCalibration,
+    GGUFClassifier,
+    LinearProbe,
+    MaxOverGenerations,
+    ScalingAligner,
+    StepwiseExtractor,
+    UnaryExtractor,
+    clear_models,
+    compare_methods,
+    comparison,
+)
 from skmlmc.metrics import example_f1, nll
 
 LABELS = ["joy", "anger", "sadness"]
@@ -88,6 +101,73 @@ def test_other_classifiers_and_names(tiny_model):
     assert np.isnan(table["documents_per_second"][2])
 
 
+def scored_by_hand(classifier, y, order):
+    """Mean over folds, each label looked up by its name."""
+    found = []
+    for train, test in KFold(3).split(TEXTS):
+        fitted = clone(classifier).fit([TEXTS[i] for i in train], y.iloc[train][order].to_numpy())
+        proba = fitted.predict_proba([TEXTS[i] for i in test])
+        found.append(sum(nll(y[[name]].iloc[test], proba[:, [order.index(name)]]) for name in LABELS))
+    return np.mean(found)
+
+
+def test_labels_in_other_orders_are_scored_under_their_names(tiny_model):
+    pandas = pytest.importorskip("pandas")
+    y = pandas.DataFrame(H, columns=LABELS)[["sadness", "joy", "anger"]]
+    words = make_pipeline(TfidfVectorizer(), TruncatedSVD(2, random_state=0), LinearProbe(C=1.0))
+    hard = make_pipeline(TfidfVectorizer(), KNeighborsClassifier(3))
+    unary = {"method": "unary_breakdown", "aligner": "platt"}
+    methods = {
+        "one": GGUFClassifier(tiny_model, labels=LABELS, **unary),
+        "other": GGUFClassifier(tiny_model, labels=LABELS[::-1], **unary),
+        "from y": GGUFClassifier(tiny_model, **unary),
+        "pipeline": make_pipeline(UnaryExtractor(tiny_model, labels=["anger", "sadness", "joy"]), ScalingAligner()),
+        "words": words,
+    }
+    table, proba = compare_methods(TEXTS, y, methods, cv=KFold(3), return_proba=True)
+    orders = (LABELS, LABELS[::-1], list(y), ["anger", "sadness", "joy"], list(y))
+    scores = dict(zip(table["method"], table["nll"], strict=True))
+    for (name, method), order in zip(methods.items(), orders, strict=True):
+        method = method.set_params(labels=order) if name == "from y" else method
+        assert scores[name] == pytest.approx(scored_by_hand(method, y, order)), name
+        folds = [nll(y.iloc[test], proba[name][test]) for _, test in KFold(3).split(TEXTS)]
+        assert scores[name] == pytest.approx(np.mean(folds))  # the columns are those of y
+        assert nll(y[LABELS], proba[name]) == pytest.approx(nll(y, proba[name]))  # and know it
+    # Neighbours have a list of arrays and no names: the order of the targets.
+    indicators = (y > 0.5).astype(int)
+    _, proba = compare_methods(TEXTS, indicators, {"hard": hard}, cv=KFold(3), return_proba=True)
+    fitted = hard.fit(TEXTS[8:], indicators.to_numpy()[8:])
+    lists = zip(fitted.predict_proba(TEXTS[:8]), fitted.classes_, strict=True)
+    by_hand = np.column_stack([p[:, list(c).index(1)] for p, c in lists])
+    np.testing.assert_array_equal(np.asarray(proba["hard"])[:8], by_hand)
+
+
+def test_methods_for_other_labels_are_refused(tiny_model):
+    pandas = pytest.importorskip("pandas")
+    y = pandas.DataFrame(H, columns=LABELS)
+    one, other, stranger = (
+        GGUFClassifier(tiny_model, labels=labels) for labels in (LABELS, LABELS[::-1], ["joy", "anger", "fear"])
+    )
+    wrapped = make_pipeline(
+        ContextualCalibration(StepwiseExtractor(tiny_model, labels=LABELS[::-1])), MaxOverGenerations()
+    )
+    with pytest.raises(ValueError, match="the labels of y, .*, but 'c' has .*'fear'"):
+        compare_methods(TEXTS, y, {"a": one, "c": stranger})
+    for method in (other, wrapped):
+        with pytest.raises(ValueError, match="same order of labels, .* as y has no names, but 'b' has .*DataFrame"):
+            compare_methods(TEXTS, H, {"a": one, "b": method})
+
+    class Renamed(LinearProbe):
+        def fit(self, X, y):
+            super().fit(X, np.asarray(y))
+            self.labels_ = ["x", "y", "z"]
+            return self
+
+    late = make_pipeline(TfidfVectorizer(), TruncatedSVD(2, random_state=0), Renamed(C=1.0))
+    with pytest.raises(ValueError, match=r"Expected 'late' to give probabilities of .*, but got \['x', 'y', 'z'\]"):
+        compare_methods(TEXTS, y, {"late": late}, cv=2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -97,6 +177,7 @@ def test_other_classifiers_and_names(tiny_model):
         ({"methods": {"a": 3}}, "predict_proba"),
         ({"estimator": LinearProbe()}, "GGUFClassifier"),
         ({"y": H[:5]}, "24"),
+        ({"y": H[:, :2]}, "y to have 3 columns, one a label"),
         ({"cv": ShuffleSplit(2, random_state=0), "return_proba": True}, "hold every document out once"),
     ],
 )

@@ -356,4 +356,5 @@ def test_scorers_find_columns_by_name(as_frame, wrap):
         assert scorer(fitted, X, turned) == scorer(fitted, X, y)
     assert nll_scorer(fitted, X, y) != nll_scorer(fitted, X, y[:, other])
     strangers = frames.DataFrame({f"is_{names[k]}": y[:, k] for k in other})
-    assert nll_scorer(fitted, X, strangers) == nll_scorer(fitted, X, y[:, other])
+    with pytest.raises(ValueError, match="y_true to be the labels .*unexpected"):
+        nll_scorer(fitted, X, strangers)

@@ -50,6 +50,11 @@ def uses_amx() -> bool:
     return b"AMX_INT8 = 1" in C.llama_print_system_info()
 
 
+def build() -> tuple[str, str]:
+    """Version of llama-cpp-python, and what its library says about itself and the processor."""
+    return C.__version__, C.llama_print_system_info().decode(errors="replace")
+
+
 @lru_cache(1)
 def _warn_of_amx():
     warn(AMX_ADVICE, RuntimeWarning)
@@ -346,8 +351,9 @@ class Model(Vocabulary):
         sums = [values.max() if len(values) else 0.0, top, 0.0 if tapped is None else tapped.sum()]
         if not np.isfinite(sums).all():
             raise ValueError(
-                f"{str(self.path)!r} computes infinite numbers or none at all (NaN): its weights are damaged, or an "
-                "adapter's scale is too large. Download the file again and compare its checksum."
+                f"{str(self.path)!r} computes infinite numbers or none at all (NaN): its weights are damaged, or "
+                "numbers in its header, or an adapter's scale is too large. Download the file again and compare its "
+                "checksum."
             )
         if not read.total:
             return Reading(values, None, tapped)

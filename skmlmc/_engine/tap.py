@@ -13,6 +13,8 @@ from .context import Attention, Settings
 # Tokens of the decode in which a tap sees the graph: a number that no other axis of a state has.
 TRIAL_TOKENS = 7
 _NUMBERED = re.compile(rb".+-(\d+)")
+# Stands for the name of a state that has none.
+_FOLLOWS = b"(follows on norm)"
 
 
 def _declare(library: CDLL):
@@ -48,21 +50,25 @@ class HiddenTap:
     Each architecture has its own names for tensors, but they end in their block's number, and what a block hands on is
     computed last: ``attn_norm-0 ... ffn_out-0 l_out-0 norm-1 attn_norm-1 ...``. So the tap watches a decode of
     `TRIAL_TOKENS` tokens before anything else, and `choose` takes the last tensor of the block. Where the blocks share
-    several residual streams, it has that many states a token, which make one long one here.
+    several residual streams, it has that many states a token, which make one long one here. The final norm's output is
+    ``result_norm``; PLaMo 3 gives it no name, and there it is what follows on ``norm``.
     """
 
     def __init__(self, library: CDLL, callback_type, n_embd: int, block: int | None):
         self.rows, self.block = np.empty((0, n_embd), np.float32), block
         self._n_embd, self._n_streams, self._axis = n_embd, 1, -2
         self._wanted = b""  # as long as the tap watches
+        self._asked = self._before = b""  # the last two tensors that llama.cpp asked about
         self._shown: dict[int | None, tuple[bytes, tuple[int, ...]]] = {}  # name and shape of each block's last tensor
         name, size, get = _declare(library)
 
         def on_tensor(tensor, ask, _):
             found = name(tensor)
+            if ask:
+                self._before, self._asked = self._asked, found
             if not self._wanted:
                 self._watch(found, _shape(tensor, size(tensor)))
-            if found != self._wanted:
+            if found != self._wanted and not (self._wanted == _FOLLOWS and self._before == b"norm"):
                 return not ask
             if not ask:
                 values = np.empty(_shape(tensor, size(tensor)), np.float32)
@@ -78,6 +84,8 @@ class HiddenTap:
             self._shown[int(numbered[1])] = name, shape
         elif name == b"result_norm":
             self._shown[None] = name, shape
+        elif self._before == b"norm" and shape[-1:] == (self._n_embd,) and self._shown and None not in self._shown:
+            self._shown[None] = _FOLLOWS, shape
 
     def choose(self) -> None:
         """Read the wanted states from now on, or raise ValueError: the graph that was watched does not have them."""

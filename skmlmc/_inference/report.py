@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from .._cache.results import open_cache, result_key
 from .._models.identity import Fingerprints, find_files
@@ -23,20 +23,27 @@ def prompt_text(task: Task, text: str, options: Options, expected: Fingerprints 
     return prepared.compiled.text(text)
 
 
+SEEN = 200  # characters of the document that the beginning is read on: a long one would be tokenised again
 _beginnings: dict[bytes, float] = {}
+
+
+class _Alone(Options):
+    """Options for one document, which another call tells of."""
+
+    tells_cuts = False
 
 
 def beginning_mass(task: StepsTask, text: str, options: Options, expected: Fingerprints | None = None) -> float:
     """Return how probable it is that the model begins its answer by itself as a task's prompt makes it.
 
-    That hardly depends on the document: it is read once for a prompt, on the first one that comes, and kept in the
-    cache; a row of logits for each token would cost a fifth of a short document where the vocabulary is large. NaN
-    where the model's file is another one meanwhile.
+    That hardly depends on the document: it is read once for a prompt, on the start of the first one that comes, and
+    kept in the cache; a row of logits for each token would cost a fifth of a short document where the vocabulary is
+    large. NaN where the model's file is another one meanwhile.
     """
     if not ANSWER_FORMATS[task.template.answer_format][0]:
         return 1.0
     asked = BeginningTask(task)
-    alone = replace(options, n_jobs=1, batch_size=1, verbose=0, memory=None)
+    alone = _Alone(**{**vars(options), "n_jobs": 1, "batch_size": 1, "verbose": 0, "memory": None})
     with suppress(OSError, RuntimeError, ValueError):
         key = result_key(*key_parts(asked, find_files(options.model, options.lora, expected).content, alone))
         cache = open_cache(options.memory)
@@ -44,7 +51,8 @@ def beginning_mass(task: StepsTask, text: str, options: Options, expected: Finge
             found = {} if cache is None else cache.get_many([key], asked.from_arrays)
             mass = found.get(key, _beginnings.get(key))
             # Another thread may have been faster, with another document: all are told the same.
-            mass = _beginnings.setdefault(key, run(asked, [text], alone, expected)[0] if mass is None else mass)
+            found_now = run(asked, [text[:SEEN]], alone, expected)[0] if mass is None else mass
+            mass = _beginnings.setdefault(key, found_now)
             if cache is not None and key not in found:
                 cache.put_many({key: asked.to_arrays(mass)})
         return mass
@@ -78,6 +86,8 @@ class ModelReport:
         Tokens of the prompt before the document.
     n_answer : int
         Tokens that an answer, or all questions, may take at most.
+    n_cache_bytes : int
+        Bytes that the attention cache of a process takes where a document fills the context; 0: the file does not say.
     """
 
     model: str
@@ -90,16 +100,28 @@ class ModelReport:
     n_ctx_train: int
     n_prompt: int
     n_answer: int
+    n_cache_bytes: int
 
     def __str__(self):
-        size = f"{self.n_bytes / 1e9:.2f} GB" if self.n_bytes >= 1e8 else f"{self.n_bytes / 1e6:.1f} MB"
+        cache = f"; cache up to {_size(self.n_cache_bytes)}" if self.n_cache_bytes else ""
         return (
-            f"model     {self.model} ({self.architecture}, {size})\n"
+            f"model     {self.model} ({self.architecture}, {_size(self.n_bytes)})\n"
             f"layout    {self.layout}: {self.reason}\n"
             f"thinking  {self.thinking}\n"
             f"context   {self.n_ctx} of the {self.n_ctx_train} tokens trained for; "
-            f"prompt {self.n_prompt}, answer up to {self.n_answer}"
+            f"prompt {self.n_prompt}, answer up to {self.n_answer}{cache}"
         )
+
+
+def _size(n_bytes):
+    """Write a number of bytes.
+
+    Examples
+    --------
+    >>> _size(98_400_000), _size(2_020_000_000)
+    ('98.4 MB', '2.02 GB')
+    """
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"
 
 
 def model_report(task: Task, options: Options, expected: Fingerprints | None = None) -> ModelReport:
@@ -107,7 +129,7 @@ def model_report(task: Task, options: Options, expected: Fingerprints | None = N
     path = find_files(options.model, options.lora, expected).path
     model = load_vocabulary(path)
     prepared = prepared_prompt(task, model)
-    layout = prepared.compiled.layout
+    layout, n_ctx = prepared.compiled.layout, min(options.n_ctx, model.n_ctx_train)
     return ModelReport(
         model=model.metadata("general.name") or path.name,
         architecture=model.metadata("general.architecture") or "unknown",
@@ -115,8 +137,9 @@ def model_report(task: Task, options: Options, expected: Fingerprints | None = N
         layout=layout.mode,
         reason=layout.reason,
         thinking=layout.thinking,
-        n_ctx=min(options.n_ctx, model.n_ctx_train),
+        n_ctx=n_ctx,
         n_ctx_train=model.n_ctx_train,
         n_prompt=len(prepared.prefix),
         n_answer=prepared.cells,
+        n_cache_bytes=n_ctx * model.cell_bytes(4 if options.kv_dtype == "float32" else 2),
     )

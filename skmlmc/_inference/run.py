@@ -11,7 +11,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from tqdm.auto import tqdm
 
@@ -34,7 +34,10 @@ installed_version = lru_cache(version)  # looked up once: a process may lose the
 
 @dataclass(frozen=True)
 class Options:
-    """How to run, as the estimators' parameters of the same names say; checked by `check_options`."""
+    """How to run, as the estimators' parameters of the same names say; checked by `check_options`.
+
+    `tells_cuts`, no parameter: whether somebody is told of documents that are cut.
+    """
 
     model: Any = None
     batch_size: int = 1
@@ -46,6 +49,7 @@ class Options:
     lora: Any = None
     memory: Any = None
     verbose: int = 0
+    tells_cuts: ClassVar[bool] = True
 
 
 class Prepared(Protocol):
@@ -212,7 +216,7 @@ def _decode(task, todo, texts, files, options):
     model = load_model(files.path) if jobs == 1 else load_vocabulary(files.path)
     n_ctx = min(options.n_ctx, model.n_ctx_train)
     prepared = prepared_prompt(task, model)
-    documents = _cut_documents(prepared, todo, texts, n_ctx, options.truncation)
+    documents = _cut_documents(prepared, todo, texts, n_ctx, options)
     groups = pack(
         [len(tokens) + prepared.cells for tokens in documents],
         batch_size=options.batch_size,
@@ -315,9 +319,9 @@ def _answer_elsewhere(task, documents, groups, options, files, jobs):
             yield from pairs
 
 
-def _cut_documents(prepared: Prepared, todo, texts, n_ctx, truncation):
+def _cut_documents(prepared: Prepared, todo, texts, n_ctx, options):
     """Tokenise all documents and see to it that each fits beside the prompt, before anything is decoded."""
-    limit = n_ctx - len(prepared.prefix) - prepared.cells
+    limit, truncation = n_ctx - len(prepared.prefix) - prepared.cells, options.truncation
     if limit <= len(prepared.document("")):
         raise ValueError(
             f"The prompt does not fit: its instruction and demonstrations have {len(prepared.prefix)} tokens and an "
@@ -336,7 +340,7 @@ def _cut_documents(prepared: Prepared, todo, texts, n_ctx, truncation):
     for k in long:
         cut = longest_that_fits(todo[k], lambda text: len(prepared.document(text)) <= limit, truncation == "end")
         documents[k] = prepared.document(cut)
-    if long:
+    if long and options.tells_cuts:
         warn(
             f"{len(long)} of {len(todo)} documents were cut to {limit} tokens, the first of them document "
             f"{list(texts).index(todo[long[0]])} (truncation={truncation!r}, n_ctx={n_ctx}).",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .files import file_state
+from .trial import check_by_trial
 
 if TYPE_CHECKING:
     from .._engine.model import Model
@@ -34,6 +35,7 @@ if hasattr(os, "register_at_fork"):
 def load_model(path: Path) -> Model:
     """Return the process's model of a GGUF file: loaded once, at most `MAX_MODELS` kept, loaded anew when replaced.
 
+    A file that no trial has seen yet gets one first. ValueError: it would end the process, or llama.cpp refuses it.
     Another thread may be using it.
     """
     from .._engine.model import Model
@@ -56,6 +58,7 @@ def _kept(kept, path, load):
     key = file_state(path)
     with _lock:
         if key not in kept:
+            check_by_trial(path)
             while len(kept) >= MAX_MODELS:
                 kept.popitem(last=False)
             kept[key] = load(path)

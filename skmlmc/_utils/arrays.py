@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from .labelled import kind_of
+from .labelled import kind_of, labelled, labels_of, reorder
 
 _TOLERANCE = 1e-6
 _RANKS_HINT = (
@@ -65,6 +65,127 @@ def column_names(values: Any) -> list | None:
     return list(values.columns) if is_frame(values) else None
 
 
+def check_unmasked(values: Any, name: str) -> None:
+    """Raise TypeError for a masked array, or rows of one: numpy would read what is masked as if it were not."""
+    rows = values if isinstance(values, (list, tuple)) else []
+    if isinstance(values, np.ma.MaskedArray) or any(isinstance(row, np.ma.MaskedArray) for row in rows):
+        raise TypeError(
+            f"Got a masked array as {name}, whose mask would be lost. Expected an ordinary one: leave the masked rows "
+            f"out, or write {name}.filled(value) where a value stands for what is masked."
+        )
+
+
+def check_table(values: Any, name: str) -> None:
+    """Raise TypeError where numpy would read `values`, and lose a mask or the columns' names in silence."""
+    check_unmasked(values, name)
+    # Asked of the class, for polars warns whoever asks a LazyFrame for its columns.
+    lazy = hasattr(type(values), "columns") and column_names(values) is None  # of dask and polars
+    if lazy or (hasattr(type(values), "dims") and hasattr(type(values), "coords")):  # of xarray
+        raise TypeError(
+            f"Got {name} of type {type(values).__name__}, whose names would be lost. Expected an array, or a table "
+            "that is in memory: call .compute(), .collect() or .to_pandas() first."
+        )
+    if issparse(values):  # one kind of which is a dict
+        return
+    if isinstance(values, Mapping) or any(_is_named_row(row) for row in as_list(values) or ()):
+        raise TypeError(
+            f"Got mappings or other rows with names as {name}, but expected an array of numbers or a table. Pass "
+            f"pandas.DataFrame({name}), whose columns have names."
+        )
+
+
+def _is_named_row(row):
+    """Return whether `row` is a mapping, a namedtuple or a Series with an index of names."""
+    if isinstance(row, Mapping) or hasattr(row, "_fields"):
+        return True
+    return hasattr(row, "iloc") and any(isinstance(name, str) for name in row.index)
+
+
+def str_names(values: Any) -> list[str] | None:
+    """Return column names that are str, None where there are others or none, without a complaint."""
+    names = column_names(values) or labels_of(values) or [None]
+    return list(names) if all(isinstance(name, str) for name in names) else None
+
+
+def names_of(values: Any, labels: Sequence[str] | None = None, name: str = "y") -> list[str] | None:
+    """Return the names of the columns of a table or an array that knows its labels, None where there are none.
+
+    Of columns with several levels it is the level that holds the `labels`, where these are known, else the only level
+    that varies. Numbers that count columns from 0, as pandas gives them to a plain array, and "label0", "label1", ...
+    of an array are no names. TypeError or ValueError, which call the table `name`, where the names are no str, repeated
+    or levels of which nobody can tell which one it is.
+    """
+    names: Any = column_names(values)
+    if names is None:
+        return real_names(labels_of(values))
+    if any(isinstance(column, tuple) for column in names):
+        names = _one_level(names, labels, name)
+    if names == list(range(len(names))):
+        return None
+    if not all(isinstance(column, str) for column in names):
+        raise TypeError(f"Expected the column names of {name} to be all str, but got {names}. Rename the columns.")
+    if len(set(names)) < len(names):
+        raise ValueError(f"Expected {name} with different column names, but {first_repeated(names)!r} comes twice.")
+    return names
+
+
+def real_names(names: Any) -> list[str] | None:
+    """Return label names in a list, None where there are none or they only count: "label0", "label1", ..."""
+    return None if names is None or list(names) == default_names(len(names)) else list(names)
+
+
+def check_order(labels: Any, known: Sequence[str] | None, what: str) -> None:
+    """Raise ValueError where the `labels` that somebody gives to the columns of `what` contradict those it knows."""
+    if labels is not None and known is not None and list(labels) != list(known) and set(labels) == set(known):
+        raise ValueError(
+            f"Got labels={list(labels)} for the columns of {what}, but they are {list(known)}, in this order. Leave "
+            "labels out."
+        )
+
+
+def _one_level(names, labels, name):
+    """Return the one level of several that names the labels."""
+    depth = {len(column) if isinstance(column, tuple) else 1 for column in names}
+    levels = [list(level) for level in zip(*names, strict=True)] if len(depth) == 1 else []
+    found = [level for level in levels if labels is not None and sorted(map(str, level)) == sorted(labels)]
+    if not found:
+        varying = [level for level in levels if len(set(level)) > 1]
+        found = varying if len(names) > 1 else levels[-1:]
+    if len(found) != 1:
+        wanted = "different names in one level" if labels is None else f"one level to hold the labels {list(labels)}"
+        raise ValueError(
+            f"Got {name} with column names of several levels but expected {wanted}, and got {names}. Keep the level of "
+            f"the labels, e.g. {name}.columns = {name}.columns.get_level_values(-1)."
+        )
+    return found[0]
+
+
+def table_values(values: Any) -> Any:
+    """Return the numbers of a table as an array, what is missing as NaN; anything else as it is."""
+    if _is_arrow_table(values):
+        columns = [np.asarray(column) for column in values.columns]
+        return np.column_stack(columns) if columns else np.empty((values.num_rows, 0))
+    if not is_frame(values):
+        return values
+    array = values.to_numpy()
+    if array.dtype != object or not hasattr(values, "iloc"):  # polars makes NaN or None of nulls
+        return array
+    # pandas.NA does not convert to float by itself, and to_numpy(na_value=...) fails on float columns of pandas 3.
+    array = np.array(array)
+    array[values.isna().to_numpy()] = np.nan
+    return array
+
+
+def arrange(values: Any, names: list[str] | None, order: Sequence[str] | None) -> Any:
+    """Return the values of a table or array with its columns, called `names`, in another `order` of the same names."""
+    array = table_values(values)
+    if names is None or order is None or names == list(order):
+        return array
+    if labels_of(array) is not None:
+        return reorder(array, order)
+    return array[:, [names.index(name) for name in order]]
+
+
 def describe(value: Any) -> str:
     """Return a value's type, and its shape where it has one, for a message."""
     shape = getattr(value, "shape", None)
@@ -105,15 +226,20 @@ def first_repeated(values: list) -> Any:
 
 
 def check_targets(
-    y: Any, labels: Sequence[str] | None = None, n_samples: int | None = None, name: str = "y"
+    y: Any,
+    labels: Sequence[str] | None = None,
+    n_samples: int | None = None,
+    name: str = "y",
+    known: Sequence[str] | None = None,
 ) -> tuple[np.ndarray, list[str] | None]:
-    """Return indicator or soft targets (n, L) as float64 in [0, 1], and the column names of a table that has them.
+    """Return indicator or soft targets (n, L) as float64 in [0, 1], and the names of its columns where it has them.
 
-    `y` is array-like, sparse, a DataFrame (pandas, polars) or a pyarrow table, whose columns are put into the order of
-    `labels`. TypeError or ValueError, which call it `name`, where it does not hold numbers, or its shape, rows
-    (`n_samples`), columns or values are not as expected.
+    `y` is array-like, sparse, a DataFrame (pandas, polars) or a pyarrow table. Columns that have names are put into the
+    order of `labels`; `known` are only names that columns of several levels may have. TypeError or ValueError, which
+    call it `name`, where it does not hold numbers, or its shape, rows (`n_samples`), columns or values are not as
+    expected.
     """
-    return _check_proportions(y, labels, n_samples, name, hint=_RANKS_HINT)
+    return _check_proportions(y, labels, n_samples, name, hint=_RANKS_HINT, known=known)
 
 
 def check_proba(
@@ -128,18 +254,34 @@ def check_label_names(
 ) -> list[str]:
     """Return the label names of a `y` that is used for nothing else, and may be None.
 
-    `known` are the labels of what `y` belongs to, in its order, where that knows them. They are returned where `y` has
-    no names or the same ones in any order; else the columns of a DataFrame; else "label0", "label1", ... Errors are
-    those of ``check_targets``, but numbers may be any, as scikit-learn's tools may have encoded them.
+    `known` are the names of the columns that `y` belongs to, in their order, where they have some. They are returned
+    where `y` has no names or the same ones in any order; else the columns of a table; else "label0", "label1", ...
+    Errors are those of ``check_targets``, but numbers may be any, as scikit-learn's tools may have encoded them; and
+    ValueError where `y` has other names than those that are known.
     """
     names = None
     if y is not None:
-        values, names = _check_proportions(y, None, n_samples, name, hint="", bounded=False)
+        values, names = _check_proportions(y, None, n_samples, name, hint="", bounded=False, known=known)
         if values.shape[1] != n_labels:
             raise ValueError(f"Expected {name} to have {n_labels} columns, one a label, but got {values.shape[1]}.")
-    if known is not None and len(known) == n_labels and (names is None or set(names) == set(known)):
-        return known
-    return names or default_names(n_labels)
+    if names is None or known is None:
+        return names or known or default_names(n_labels)
+    return labels_of_columns(known, names)
+
+
+def labels_of_columns(columns: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the label, of `names`, that each of the `columns` of probabilities stands for.
+
+    They are called the same, or with the prefix that scikit-learn's ColumnTransformer and FeatureUnion put before
+    names, "llm__joy"; ValueError where they are not.
+    """
+    for found in (list(columns), [column.rpartition("__")[2] for column in columns]):
+        if sorted(found) == sorted(names):
+            return found
+    raise ValueError(
+        f"Expected X and y to have the same labels as columns, but got {list(columns)} and {list(names)}. Rename the "
+        "columns of one, or pass it as an array whose columns are in the order of the other's."
+    )
 
 
 def default_names(n_labels: int) -> list[str]:
@@ -147,10 +289,33 @@ def default_names(n_labels: int) -> list[str]:
     return [f"label{i}" for i in range(n_labels)]
 
 
-def _check_proportions(y, labels, n_samples, name, hint, bounded=True):
-    names = None
-    if column_names(y) is not None:
-        y, names = _match_columns(y, labels, name)
+def name_targets(y: Any, distribution: Any, labels: Sequence[str] | None = None) -> Any:
+    """Return the targets: `y`, or `distribution` in its place, whose columns are those of `y` where it has no names.
+
+    `labels` are names of which columns of several levels may have one.
+    """
+    if distribution is None or names_of(distribution, labels, "distribution") is not None:
+        return y if distribution is None else distribution
+    check_table(distribution, "distribution")
+    names, values = names_of(y, labels), table_values(distribution)
+    if names is None:
+        return distribution
+    shape = values.shape if issparse(values) else np.shape(values)
+    if len(shape) != 2 or shape[1] != len(names):
+        raise ValueError(
+            f"Expected distribution to have {len(names)} columns, those of y ({names}), but got shape {shape}. Give "
+            "both the same labels, or pass distribution as a table whose columns are the labels."
+        )
+    return labelled(values.toarray() if issparse(values) else np.asarray(values), None, names, None)
+
+
+def _check_proportions(y, labels, n_samples, name, hint, bounded=True, known=None):
+    """Check, and put columns in the order of `labels`; `known` are names that columns of several levels may have."""
+    check_table(y, name)
+    names = names_of(y, known if labels is None else labels, name)
+    if names is not None and labels is not None:
+        _check_same_names(names, labels, name)
+    y, names = arrange(y, names, labels), names if names is None or labels is None else list(labels)
     values = _to_numbers(y, name)
     check_not_empty(len(values), name)
     if n_samples is not None and len(values) != n_samples:
@@ -180,32 +345,14 @@ def _refuse_proportions(values, columns, name, hint):
     )
 
 
-def _match_columns(y, labels, name):
-    """Return a table's values and names, its columns in the order of `labels`."""
-    names: Any = column_names(y)
-    if not any(isinstance(column, str) for column in names):  # a DataFrame made from an array has no names
-        names = None
-    elif len(set(names)) < len(names):
-        raise ValueError(f"Expected {name} with different column names, but {first_repeated(names)!r} comes twice.")
-    elif labels is not None:
-        missing = [label for label in labels if label not in names]
-        unexpected = [column for column in names if column not in labels]
-        if missing or unexpected:
-            raise ValueError(
-                f"Expected the columns of {name} to be the labels {list(labels)}; missing: {missing}, unexpected: "
-                f"{unexpected}. Rename or select columns, or pass an array in the order of the labels."
-            )
-        y, names = y.select(list(labels)) if _is_arrow_table(y) else y[list(labels)], list(labels)
-    elif not all(isinstance(column, str) for column in names):
-        raise TypeError(f"Expected the column names of {name} to be all str, but got {names}. Rename the columns.")
-    if _is_arrow_table(y):
-        return np.column_stack([np.asarray(column) for column in y.columns]), names
-    if not hasattr(y, "iloc"):  # polars, where nulls become NaN or None
-        return y.to_numpy(), names
-    # pandas.NA does not convert to float by itself, and to_numpy(na_value=...) fails on float columns of pandas 3.
-    values = np.array(y.to_numpy(dtype=object))
-    values[y.isna().to_numpy()] = np.nan
-    return values, names
+def _check_same_names(names, labels, name):
+    missing = [label for label in labels if label not in names]
+    unexpected = [column for column in names if column not in labels]
+    if missing or unexpected:
+        raise ValueError(
+            f"Expected the columns of {name} to be the labels {list(labels)}; missing: {missing}, unexpected: "
+            f"{unexpected}. Rename or select columns, or pass an array in the order of the labels."
+        )
 
 
 def _holds_label_sets(y: Any) -> bool:
@@ -220,7 +367,7 @@ def _holds_label_sets(y: Any) -> bool:
 def _to_numbers(y: Any, name: str) -> np.ndarray:
     """Return `y` as a float64 array of two dimensions."""
     expected = f"Expected {name} to be numbers in [0, 1] of shape (n, L), one column a label"
-    if y is None or isinstance(y, (str, bytes, Mapping, set, frozenset)):
+    if y is None or isinstance(y, (str, bytes, set, frozenset)):
         raise TypeError(f"{expected}, but got {y!r:.60}. Pass an array or a DataFrame.")
     if _holds_label_sets(y):
         raise ValueError(
@@ -233,8 +380,8 @@ def _to_numbers(y: Any, name: str) -> np.ndarray:
         raise ValueError(f"{expected}, but got rows of different lengths. Give every row L numbers.") from error
     if array.ndim == 1:
         raise ValueError(
-            f"{expected}, but got a 1-D {name} of shape {array.shape}. For one label a document use "
-            f"pandas.get_dummies({name}) or numpy.eye(L)[{name}]; for sets of labels use "
+            f"{expected}, but got a 1-D {name} of shape {array.shape}. Where it holds the one class of each document, "
+            f"use multi_label=False, or pandas.get_dummies({name}); for sets of labels use "
             "sklearn.preprocessing.MultiLabelBinarizer."
         )
     if array.ndim != 2:
@@ -258,6 +405,7 @@ def majority(y: np.ndarray) -> np.ndarray:
 def _to_cube(values: Any, name: str, shape: str, source: str) -> np.ndarray:
     """Return `values` as a float64 array of three dimensions with at least three columns."""
     expected = f"Expected {name} to be numbers of shape {shape} with at least two labels and none, as {source} gives"
+    check_unmasked(values, name)
     try:
         array = np.asarray(values)
         if array.dtype.kind not in "biufO" or array.ndim == 0:
@@ -350,11 +498,16 @@ def check_pairs(pairs: Any) -> np.ndarray:
 def check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
     """Return the documents' weights (n_samples,), ones by default.
 
-    ValueError where their number differs, or one is negative or not finite, or all are 0.
+    TypeError where they are no numbers, ValueError where their number differs, or one is negative or not finite, or all
+    are 0.
     """
     if sample_weight is None:
         return np.ones(n_samples)
-    weights = lay_out(sample_weight)
+    check_unmasked(sample_weight, "sample_weight")
+    try:
+        weights = lay_out(sample_weight)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"Expected sample_weight to be numbers, one a document: {error}.") from error
     if weights.shape != (n_samples,):
         raise ValueError(
             f"Expected sample_weight of shape ({n_samples},), one number a document, but got {weights.shape}."

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state
 
-from .arrays import as_list, check_not_empty, column_names, describe, first_repeated
+from .arrays import as_list, check_not_empty, check_unmasked, column_names, describe, first_repeated
 
 LONGEST_WORDING = 10_000  # characters; tokenised in every place where an answer may have it
 
@@ -44,6 +44,7 @@ def check_texts(X: Any, name: str = "X") -> list[str]:
         column = next(iter(columns), "text")
         example = f"{name}[{column!r}], and in a ColumnTransformer {column!r} instead of [{column!r}]"
         raise ValueError(f"{expected}, but got a {type(X).__name__}. Select the column of texts, e.g. {example}.")
+    check_unmasked(X, name)
     if len(getattr(X, "shape", ())) > 1:
         raise ValueError(f"{expected}, but got {describe(X)}. Select the column of texts, e.g. {name}[:, 0].")
     texts = as_list(X)
@@ -147,11 +148,14 @@ def _check_length(word: str, what: str) -> None:
 def check_threshold(threshold: Any, labels: Sequence[str]) -> float | np.ndarray:
     """Return the decision threshold as a float, or as one float64 a label (L,), in the order of `labels`.
 
-    A mapping names every label. TypeError or ValueError where the threshold is not made of numbers in [0, 1], or there
-    is not one for each label.
+    A mapping, or the index of a Series, names every label. TypeError or ValueError where the threshold is not made of
+    numbers in [0, 1], or there is not one for each label.
     """
     labels = list(labels)
     expected = f"expected a number in [0, 1], {len(labels)} of them (one a label) or a mapping from label to number"
+    check_unmasked(threshold, "threshold")
+    if hasattr(threshold, "iloc") and any(isinstance(name, str) for name in threshold.index):
+        threshold = dict(threshold.items())  # a Series whose index names the labels
     values = threshold
     if isinstance(threshold, Mapping):
         missing = [label for label in labels if label not in threshold]

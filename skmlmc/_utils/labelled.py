@@ -16,7 +16,10 @@ import numpy as np
 
 
 class LabelledArray(np.ndarray):
-    """Array that knows what it holds; so do copies and selections of rows. All else made of it is ordinary arrays."""
+    """Array that knows what it holds; so do copies, selections of rows and such arrays joined by ``numpy.concatenate``.
+
+    All else made of it is ordinary arrays.
+    """
 
     kind: str | None = None  # "steps", "pairs", "unary" or "hidden"
     labels: list[str] | None = None  # of the last axis, which may have the empty answer behind them
@@ -44,6 +47,10 @@ class LabelledArray(np.ndarray):
         array = np.asarray(array)
         return array[()] if array.ndim == 0 else array
 
+    def __array_function__(self, func, types, args, kwargs):
+        made = super().__array_function__(func, types, args, kwargs)
+        return _joined(made, *args, **kwargs) if func is np.concatenate else made
+
     def __repr__(self):
         return repr(np.asarray(self))
 
@@ -57,6 +64,22 @@ def _view(array, kind, labels, index, written) -> LabelledArray:
     return made
 
 
+def _joined(made, arrays, axis=0, out=None, **kwargs):
+    """Return rows of several arrays as an array that knows what they all know."""
+    parts = [part for part in arrays if isinstance(part, LabelledArray)]
+    known = [(part.kind, part.labels) for part in parts]
+    if axis != 0 or out is not None or len(parts) < len(arrays) or known != known[:1] * len(parts):
+        return made
+    written = [part.written for part in parts if part.written is not None]
+    index = [part.index for part in parts if part.index is not None]
+    return _view(
+        made,
+        *known[0],
+        index[0].append(index[1:]) if len(index) == len(parts) else None,
+        np.concatenate(written) if len(written) == len(parts) else None,
+    )
+
+
 def index_of(source: Any, n: int) -> Any:
     """Return the pandas index of a Series or the index that an array knows; one that numbers n rows from 0 is none."""
     index = source.index if hasattr(source, "iloc") or isinstance(source, LabelledArray) else None
@@ -64,7 +87,7 @@ def index_of(source: Any, n: int) -> Any:
 
 
 def labelled(
-    array: np.ndarray, kind: str, labels: Iterable[str] | None, source: Any, written: Any = None
+    array: np.ndarray, kind: str | None, labels: Iterable[str] | None, source: Any, written: Any = None
 ) -> LabelledArray:
     """Return what an extractor made of `source`, row for row, as an array that says what it is.
 
@@ -78,6 +101,19 @@ def relabel(array: np.ndarray, source: Any) -> np.ndarray:
     if not isinstance(source, LabelledArray):
         return array
     return _view(array, source.kind, source.labels, source.index, source.written)
+
+
+def reorder(array: LabelledArray, labels: Sequence[str]) -> LabelledArray:
+    """Return an array with its labels in another order, those of its columns; the empty answer stays last."""
+    n, old = array.shape[-1], list(array.labels or ())
+    columns = [*(old.index(label) for label in labels), *range(len(old), n)]
+    made = np.asarray(array)[..., columns]
+    if array.kind == "pairs":
+        made = made[:, columns]
+    written = array.written
+    if written is not None:  # numbers of columns: where each stands now; -1 takes the last, which says -1 again
+        written = np.append(np.argsort(columns), -1)[written]
+    return _view(made, array.kind, list(labels), array.index, written)
 
 
 def kind_of(array: Any) -> str | None:

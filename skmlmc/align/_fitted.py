@@ -14,24 +14,25 @@ from sklearn.base import BaseEstimator
 from sklearn.decomposition import TruncatedSVD
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted
 from threadpoolctl import threadpool_limits
 
 from .._utils.arrays import (
     check_kind,
-    check_label_names,
     check_proba,
     check_sample_weight,
     check_targets,
     default_names,
+    labels_of_columns,
     lay_out,
+    name_targets,
 )
 from .._utils.checks import check_choice, check_positive, check_positive_int, check_seed, check_threshold
 from .._utils.docs import documented
-from .._utils.labelled import labels_of
 from .._utils.typing import RandomState, Self, Threshold
 from ..base import AlignerMixin, documented_aligner, fits_or_forgets
 from ._arithmetic import apply_isotonic, apply_scaling, fit_isotonic, fit_logistic, fit_scaling, to_logits, to_proba
+from ._columns import learn_columns, match_columns
 from ._functions import max_over_generations
 
 KINDS = ("platt", "temperature", "beta", "isotonic", "matrix")
@@ -45,7 +46,7 @@ documented_fit = documented(
     n_features_in_ : int
         Number of columns of `X`.
     feature_names_in_ : ndarray of shape (n_features_in_,), object
-        Column names of `X`, where it has them.""",
+        Column names of `X`, where it is a table. Later ones are matched with them, in any order.""",
     returns="""Returns
     -------
     ndarray of shape (n, L)
@@ -54,13 +55,14 @@ documented_fit = documented(
 
 
 def check_fit_targets(
-    y: Any, distribution: Any, n_samples: int, multi_label: bool
+    y: Any, distribution: Any, n_samples: int, multi_label: bool, known: list[str] | None = None
 ) -> tuple[np.ndarray, list[str] | None]:
-    """Return the soft targets and the label names, None where neither `distribution` nor `y` names them."""
+    """Return the soft targets and the label names, None where neither `distribution` nor `y` names them.
+
+    `known` are names of which columns of several levels may have one.
+    """
     name = "y" if distribution is None else "distribution"
-    H, names = check_targets(y if distribution is None else distribution, n_samples=n_samples, name=name)
-    if distribution is not None and names is None and hasattr(y, "columns"):
-        names = check_label_names(y, H.shape[1], n_samples)
+    H, names = check_targets(name_targets(y, distribution, known), n_samples=n_samples, name=name, known=known)
     if multi_label:
         return H, names
     total = H.sum(axis=1, keepdims=True)
@@ -112,9 +114,10 @@ class FittedAligner(AlignerMixin, BaseEstimator):
             )
         check_choice(self.multi_label, "multi_label", (True, False))
         self._check_parameters()
-        known = labels_of(X)
-        X = self._check_input(X, reset=True)
-        H, names = check_fit_targets(y, distribution, len(X), self.multi_label)
+        X, known = learn_columns(self, X, self._takes_labels())
+        X = self._check_input(X)
+        self.n_features_in_ = X.shape[1]
+        H, names = check_fit_targets(y, distribution, len(X), self.multi_label, known)
         H, labels = self._match_labels(H, names, known)
         self.labels_ = np.array(labels, dtype=object)
         check_threshold(self.threshold, self.labels_)
@@ -131,6 +134,19 @@ class FittedAligner(AlignerMixin, BaseEstimator):
     def _match_labels(self, H, names, known):
         """Return targets and label names in the order of the columns of X, where these are labels that it knows."""
         return H, names or default_names(H.shape[1])
+
+    def _takes_labels(self):
+        """Return whether the columns of X are the labels."""
+        return False
+
+    def _check_width(self, X):
+        if X.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting {self.n_features_in_} features "
+                f"as input: it was fitted for other columns than these, for the labels {self.labels_}. Use the same "
+                "ones, or fit it again."
+            )
+        return X
 
     def _set_logistic(self, X, H, w, fit_features):
         """Fit logistic regressions on features and keep what is public of them; return the features."""
@@ -183,8 +199,9 @@ class ScalingAligner(FittedAligner):
     Attributes
     ----------
     labels_ : ndarray of shape (L,), object
-        Label names: those of the columns of `X`, a table or an array from a read-out, unless the columns of `y` are
-        wholly others; where `X` has no names, and always for "matrix", those of `y`; else "label0", "label1", ...
+        Label names: those of the columns of `X`, a table or an array from a read-out, which are those of `y` in any
+        order, perhaps with a prefix of `ColumnTransformer`; where `X` has no names, and always for "matrix", those of
+        `y`; else "label0", "label1", ...
     params_ : dict of str to ndarray of shape (L,)
         Parameters of "platt" ("slope", "offset"), "temperature" ("temperature") and "beta" ("a", "b", "offset").
     curves_ : list of IsotonicRegression, length L
@@ -275,32 +292,28 @@ class ScalingAligner(FittedAligner):
         {not_fitted}
         """
         check_is_fitted(self)
-        X = self._check_input(X, reset=False)
+        X = self._check_input(match_columns(self, X, self.labels_ if self._takes_labels() else None))
+        X = self._check_width(X)
         if self.kind == "isotonic":
             return apply_isotonic(X, self.curves_, self.multi_label)
         if self.kind == "matrix":
             return to_proba(to_logits(X, self.multi_label) @ self.coef_.T + self.intercept_, self.multi_label)
         return to_proba(apply_scaling(X, self.params_, self.kind, self.multi_label), self.multi_label)
 
-    def _check_input(self, X, reset):
-        kind, shape = check_kind(X, "unary", "steps"), np.shape(X)
-        if kind == "steps" or len(shape) == 3:  # an ordinary array does not know what it holds
+    def _check_input(self, X):
+        # An ordinary array does not know what it holds.
+        if check_kind(X, "unary", "steps") == "steps" or np.ndim(X) == 3:
             X = max_over_generations(X)
-            shape = X.shape
-        if not reset and len(shape) == 2 and shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"X has {shape[1]} features, but {type(self).__name__} is expecting {self.n_features_in_} features as "
-                f"input: it was fitted for other labels than these, for {list(self.labels_)}. Use the same labels, or "
-                "fit it again."
-            )
-        return check_proba(validate_data(self, X, reset=reset, dtype=np.float64), name="X")[0]
+        return check_proba(check_array(X, dtype=np.float64, input_name="X", estimator=self), name="X")[0]
+
+    def _takes_labels(self):
+        return self.kind != "matrix"
 
     def _check_parameters(self):
         check_choice(self.kind, "kind", KINDS)
         check_choice(self.shared, "shared", (True, False))
 
     def _match_labels(self, H, names, known):
-        columns = list(getattr(self, "feature_names_in_", [])) or known
         if self.kind == "matrix":
             return super()._match_labels(H, names, known)
         if H.shape[1] != self.n_features_in_:
@@ -308,11 +321,10 @@ class ScalingAligner(FittedAligner):
                 f"Expected X and y to have a column a label, but got {self.n_features_in_} and {H.shape[1]} columns. "
                 'Use the labels of y in the model, or kind="matrix", which takes any columns.'
             )
-        if columns is None or names is None or not set(columns) & set(names):
-            return super()._match_labels(H, names or columns, known)
-        if set(columns) != set(names):
-            raise ValueError(f"Expected X and y to have the same labels as columns, but got {columns} and {names}.")
-        return lay_out(H[:, [names.index(column) for column in columns]]), columns
+        if known is None or names is None:
+            return super()._match_labels(H, names or known, known)
+        labels = labels_of_columns(known, names)
+        return lay_out(H[:, [names.index(label) for label in labels]]), labels
 
     def _fit(self, X, H, w):
         for name in ("params_", "curves_", "coef_", "intercept_", "C_", "cv_results_"):  # of another kind, perhaps
@@ -429,13 +441,12 @@ class LinearProbe(FittedAligner):
         {not_fitted}
         """
         check_is_fitted(self)
-        X = self._check_input(X, reset=False)
+        X = self._check_width(self._check_input(match_columns(self, X, None)))
         return to_proba(self.features_.transform(X) @ self.coef_.T + self.intercept_, self.multi_label)
 
-    def _check_input(self, X, reset):
-        """Check X; `validate_data` compares its column names with those of ``fit``."""
+    def _check_input(self, X):
         check_kind(X, "hidden", "unary")
-        return lay_out(validate_data(self, X, reset=reset, dtype=np.float64))
+        return lay_out(check_array(X, dtype=np.float64, input_name="X", estimator=self))
 
     def _check_parameters(self):
         check_choice(self.scale, "scale", (True, False))

@@ -11,10 +11,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._utils.arrays import check_kind, check_label_names, check_pairs, check_proba, check_steps
 from .._utils.checks import check_choice, check_positive, check_threshold
-from .._utils.labelled import labels_of, relabel, written_of
+from .._utils.labelled import relabel, written_of
 from .._utils.typing import Self, Threshold
 from ..base import AlignerMixin, documented_aligner, fits_or_forgets
 from . import _arithmetic as arithmetic
+from ._columns import learn_columns, match_columns
 
 
 @documented_aligner
@@ -54,7 +55,8 @@ class ZeroShotAligner(AlignerMixin, BaseEstimator):
         X : array-like of shape (n, R, L + 1), or (n, L + 1, L + 1) for pairs
             Probabilities with none last.
         y : array-like of shape (n, L), default=None
-            Only the column names of a DataFrame are read. An extractor's output knows its labels itself.
+            Only the column names of a table are read. An extractor's output knows its labels itself: those of `y` are
+            then the same, in any order.
 
         Returns
         -------
@@ -66,11 +68,13 @@ class ZeroShotAligner(AlignerMixin, BaseEstimator):
         TypeError, ValueError
             If `X`, the shape of `y` or a parameter is not as expected.
         """
-        known = labels_of(X)
+        X, known = learn_columns(self, X, are_labels=True)
         X = self._check(X)
         labels = check_label_names(y, n_labels=self._n_labels(X), n_samples=len(X), known=known)
         check_threshold(self.threshold, labels)
         self._align(X[:1])  # checks the other parameters
+        if self._kind == "unary":
+            self.n_features_in_ = len(labels)
         self.labels_ = np.array(labels, dtype=object)
         self.n_labels_ = len(labels)
         return self
@@ -81,7 +85,7 @@ class ZeroShotAligner(AlignerMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n, R, L + 1), or (n, L + 1, L + 1) for pairs
-            Probabilities with none last, for the labels of ``fit``.
+            Probabilities with none last, for the labels of ``fit``. Where `X` names its labels, they are found by name.
 
         Returns
         -------
@@ -91,11 +95,13 @@ class ZeroShotAligner(AlignerMixin, BaseEstimator):
         {not_fitted}
         """
         check_is_fitted(self)
-        X = self._check(X)
+        X = self._check(match_columns(self, X, self.labels_))
         if self._n_labels(X) != self.n_labels_:
+            features = f"X has {X.shape[-1]} features, but {type(self).__name__} is expecting {self.n_labels_} features"
             raise ValueError(
-                f"Expected probabilities for the {self.n_labels_} labels of fit, but got them for {self._n_labels(X)}. "
-                "Use the same labels, in the same order."
+                f"{f'{features} as input. ' if self._kind == 'unary' else ''}Expected probabilities for the "
+                f"{self.n_labels_} labels of fit, but got them for {self._n_labels(X)}. Use the same labels, in the "
+                "same order."
             )
         return self._align(X)
 
@@ -284,6 +290,10 @@ class UnaryBreakdown(ZeroShotAligner):
     {multi_label}
 
     {attributes}
+    n_features_in_ : int
+        Number of columns of `X`.
+    feature_names_in_ : ndarray of shape (n_features_in_,), object
+        Column names of `X`, where it is a table. Later ones are matched with them, in any order.
 
     Examples
     --------

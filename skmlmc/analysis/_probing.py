@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
 from sklearn.utils.validation import check_array, check_consistent_length
 
-from .._utils.arrays import majority
+from .._utils.arrays import check_unmasked, majority
 from .._utils.checks import check_splits
 from ..align._arithmetic import label_sets
 from ..calibrate import LinearProbe
@@ -76,6 +76,7 @@ def probe_own_labels(
     (['gold', 'pred', 'pred 2+'], [1.0, 0.8, 0.5])
     """
     answers = read_answers(steps)
+    check_unmasked(hidden, "hidden")
     X = check_array(hidden, dtype=np.float64, input_name="hidden")
     check_consistent_length(X, answers.steps)
     H = answers.targets(y, labels)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._utils.arrays import check_steps, check_targets, to_frame
+from .._utils.arrays import check_order, check_steps, check_targets, to_frame
 from .._utils.docs import documented
 from .._utils.labelled import labels_of, written_of
 from ..align._arithmetic import generated_labels
@@ -55,6 +55,7 @@ class Answers(NamedTuple):
 
     def targets(self, y: Any, labels: Sequence[str] | None) -> np.ndarray:
         """Return targets whose columns are the labels: by `labels`, or the array's own, where `y` has names."""
+        check_order(labels, self.labels, "steps")
         H, _ = check_targets(y, labels=self.labels if labels is None else labels, n_samples=len(self.steps))
         if H.shape[1] != self.n_labels:
             raise ValueError(

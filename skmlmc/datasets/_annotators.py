@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
-from .._utils.arrays import as_list, check_not_empty, default_names, describe, first_repeated, is_frame
+from .._utils.arrays import (
+    as_list,
+    check_not_empty,
+    check_unmasked,
+    column_names,
+    default_names,
+    describe,
+    first_repeated,
+)
 from .._utils.checks import is_missing
 
 
@@ -16,7 +24,9 @@ def annotator_distribution(
     annotations: Any,
     labels: Sequence[str] | None = None,
     *,
-    columns: Sequence[str] = ("document", "annotator", "labels"),
+    columns: Sequence[str] | None = None,
+    tidy: bool = False,
+    none_label: str | None = None,
 ) -> Bunch:
     """Aggregate annotators' answers to soft targets, the majority's label sets and agreement.
 
@@ -24,19 +34,30 @@ def annotator_distribution(
 
     Parameters
     ----------
-    annotations : DataFrame, sequence of rows, sequence of mappings, or ndarray of shape (n, A, L)
+    annotations : table, sequence of rows, sequence of mappings, or ndarray of shape (n, A, L)
         One of
 
-        * a long table with a row for each document and annotator: a DataFrame (pandas, polars) or a sequence of
-          ``(document, annotator, labels)``; `labels` is a collection of str, or one str;
+        * a long table with a row for each document and annotator: a DataFrame (pandas, polars), a pyarrow table, a
+          mapping of columns or a sequence of ``(document, annotator, labels)``; `labels` is a collection of str, or one
+          str;
+        * with ``tidy=True`` a table of the same kinds, or a sequence of mappings from column to value, with a row for
+          each document, annotator and label;
         * a sequence of ``{annotator: labels}``, one a document;
         * an array of 0 and 1 with a row of NaN for every annotator who did not see the document.
 
-        An empty collection says "none of the labels".
+        Where an annotator did not see a document, or did not answer, there is no row. An empty collection, or
+        `none_label`, is an answer: "none of the labels".
     labels : sequence of str, length L, default=None
         Label names in the order wanted. None: those found, in alphabetical order; for an array "label0", "label1", ...
-    columns : sequence of three str, default=("document", "annotator", "labels")
-        Names of the columns of a DataFrame.
+    columns : sequence of three str, default=None
+        Names of the columns of a table; None: "document", "annotator" and "labels", or "label" with ``tidy=True``.
+        Other columns do not count.
+    tidy : bool, default=False
+        Whether a row is one label of an answer, and not the answer: rows of the same document and annotator are then
+        put together, and a label that comes twice there counts once.
+    none_label : str, default=None
+        The word in the answers for "none of the labels", such as "none" or "neutral": how a tidy table states an empty
+        answer. It stands alone. None: there is no such word, and all words are labels.
 
     Returns
     -------
@@ -61,7 +82,8 @@ def annotator_distribution(
     Raises
     ------
     TypeError, ValueError
-        A malformed row or unknown label (its row is named), an annotator twice on a document, a document without.
+        A malformed row or unknown label (its row is named), a missing label, `none_label` beside a label, an annotator
+        twice on a document (unless ``tidy=True``), a document without.
 
     Notes
     -----
@@ -80,12 +102,25 @@ def annotator_distribution(
     >>> found.majority
     array([[1, 0],
            [0, 0]])
+
+    The same from a tidy table, in which eve says "none of them":
+
+    >>> table = {
+    ...     "text_id": [1, 1, 1, 2, 2],
+    ...     "rater": ["ann", "bob", "bob", "ann", "eve"],
+    ...     "emotion": ["joy", "joy", "love", "none", "none"],
+    ... }
+    >>> columns = ("text_id", "rater", "emotion")
+    >>> found = annotator_distribution(table, columns=columns, tidy=True, none_label="none")
+    >>> found.documents, found.soft.tolist()
+    ([1, 2], [[1.0, 0.5], [0.0, 0.0]])
     """
     names = None if labels is None else check_names(labels)
+    check_unmasked(annotations, "annotations")
     if len(getattr(annotations, "shape", ())) == 3:
         document, answers, names, documents = _from_array(np.asarray(annotations), names)
     else:
-        rows = _from_frame(annotations, columns) if is_frame(annotations) else _from_sequence(annotations)
+        rows = _check_none(_read_rows(annotations, columns, tidy), names, none_label)
         documents = list(dict.fromkeys(row[1] for row in rows))
         position = {key: i for i, key in enumerate(documents)}
         document = np.array([position[row[1]] for row in rows])
@@ -145,28 +180,64 @@ def check_names(labels: Any) -> list[str]:
     return names
 
 
-def _from_frame(frame, columns):
-    names = as_list(columns)
-    if names is None or len(names) != 3:
+def _read_rows(annotations, columns, tidy):
+    """Return ``(where, document, labels)`` of every answer in a table, rows or mappings."""
+    check = _check_tidy_rows if tidy else _check_rows
+    if columns is None:
+        columns = ("document", "annotator", "label" if tidy else "labels")
+    wanted = as_list(columns)
+    if wanted is None or len(wanted) != 3:
         raise ValueError(f"Got columns={columns!r:.80} but expected the names of document, annotator and labels.")
-    missing = [name for name in names if name not in list(frame.columns)]
-    if missing:
-        raise ValueError(
-            f"Expected a table with the columns {names}, but it has no {missing} among {list(frame.columns)}. Name "
-            "its own with columns=(document, annotator, labels)."
-        )
-    return _check_rows(zip(*(as_list(frame[name]) for name in names), strict=True))
-
-
-def _from_sequence(annotations):
+    names = list(annotations) if isinstance(annotations, Mapping) else column_names(annotations)
+    if names is not None:
+        _check_columns(names, wanted)
+        return check(zip(*_columns(annotations, wanted), strict=True), wanted)
     values = as_list(annotations)
     if values is None:
         raise TypeError(
-            "Expected annotations to be a DataFrame, a sequence of (document, annotator, labels) or of {annotator: "
+            "Expected annotations to be a table, a sequence of (document, annotator, labels) or of {annotator: "
             f"labels}}, or an array of shape (documents, annotators, labels), but got {describe(annotations)}."
         )
     if not any(isinstance(value, Mapping) for value in values):
-        return _check_rows(values)
+        return check(values, wanted)
+    return check(_records(values, wanted), wanted) if tidy else _from_mappings(values)
+
+
+def _check_columns(names, wanted):
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise ValueError(
+            f"Expected a table with the columns {wanted}, but it has no {missing} among {names}. Name its own with "
+            "columns=(document, annotator, labels)."
+        )
+    for name in wanted:
+        if names.count(name) > 1:
+            raise ValueError(f"Expected a table with one column {name!r}, but it has {names.count(name)}. Rename one.")
+
+
+def _columns(table, wanted):
+    """Return the three columns of a table as lists."""
+    columns: list[list] = []
+    for name in wanted:
+        column = as_list(table[name])
+        if column is None or (columns and len(column) != len(columns[0])):
+            got = describe(table[name]) if column is None else f"{len(column)} values and {len(columns[0])} before"
+            raise ValueError(f"Expected the column {name!r} to be a list with one value a row, but got {got}.")
+        columns.append(column)
+    return columns
+
+
+def _records(values, wanted):
+    """Yield the three values of rows that are mappings from column to value."""
+    for i, value in enumerate(values):
+        if not isinstance(value, Mapping) or any(name not in value for name in wanted):
+            raise ValueError(
+                f"Row {i}: expected a mapping with the keys {wanted}, but got {value!r:.80}. Name others with columns=."
+            )
+        yield [value[name] for name in wanted]
+
+
+def _from_mappings(values):
     rows = []
     for i, value in enumerate(values):
         if not isinstance(value, Mapping):
@@ -179,27 +250,73 @@ def _from_sequence(annotations):
     return rows
 
 
-def _check_rows(values):
-    """Return ``(where, document, labels)`` of every row of a long table."""
-    rows: list[tuple] = []
-    seen: dict[Any, int] = {}
+def _checked_ids(values):
+    """Yield number, document, annotator and what they say, of rows of three."""
+    empty = True
     for i, value in enumerate(values):
         row = as_list(value)
         if row is None or len(row) != 3:
             raise ValueError(f"Row {i}: expected (document, annotator, labels), but got {value!r:.80}.")
-        document, annotator, answer = row
-        for what, key in (("a document", document), ("an annotator", annotator)):
+        for what, key in (("a document", row[0]), ("an annotator", row[1])):
             if is_missing(key) or not _is_hashable(key):
                 raise ValueError(f"Row {i}: expected the id of {what}, but got {key!r:.60}.")
+        empty = False
+        yield i, *row
+    check_not_empty(not empty, "annotations")
+
+
+def _check_rows(values, columns):
+    """Return ``(where, document, labels)`` of every row of a long table."""
+    rows: list[tuple] = []
+    seen: dict[Any, int] = {}
+    for i, document, annotator, answer in _checked_ids(values):
         first = seen.setdefault((document, annotator), i)
         if first != i:
             raise ValueError(
                 f"Row {i}: annotator {annotator!r} answers twice on document {document!r}, first in row {first}. Keep "
-                "one row, with all labels of the answer in it."
+                "one row, with all labels of the answer in it, or pass tidy=True where every row is one of its labels."
             )
         rows.append((f"Row {i}", document, check_answer(answer, f"Row {i}")))
-    check_not_empty(len(rows), "annotations")
     return rows
+
+
+def _check_tidy_rows(values, columns):
+    """Return ``(where, document, labels)`` of every answer in a table with one row a label."""
+    answers: dict[Any, tuple[str, Any, list[str]]] = {}
+    for i, document, annotator, label in _checked_ids(values):
+        if is_missing(label):
+            column = columns[2]
+            raise ValueError(
+                f"Row {i}: annotator {annotator!r} of document {document!r} has no label, but {label!r}. Drop the row "
+                f"where the annotator did not answer, e.g. table.dropna(subset=[{column!r}]). Where the answer is none "
+                f"of the labels, state it with a word: table.fillna({{{column!r}: 'none'}}) and none_label='none'."
+            )
+        if not isinstance(label, str) or not label.strip():
+            raise TypeError(
+                f"Row {i}: expected one label, a str, but got {label!r:.60}. Tables with a collection in each row are "
+                "read with tidy=False."
+            )
+        given = answers.setdefault((document, annotator), (f"Row {i}", document, []))[2]
+        if label not in given:
+            given.append(label)
+    return list(answers.values())
+
+
+def _check_none(rows, names, none_label):
+    """Return answers, in which `none_label` has become no label."""
+    if none_label is None:
+        return rows
+    if not isinstance(none_label, str) or not none_label.strip() or none_label in (names or ()):
+        raise ValueError(f"Got none_label={none_label!r} but expected a word that is not blank and none of the labels.")
+    found = []
+    for where, document, answer in rows:
+        if none_label in answer and len(set(answer)) > 1:
+            raise ValueError(
+                f"{where}: expected {none_label!r}, which says none of the labels, to stand alone, but document "
+                f"{document!r} has the answer {answer}."
+            )
+        found.append((where, document, [label for label in answer if label != none_label]))
+    return found
 
 
 def _is_hashable(key):

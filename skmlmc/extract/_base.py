@@ -13,8 +13,9 @@ from sklearn.utils.validation import check_is_fitted
 from .._inference.report import ModelReport, model_report, prompt_text
 from .._inference.run import Options, check_options, run
 from .._models.identity import find_files, fitted_with
-from .._utils.arrays import as_list, check_targets, column_names, majority
+from .._utils.arrays import as_list, check_targets, majority, name_targets
 from .._utils.checks import check_choice, check_encodes, check_labels, check_seed, check_texts
+from .._utils.classes import find_classes, holds_classes
 from .._utils.docs import PAPER, documented
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Self
 from ..base import VersionedMixin, fits_or_forgets
@@ -97,9 +98,9 @@ documented_extractor = documented(
     ----------
     X : sequence of str of length n, default=None
         Documents; needed where demonstrations are drawn.
-    y : array-like of shape (n, L) or DataFrame, default=None
+    y : array-like of shape (n, L) or (n,), or DataFrame, default=None
         0/1 indicator, or soft targets in [0, 1] (the proportion of annotators who gave the label). Demonstrations are
-        drawn by their majority.
+        drawn by their majority. One-dimensional: the class of each document, in a single-label task.
     distribution : array-like of shape (n, L) or DataFrame, default=None
         Soft targets that take the place of the numbers in `y`, for tools that only pass indicators on as `y`, or
         re-encode a soft one as ranks, as ``cross_val_predict`` does. scikit-learn's metadata routing hands it through;
@@ -268,10 +269,12 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
         found = find_files(options.model, options.lora).content
         self.model_fingerprint_, self.lora_fingerprints_ = found.model, list(found.lora)
         texts = None if X is None else check_texts(X)
-        given = y if distribution is None else distribution
-        wordings = self._find_wordings(given, y)
+        classes = find_classes(y, self.labels) if y is not None and holds_classes(y) else None
+        if classes is not None:
+            y = classes.targets()
+        wordings = self._find_wordings(y, distribution, classes)
         names = list(wordings)
-        targets = None
+        given, targets = name_targets(y, distribution, names), None
         if given is not None:
             targets, _ = check_targets(given, labels=names, n_samples=None if texts is None else len(texts))
         self.labels_ = np.array(names, dtype=object)
@@ -280,12 +283,13 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
         self.demonstration_indices_ = np.empty(0, int)
         self.demonstrations_ = self._find_demonstrations(texts, targets)
 
-    def _find_wordings(self, targets, y):
+    def _find_wordings(self, y, distribution, classes):
+        if classes is not None:
+            return check_labels({name: classes.wordings[name] for name in classes.order}, self.none_label)
         if self.labels is not None:
             return check_labels(self.labels, self.none_label)
+        targets = name_targets(y, distribution)
         names = None if targets is None else check_targets(targets)[1]
-        if names is None and targets is not y:
-            names = column_names(y)
         if names is None:
             raise ValueError(
                 "Got labels=None but expected label names, such as labels=['joy', 'anger'], a mapping from name to "

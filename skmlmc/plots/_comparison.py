@@ -327,8 +327,15 @@ def score_table(y_true: Any, predictions: Mapping[str, Any], confidence_level: f
     check_positive(confidence_level, "confidence_level", upper=1)
     H, names = check_targets(y_true, name="y_true")
     rows: list[dict[str, Any]] = []
+    first = None
     for method, values in predictions.items():
-        P, _ = check_proba(values, labels=names, n_samples=len(H), name=f"predictions[{method!r}]")
+        P, found = check_proba(values, labels=names, n_samples=len(H), name=f"predictions[{method!r}]")
+        first = first or found
+        if found is not None and found != first:
+            raise ValueError(
+                f"Expected predictions with the same columns, as y_true has no names, but got {first} and {found}. "
+                "Pass y_true as a DataFrame whose columns are the labels, and they are matched by name."
+            )
         row: dict[str, Any] = {"method": method}
         for metric, score in SCORES.items():
             each = np.array([score(H[[i]], P[[i]]) for i in range(len(H))])

@@ -9,9 +9,9 @@ import numpy as np
 from .._utils.arrays import as_list
 from .._utils.checks import check_texts
 from .._utils.typing import Names, Self
-from ..metrics import l1_distance
+from ..metrics import l1_distance, output_labels
 from . import _canvas as canvas
-from ._inputs import are_texts, check_both, find_labels, predict_labels
+from ._inputs import are_texts, check_both, predict_labels
 
 MOST_DOCUMENTS = 12
 
@@ -76,7 +76,7 @@ class DistributionDisplay(canvas.Display):
         """
         canvas.import_matplotlib(cls.__name__)
         _check_number(X.shape[0] if hasattr(X, "shape") else len(X))
-        names = find_labels(estimator) if labels is None else labels
+        names = output_labels(estimator) if labels is None else labels
         texts = as_list(X) if are_texts(X) else None
         return cls.from_predictions(y, predict_labels(estimator, X), labels=names, texts=texts, ax=ax, sort=sort)
 

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from .._utils.arrays import as_list, check_proba, check_targets, default_names, first_repeated
+from .._utils.arrays import as_list, check_proba, check_targets, default_names, first_repeated, str_names
 from .._utils.labelled import kind_of, labels_of
 from ..base import label_columns
 from ..metrics import output_labels
@@ -34,7 +34,7 @@ def check_both(y_true: Any, y_pred: Any, labels: Any) -> tuple[np.ndarray, np.nd
     labels = labels_of(y_pred) if labels is None else labels
     n_labels = len(labels) if hasattr(labels, "__len__") else 0
     wanted = None if labels is None else column_labels(labels, n_labels, "y_true")
-    target, names = check_targets(y_true, labels=wanted, name="y_true")
+    target, names = check_targets(y_true, labels=wanted, name="y_true", known=str_names(y_pred))
     proba, others = check_proba(y_pred, labels=wanted or names, n_samples=len(target))
     if proba.shape != target.shape:
         raise ValueError(f"Expected y_true and y_pred with the same labels, but got {target.shape} and {proba.shape}.")
@@ -51,13 +51,6 @@ def find_step_labels(estimator: Any) -> list[str] | None:
     return None if found is None else [str(label) for label in found]
 
 
-def find_labels(estimator: Any) -> list[str] | None:
-    """Return the names of the columns of ``predict_proba``, from the first step where the last one numbers them."""
-    names = output_labels(estimator)
-    numbered = names is None or names == default_names(len(names))
-    return (find_step_labels(estimator) if numbered else None) or names
-
-
 def predict_beside_steps(estimator: Any, texts: Sequence[str]) -> np.ndarray | None:
     """Return one document's label probabilities in the order of its steps' columns; None without ``predict_proba``.
 
@@ -65,7 +58,7 @@ def predict_beside_steps(estimator: Any, texts: Sequence[str]) -> np.ndarray | N
     """
     if not hasattr(estimator, "predict_proba"):
         return None
-    proba, names, order = predict_labels(estimator, texts)[0], find_labels(estimator), find_step_labels(estimator)
+    proba, names, order = predict_labels(estimator, texts)[0], output_labels(estimator), find_step_labels(estimator)
     if names is None or order is None or set(names) != set(order):
         return proba
     return proba[[names.index(name) for name in order]]

@@ -9,8 +9,9 @@ import numpy as np
 
 from .._utils.checks import check_choice, check_positive_int
 from .._utils.typing import Names, Self
+from ..metrics import output_labels
 from . import _canvas as canvas
-from ._inputs import check_both, find_labels, predict_labels
+from ._inputs import check_both, predict_labels
 
 
 class Reliability(NamedTuple):
@@ -121,7 +122,7 @@ class ReliabilityDisplay(canvas.Display):
         {ax_sort_drawn}
         """
         canvas.import_matplotlib(cls.__name__)
-        names = find_labels(estimator) if labels is None else labels
+        names = output_labels(estimator) if labels is None else labels
         bins: dict[str, Any] = {"n_bins": n_bins, "strategy": strategy, "pooled": pooled}
         return cls.from_predictions(y, predict_labels(estimator, X), labels=names, ax=ax, sort=sort, **bins)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.utils.validation import check_is_fitted
 
-from .._utils.arrays import check_proba, check_steps, check_targets
+from .._utils.arrays import check_order, check_proba, check_steps, check_table, check_targets, check_unmasked
 from .._utils.checks import check_texts, check_threshold
 from .._utils.labelled import labelled, labels_of, written_of
 from .._utils.typing import Names, Self, Threshold
@@ -159,15 +160,17 @@ class StepsDisplay(canvas.Display):
         {ax_sort_drawn}
         """
         canvas.import_matplotlib(cls.__name__)
+        check_unmasked(steps, "steps")
         if np.ndim(steps) == 3 and len(steps) != 1:
             raise ValueError(f"Got steps of shape {np.shape(steps)} but expected one document's: pass steps[[i]].")
         cube = check_steps(steps if np.ndim(steps) == 3 else np.asarray(steps)[None])
         names = labels_of(steps) if labels is None else labels
         names = column_labels(names, cube.shape[2] - 1, "steps beside none")
+        check_order(names, labels_of(steps), "steps")
         if proba is not None:
-            proba = check_proba(_one_row(proba), labels=names, n_samples=1, name="proba")[0][0]
+            proba = check_proba(_one_row(proba, "proba"), labels=names, n_samples=1, name="proba")[0][0]
         if y_true is not None:
-            y_true = check_targets(_one_row(y_true), labels=names, n_samples=1, name="y_true")[0][0]
+            y_true = check_targets(_one_row(y_true, "y_true"), labels=names, n_samples=1, name="y_true")[0][0]
         limit = None if threshold is None else check_threshold(threshold, names)
         written = written_of(steps)
         one = labelled(cube[0], "steps", names, None, None if written is None else written[0])
@@ -296,8 +299,9 @@ def _reading_order(steps):
     return said, [int(k) for k in said if k != none] + rest
 
 
-def _one_row(values):
+def _one_row(values, name):
     """Return one document's values as a table of one row, whose columns are a Series' index."""
+    check_table(values, name)
     if hasattr(values, "to_frame") and hasattr(values, "index"):
         return values.to_frame().T
-    return values if hasattr(values, "columns") else np.atleast_2d(values)
+    return values if hasattr(values, "columns") or issparse(values) else np.atleast_2d(values)

@@ -37,13 +37,14 @@ ALLOWED_METHODS = {
     list: frozenset(["count", "index"]),
     tuple: frozenset(["count", "index"]),
 }
+_MARK = "skmlmcText"
 _COSTLY = "it takes too many steps or too much memory"
 # A width of four digits, or one that is computed: what makes long texts from short ones when values are formatted.
 _WIDE = re.compile(r"\d{4}|:[^}]*\{")
 
-# Variables by which templates are told whether to think: enable_thinking, thinking, reasoning_effort, thinking_mode...
+# Variables by which templates are told whether to think: enable_thinking, thinking, reasoning_effort, skip_reasoning...
 _SWITCH = re.compile(
-    r"(enable_|use_)?(think|thinking|thought|reason|reasoning)(_(enabled|mode|effort|level|strength|budget))?"
+    r"((?P<off>skip|no|disable)_|(enable|use|force)_)?(think|thinking|thought|reason|reasoning)(_(enabled|mode|effort|level|strength|budget))?"
 )
 # What such a variable is compared with where it is a text, the least thought first.
 _LEAST = ("none", "no_think", "/no_think", "nothink", "no", "off", "disabled", "disable", "false", "minimal", "low")
@@ -325,6 +326,11 @@ def _replace_concatenations(tree, nodes, filtered):
         waiting += node.iter_child_nodes()
 
 
+def _in_parts(text):
+    """Give a text in the form that templates of models with pictures take, some of them no other."""
+    return [{"type": "text", "text": text}]
+
+
 class ChatTemplate:
     """A model's chat template, compiled in a sandbox.
 
@@ -355,17 +361,30 @@ class ChatTemplate:
             self._compiled = environment.from_string(tree)
         except Exception as error:
             raise _failure(error, "does not compile") from error
+        self._in_parts = False
+        self._in_parts = not self._prints_text() and self._prints_text(_in_parts)
+
+    def _prints_text(self, content=str):
+        """Whether the template prints what users write; `content` makes a message's content of it."""
+        try:
+            return _MARK in self.render([{"role": "user", "content": content(_MARK)}])
+        except ValueError:
+            return False
 
     def render(self, messages: list[dict], *, ask: bool = True) -> str:
         """Return the text of a conversation, thinking switched off where the template knows how.
 
         `messages` have ``role`` and ``content``. With `ask` the prompt for the assistant's next turn follows.
         """
+        if self._in_parts:
+            messages = [{**message, "content": _in_parts(message["content"])} for message in messages]
         values = dict(self._special_texts, messages=messages, add_generation_prompt=ask)
         # As transformers does, which passes these two whether or not there are any; some templates want them undefined.
         nothing = {"tools": None, "documents": None}
         failure: Any = None
-        for more in ({**nothing, **self.switches}, self.switches, nothing, {}):
+        # One that cannot but think may refuse the switch that says so, and know another.
+        fewer = [{**nothing, **{k: v for k, v in self.switches.items() if k != name}} for name in self.switches]
+        for more in ({**nothing, **self.switches}, self.switches, *(fewer if len(fewer) > 1 else ()), nothing, {}):
             with self._lock:
                 self._meter.left = BUDGET
                 try:
@@ -385,16 +404,23 @@ def _find_switches(tree):
     """
     from jinja2 import meta, nodes
 
-    names = {name for name in meta.find_undeclared_variables(tree) if _SWITCH.fullmatch(name)}
+    known = {name: _SWITCH.fullmatch(name) for name in sorted(meta.find_undeclared_variables(tree))}
+    names = {name: bool(match["off"]) for name, match in known.items() if match}
     texts: dict[str, set] = {name: set() for name in names}
+    means = {name: {name} for name in names}  # variables of the template's own may hold one: set x = name | default(y)
+    for kept in tree.find_all(nodes.Assign):
+        if isinstance(kept.target, nodes.Name):
+            found = {node.name for node in nodes.Tuple([kept.node], "load").find_all(nodes.Name)}
+            means.setdefault(kept.target.name, set()).update(found & names.keys())
     for comparison in tree.find_all(nodes.Compare):
         constants = {node.value for node in comparison.find_all(nodes.Const) if isinstance(node.value, str)}
-        for name in {node.name for node in comparison.find_all(nodes.Name)} & names:
-            texts[name] |= constants
+        for name in {node.name for node in comparison.find_all(nodes.Name)} & means.keys():
+            for switch in means[name]:
+                texts[switch] |= constants
     least = {name: next((word for word in _LEAST if word in found), None) for name, found in texts.items()}
-    flags = {name: 0 if name.endswith("budget") else False for name in names if not texts[name]}
+    flags = {name: 0 if name.endswith("budget") else off for name, off in names.items() if not texts[name]}
     # An effort or mode that is compared with nothing is printed: what it is called there, nobody can tell.
-    flags = {name: off for name, off in flags.items() if not name.endswith(("effort", "mode", "level", "strength"))}
+    flags = {name: value for name, value in flags.items() if not name.endswith(("effort", "mode", "level", "strength"))}
     return flags | {name: word for name, word in least.items() if word is not None}
 
 
@@ -410,6 +436,11 @@ def open_thought(text: str) -> str | None:
     """
     marks = list(_THOUGHT.finditer(text))
     return marks[-1]["open"] if marks else None
+
+
+def ends_thought(text: str) -> bool:
+    """Whether `text` has a mark that ends a thought, or begins the channel of the answer."""
+    return any(mark["close"] for mark in _THOUGHT.finditer(text))
 
 
 def _failure(error, what):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,9 +11,11 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from .._utils.warning import warn
-from ._chat import ChatTemplate, open_thought
+from ._chat import ChatTemplate, ends_thought, open_thought
 
 _SYSTEM = "skmlmcSystem"
+# Words without marks that ask for a thought.
+_THINKING = re.compile(r"^[^<>\[\]]*(think|thought|reason)[^<>\[\]]*$", re.IGNORECASE)
 
 
 class Segment(NamedTuple):
@@ -26,6 +29,8 @@ class Segment(NamedTuple):
 class Layout:
     """Where the texts of a prompt stand: ``head (text bridge answer after)* text opening``, then the answer.
 
+    The last ``after`` is `last` where the template writes the turn that is asked about otherwise than past ones.
+
     Attributes
     ----------
     head, bridge, after : tuple of Segment
@@ -33,13 +38,15 @@ class Layout:
     opening : tuple of Segment
         Between the document and its answer. Many chat templates write more there than between past turns, such as an
         empty thought.
-    trims : (bool, bool)
+    trims : (bool, bool, bool)
         Whether the chat template takes spaces off the begin of a text that begins its turn, which none does in the
-        first turn, and off its end.
+        first turn, off its end in the first turn, and off its end in later ones.
     mode : {"plain", "chat"}
         What it is.
     reason : str
         Why it is that.
+    last : tuple of Segment or None
+        Between the last answer and the document: with Mistral's models the system text. None: as `after`.
     thinking : {"none", "switched off", "closed"}
         How the model comes to answer at once: nothing had to be done; a variable of the template says so; what the
         template begins is ended, as its past turns end it.
@@ -49,25 +56,28 @@ class Layout:
     bridge: tuple[Segment, ...]
     after: tuple[Segment, ...]
     opening: tuple[Segment, ...]
-    trims: tuple[bool, bool] = (False, False)
+    trims: tuple[bool, bool, bool] = (False, False, False)
     mode: str = "plain"
     thinking: str = "none"
     reason: str = field(default="as the prompt's mode says", compare=False)
+    last: tuple[Segment, ...] | None = None
 
     def trimmed(self, text: str, *, first: bool) -> str:
         """Return a text as the template writes it, in its first turn or a later one."""
-        begin, end = self.trims
+        begin, *ends = self.trims
         text = text.lstrip() if begin and not first else text
-        return text.rstrip() if end else text
+        return text.rstrip() if ends[not first] else text
 
     def conversation(self, turns: Sequence[tuple[str, Sequence[Segment], str]], text: str) -> list[Segment]:
         """Return all segments of a prompt up to the end of the document `text`.
 
         `turns` are demonstrations: a text, the bridge behind it, and the answer.
         """
-        parts = [*self.head]
+        parts, afters = [*self.head], [self.after] * len(turns)
+        if turns and self.last is not None:
+            afters[-1] = self.last
         for k, (shown, bridge, answer) in enumerate(turns):
-            parts += [Segment(self.trimmed(shown, first=k == 0), False), *bridge, Segment(answer, False), *self.after]
+            parts += [Segment(self.trimmed(shown, first=k == 0), False), *bridge, Segment(answer, False), *afters[k]]
         return [*parts, Segment(self.trimmed(text, first=not turns), False)]
 
 
@@ -134,59 +144,74 @@ def chat_layout(
     """Lay the prompt out with a chat template: texts are the user's turns, answers the assistant's.
 
     Control tokens count in the chat template's own text alone. `n_demonstrations` counts the past turns that there will
-    be: some templates write a first turn otherwise where others follow. A system text of a template that knows none
-    stands before the instruction. ValueError: the chat template changes or drops the contents of messages, or writes
-    later turns otherwise.
+    be: some templates write a first or last turn otherwise where others are there. A system text of a template that
+    knows none stands before the instruction. ValueError: the chat template changes or drops the contents of messages,
+    or writes later turns otherwise.
     """
     system, note = template.system, ""
     try:
-        turns = _turns(chat, system is not None, min(n_demonstrations, 2))
+        turns = _turns(chat, system, min(n_demonstrations, 3))
     except ValueError:
         if system is None:
             raise
-        turns = _turns(chat, False, min(n_demonstrations, 2))
-        system, note = None, "; it knows no system text, so that stands in the first turn"
-    head, bridge, after, opening, thinking, begins, ends = turns
+        turns = _turns(chat, None, min(n_demonstrations, 3))
+        note = "; it knows no system text, so that stands in the first turn"
+    begins, ends, later_ends = turns.trims
     before, between, _ = _demonstration_parts(template, values)
     asked, begun = (Segment(text, False) for text in _split_turns(between))
-    later = before.lstrip() if begins else before
+    later = Segment(before.lstrip() if begins else before, False)
     instruction = _instruction_segments(template, words, none, False, values)
     first = [] if not note else [Segment(f"{template.system}\n\n", False)]
     return Layout(
-        _joined(*_with_system(head, system), *first, *instruction, Segment("\n\n" + before, False)),
-        _joined(asked, Segment(bridge, True), begun),
-        _joined(Segment(after, True), Segment(later, False)),
-        _joined(asked, Segment(opening, True), begun),
-        (begins and not later, ends and not asked.text),
+        _joined(*_segments(turns.head), *first, *instruction, Segment("\n\n" + before, False)),
+        _joined(asked, Segment(turns.bridge, True), begun),
+        _joined(Segment(turns.after, True), later),
+        _joined(asked, Segment(turns.opening, True), begun),
+        (begins and not later.text, ends and not asked.text, later_ends and not asked.text),
         "chat",
-        thinking,
+        turns.thinking,
         f"as the prompt's mode says{note}",
+        None if turns.last == turns.after else _joined(*_segments(turns.last), later),
     )
 
 
+class _Turns(NamedTuple):
+    """The chat template's own texts around the turns of a conversation; see `Layout`."""
+
+    head: str
+    bridge: str
+    after: str
+    last: str
+    opening: str
+    thinking: str
+    trims: tuple[bool, bool, bool]
+
+
 @lru_cache(maxsize=32)
-def _turns(chat, with_system, n_turns):
+def _turns(chat, system_text, n_turns):
     """Return the texts around a chat's turns, what was done about thinking, and what the template trims.
 
     They are the same for all questions of a prompt, whose number grows with the square of the labels.
     """
-    system = [{"role": "system", "content": _SYSTEM}] if with_system else []
+    # The text itself, too: some templates look for "/no_think" in it.
+    system = [] if system_text is None else [{"role": "system", "content": f"{_SYSTEM}{system_text}{_SYSTEM}"}]
     head, turns, final = _take_apart(chat, system, n_turns)
-    past = turns or _take_apart(chat, system, 1)[1]
-    if len(set(past)) > 1:
+    bridge, after = _take_apart(chat, system, 2)[1][0]
+    bridges, afters = zip(*turns, strict=True) if turns else ((), ())
+    if {bridge, *bridges} != {bridge} or {after, *afters[:-1]} != {after}:
         raise ValueError("The model's chat template writes later turns otherwise than the first one.")
-    bridge, after = past[0]
     if not (bridge.strip() and after.strip()):
         raise ValueError("The model's chat template does not show where a turn ends.")
-    return head, bridge, after, *_open_answer(chat, system, bridge, final), *_trims(chat, system)
+    last = afters[-1] if turns else after
+    if system and (head + last).count(_SYSTEM) != 2:
+        raise ValueError("The model's chat template does not keep the system text.")
+    opening, thinking = _open_answer(chat, system, bridge, final)
+    return _Turns(head, bridge, after, last, opening, thinking, _trims(chat, system))
 
 
-def _with_system(head, system):
-    """Put the system text into what stands before the first text; it is text, whatever it holds."""
-    if system is None:
-        return [Segment(head, True)]
-    before, behind = _split_at(head, [_SYSTEM])
-    return [Segment(before, True), Segment(system, False), Segment(behind, True)]
+def _segments(text):
+    """Divide one of the template's own texts where the system text stands in it, which is text, whatever it holds."""
+    return [Segment(piece, i % 2 == 0) for i, piece in enumerate(text.split(_SYSTEM))]
 
 
 def _take_apart(chat, system, n_turns):
@@ -214,10 +239,17 @@ def _split_at(text, marks):
 
 
 def _trims(chat, system):
-    """Whether the template takes spaces off the begin and the end of what a user writes."""
-    mark = "skmlmcUser0"
-    before, _, behind = chat.render([*system, {"role": "user", "content": f"   {mark}   "}]).partition(mark)
-    return not before.endswith("   "), not behind.startswith("   ")
+    """Whether the template takes spaces off the begin of a later turn, off the end of the first, and of later ones.
+
+    ValueError: it changes texts inside, too.
+    """
+    marks = [f"skmlmc{name}" for name in ("User0", "Answer0", "User1", "Inside1")]
+    texts = [f"   {marks[0]}   ", marks[1], f"   {marks[2]}  \n\n {marks[3]}   "]
+    messages = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
+    _, end, begin, inside, end_later = _split_at(chat.render([*system, *messages]), marks)
+    if inside != "  \n\n ":
+        raise ValueError("The model's chat template changes the line breaks or spaces within messages.")
+    return not begin.endswith("   "), not end.startswith("   "), not end_later.startswith("   ")
 
 
 def _open_answer(chat, system, past, final):
@@ -227,14 +259,13 @@ def _open_answer(chat, system, past, final):
     is asked for. Where the past has more, the model would write that itself first: ``<|channel|>final<|message|>``
     of gpt-oss, ``<think></think>`` of GLM 4.6. Where `final` begins a thought, it is ended as past turns end theirs.
     """
-    opened, shown = open_thought(final), past.rstrip()
-    as_asked = "switched off" if chat.switches else "none"
-    if shown.startswith(final.rstrip()) and not open_thought(past):
-        return past, "closed" if opened or shown != final.rstrip() else as_asked
+    opened, shown, asked = open_thought(final), past.rstrip(), final.rstrip()
+    as_asked = "switched off" if chat.switches else "closed" if ends_thought(final) else "none"
+    if shown.startswith(asked) and not open_thought(past):
+        return past, "closed" if opened or ends_thought(shown.removeprefix(asked)) else as_asked
     if opened:
         return final + _close_thought(chat, system, opened), "closed"
-    added = final.rstrip().removeprefix(shown)
-    if final.startswith(shown) and not ("<" in added or "[" in added):
+    if asked.startswith(shown) and _THINKING.search(asked.removeprefix(shown)):
         return past, "closed"  # words that begin a thought, such as "Here are my reasoning steps:"
     return final, as_asked
 

@@ -4,6 +4,7 @@ import os
 import warnings
 
 import pytest
+from inside import loaded
 from tiny_gguf import CHATML, write_tiny_gguf
 
 from skmlmc import GGUFClassifier, PairwiseExtractor, PromptTemplate, StepwiseExtractor, UnaryExtractor
@@ -41,6 +42,9 @@ def test_report(models, make, which, mode, layout, reason, thinking):
     assert report.n_bytes == os.path.getsize(models[which])
     assert (report.n_ctx, report.n_ctx_train > 500) == (500, True)
     assert 20 < report.n_prompt < 500 and 5 < report.n_answer < 500
+    assert report.n_cache_bytes == 500 * loaded(models[which]).cell_bytes(2)
+    precise = make(models[which], labels=LABELS, prompt=prompt, n_ctx=500, kv_dtype="float32").fit()
+    assert precise.model_report().n_cache_bytes == 2 * report.n_cache_bytes
     assert len(str(report).splitlines()) == 4
     for said in (report.model, layout, reason, thinking, str(report.n_prompt), "MB"):
         assert said in str(report)

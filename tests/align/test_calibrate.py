@@ -23,7 +23,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict
 from sklearn.pipeline import FeatureUnion, make_pipeline
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_array
 from sklearn_checks import parametrize_with_applicable_checks
 from versions import ARRAY_API
 
@@ -472,10 +472,15 @@ def test_columns_of_probabilities_and_targets_are_matched_by_name():
     backwards = pd.DataFrame(H, columns=LABELS)[LABELS[::-1]]
     assert list(ScalingAligner().fit(frame, backwards).labels_) == LABELS
     assert list(ScalingAligner().fit(P, backwards).labels_) == LABELS[::-1]  # no names in X: the order of y
-    other = pd.DataFrame(H, columns=["x", "y", "z"])
-    assert list(ScalingAligner().fit(frame, other).labels_) == ["x", "y", "z"]
-    with pytest.raises(ValueError, match="the same labels as columns, but got .*'love'.* and .*'z'"):
-        ScalingAligner().fit(frame, pd.DataFrame(H, columns=["anger", "joy", "z"]))
+    prefixed = frame.add_prefix("llm__")  # as a ColumnTransformer names what an aligner's columns are made of
+    assert_array_equal(
+        ScalingAligner().fit(prefixed, backwards).predict_proba(prefixed[prefixed.columns[::-1]]),
+        ScalingAligner().fit(P, H).predict_proba(P),
+    )
+    assert list(ScalingAligner().fit(prefixed, backwards).labels_) == LABELS
+    for others in (["x", "y", "z"], ["anger", "joy", "z"]):
+        with pytest.raises(ValueError, match="the same labels as columns, but got .*'love'.* and .*'z'"):
+            ScalingAligner().fit(frame, pd.DataFrame(H, columns=others))
 
 
 def test_distribution_takes_the_place_of_the_targets():
@@ -601,7 +606,7 @@ def test_wrong_input_to_fit(X, y, message):
 def test_wrong_distribution_is_called_by_its_name():
     with pytest.raises(ValueError, match="expected distribution to have 30 rows"):
         ScalingAligner().fit(P, H, distribution=H[:20])
-    with pytest.raises(ValueError, match="Expected y to have 3 columns"):
+    with pytest.raises(ValueError, match="Expected distribution to have 2 columns, those of y"):
         ScalingAligner().fit(P, pd.DataFrame(H[:, :2], columns=LABELS[:2]), distribution=H)
 
 
@@ -609,7 +614,7 @@ def test_wrong_distribution_is_called_by_its_name():
 def test_an_aligner_of_other_labels(kind):
     aligner = ScalingAligner(kind).fit(P, pd.DataFrame(H, columns=LABELS))
     for X in (P[:, :2], P[:, :2].tolist()):
-        with pytest.raises(ValueError, match="X has 2 features, but .* expecting 3 .*for other labels.*'anger'"):
+        with pytest.raises(ValueError, match="X has 2 features, but .* expecting 3 .*for other columns.*'anger'"):
             aligner.predict_proba(X)
     aligner = ScalingAligner(kind).fit(pd.DataFrame(P, columns=LABELS), H)
     with pytest.raises(ValueError, match="feature names"):
@@ -651,8 +656,8 @@ class ProbeOfClasses(OneClassADocument, LinearProbe):
 class AlignerOfReals(OneClassADocument, ScalingAligner):
     """An aligner that also takes `X` as the checks draw it, from the real numbers."""
 
-    def _check_input(self, X, reset):
-        return expit(validate_data(self, X, reset=reset, dtype=float))
+    def _check_input(self, X):
+        return expit(check_array(X, dtype=float, input_name="X", estimator=self))
 
 
 LABEL_BY_LABEL = dict.fromkeys(

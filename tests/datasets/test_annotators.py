@@ -57,6 +57,109 @@ def test_frames_give_what_rows_give(frame):
     assert_array_equal(found.soft, expected.soft)
 
 
+COLUMNS = ["text", "rater", "emotion"]
+
+
+def tidy(mappings):
+    """One row a document, annotator and label; an empty answer is a row of its own."""
+    return [
+        (f"doc{i}", who, label)
+        for i, given_ in enumerate(mappings)
+        for who, answer in given_.items()
+        for label in answer or ["none"]
+    ]
+
+
+def as_table(kind, rows, names=COLUMNS):
+    columns = {name: [row[k] for row in rows] for k, name in enumerate(names)} | {"more": [0.5] * len(rows)}
+    return {
+        "rows": lambda: rows,
+        "records": lambda: [dict(zip(names, row, strict=True)) for row in rows],
+        "mapping": lambda: columns,
+        "pandas": lambda: pd.DataFrame(columns)[["more", *reversed(names)]],
+        "pandas categories": lambda: pd.DataFrame(columns, index=[7] * len(rows)).astype({names[2]: "category"}),
+        "polars": lambda: pl.DataFrame(columns),
+        "pyarrow": lambda: pytest.importorskip("pyarrow").table(columns),
+    }[kind]()
+
+
+@pytest.mark.parametrize("kind", ["rows", "records", "mapping", "pandas", "pandas categories", "polars", "pyarrow"])
+@anytime
+@given(mappings=documents, random=st.randoms())
+def test_a_tidy_table_gives_what_mappings_give(kind, mappings, random):
+    expected = annotator_distribution(mappings, LABELS)
+    rows = tidy(mappings)
+    # The rows of an answer need not stand together, and a label that comes twice counts once.
+    later = rows + random.sample(rows, len(rows) // 2)
+    later = sorted(later, key=lambda row: (row[0], random.random()))
+    for given_ in (rows, later):
+        table = as_table(kind, given_)
+        found = annotator_distribution(table, LABELS, columns=COLUMNS, tidy=True, none_label="none")
+        assert_array_equal(found.soft, expected.soft)
+        assert_array_equal(found.n_annotators, expected.n_annotators)
+        assert found.documents == [f"doc{i}" for i in range(len(mappings))]
+
+
+def test_names_of_a_tidy_tables_columns():
+    rows = [("d", 1, "joy"), ("d", 1, "anger"), ("d", 2, "joy")]
+    by_default = pd.DataFrame(rows, columns=["document", "annotator", "label"])
+    assert annotator_distribution(by_default, tidy=True).labels == ["anger", "joy"]
+    assert_array_equal(annotator_distribution(by_default, tidy=True).soft, [[0.5, 1]])
+    assert annotator_distribution(by_default, ["joy", "anger"], tidy=True).labels == ["joy", "anger"]
+    with pytest.raises(ValueError, match=r"no \['label'\] among .*'labels'.*columns=\(document"):
+        annotator_distribution(by_default.rename(columns={"label": "labels"}), tidy=True)
+    with pytest.raises(ValueError, match="one column 'label', but it has 2"):
+        annotator_distribution(pd.concat([by_default, by_default[["label"]]], axis=1), tidy=True)
+    with pytest.raises(ValueError, match=r"Row 1: expected a mapping with the keys"):
+        annotator_distribution([{"document": 1, "annotator": 1, "label": "joy"}, {"document": 1}], tidy=True)
+
+
+@pytest.mark.parametrize("kind", ["rows", "records", "mapping", "pandas", "polars", "pyarrow"])
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_a_missing_answer_is_not_an_empty_one(kind, missing):
+    rows = [("d", "ann", "joy"), ("d", "bob", missing), ("e", "ann", "joy")]
+    if kind in ("polars", "pyarrow") and missing is not None:
+        rows[1] = ("d", "bob", None)
+    message = r"Row 1: annotator 'bob' of document 'd' has no label.*dropna\(subset=\['emotion'\]\).*none_label='none'"
+    with pytest.raises(ValueError, match=message):
+        annotator_distribution(as_table(kind, rows), columns=COLUMNS, tidy=True)
+    left_out = annotator_distribution(as_table(kind, [rows[0], rows[2]]), columns=COLUMNS, tidy=True)
+    assert_array_equal(left_out.soft, [[1], [1]])
+    rows[1] = ("d", "bob", "none")
+    empty = annotator_distribution(as_table(kind, rows), columns=COLUMNS, tidy=True, none_label="none")
+    assert empty.labels == ["joy"]
+    assert_array_equal(empty.soft, [[0.5], [1]])
+
+
+def test_the_word_for_an_empty_answer():
+    found = annotator_distribution([{"ann": "neutral", "bob": ["joy"]}, {"ann": []}], none_label="neutral")
+    assert found.labels == ["joy"]
+    assert_array_equal(found.soft, [[0.5], [0]])
+    assert annotator_distribution([{"ann": "neutral"}]).labels == ["neutral"]  # a label like any other
+    with pytest.raises(ValueError, match="Document 0, annotator 'ann': expected 'neutral', .* to stand alone"):
+        annotator_distribution([{"ann": ["neutral", "joy"]}], none_label="neutral")
+    with pytest.raises(ValueError, match="Row 0: expected 'none', .* to stand alone"):
+        annotator_distribution([("d", 1, "none"), ("d", 1, "joy")], tidy=True, none_label="none")
+    for word in ("", "joy", 3):
+        with pytest.raises(ValueError, match="none_label="):
+            annotator_distribution([{"ann": ["joy"]}], ["joy"], none_label=word)
+
+
+def test_rows_of_the_other_form_are_told_apart():
+    with pytest.raises(ValueError, match="answers twice .* tidy=True"):
+        annotator_distribution([("d", 1, "joy"), ("d", 1, "anger")])
+    with pytest.raises(TypeError, match="Row 0: expected one label, a str, .* tidy=False"):
+        annotator_distribution([("d", 1, ["joy"])], tidy=True)
+    with pytest.raises(TypeError, match="masked array as annotations"):
+        annotator_distribution(np.ma.masked_array(np.ones((2, 2, 2)), mask=True))
+
+
+@pytest.mark.parametrize("kind", ["mapping", "pyarrow"])
+def test_tables_with_a_collection_in_each_row(kind):
+    found = annotator_distribution(as_table(kind, ROWS), columns=COLUMNS)
+    assert_array_equal(found.soft, annotator_distribution(ROWS).soft)
+
+
 def test_one_label_may_be_a_str_and_a_collection_a_set():
     found = annotator_distribution([("d", 1, "joy"), ("d", 2, {"joy", "love"}), ("d", 3, np.array(["love"]))])
     assert_allclose(found.soft, [[2 / 3, 2 / 3]])
@@ -159,7 +262,7 @@ def test_bad_answers_are_named(annotations, message):
         ([("d", "a", "")], "Row 0: .* the label ''"),
         ([{"a": ["joy"]}, ["joy"]], "Document 1: expected a mapping"),
         ([{"a": 7}], "Document 0, annotator 'a': expected a collection"),
-        ("joy", "Expected annotations to be a DataFrame"),
+        ("joy", "Expected annotations to be a table"),
         (np.array([[["joy"]]]), "Expected an array of 0, 1 and NaN"),
     ],
 )

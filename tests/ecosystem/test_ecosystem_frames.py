@@ -45,7 +45,6 @@ COLUMNS = {
     "deque": deque,
     "numpy objects": lambda texts: np.array(texts, dtype=object),
     "numpy str": np.array,
-    "masked array": np.ma.array,
     "pandas": pd.Series,
     "pandas, reversed index": lambda texts: pd.Series(texts, index=range(len(texts), 0, -1)),
     "pandas, one index for all": lambda texts: pd.Series(texts, index=[7] * len(texts)),
@@ -119,9 +118,7 @@ def test_texts(tiny_model, expected, column):
     assert all(type(text) is str for text, _ in clf.demonstrations_)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in COLUMNS if name not in ("numpy str", "masked array", "pandas Index")]
-)
+@pytest.mark.parametrize("name", [name for name in COLUMNS if name not in ("numpy str", "pandas Index")])
 def test_a_missing_text_is_named(tiny_model, name):
     clf = classifier(tiny_model).fit()
     with pytest.raises(TypeError, match=r"element 5 is .*Drop missing texts or replace them with ''"):

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from dataclasses import replace
 
 import jinja2
 import pytest
@@ -13,8 +14,14 @@ from skmlmc.prompts import render_answer
 
 ANSWER = render_answer("json", ["joy"])
 FLAGS = ("enable_thinking", "thinking", "reasoning")
-SWITCHES = {**dict.fromkeys(FLAGS, False), "thinking_budget": 0, "thinking_mode": "disabled"}
-EFFORTS = ({"reasoning_effort": "none"}, {"reasoning_effort": "no_think"}, {})
+SWITCHES = {
+    **dict.fromkeys(FLAGS, False),
+    "skip_thinking": True,
+    "skip_reasoning": True,
+    "thinking_budget": 0,
+    "thinking_mode": "disabled",
+}
+EFFORTS = ({"reasoning_effort": "none"}, {"reasoning_effort": "no_think"}, {"reasoning_effort": "low"}, {})
 
 
 def messages_of(shots, texts, system=None):
@@ -35,11 +42,15 @@ def written(layout, texts, opening=False):
 
 def expected_texts(source, shots, texts, system=None):
     """Renderings of the same turns, one for each thing that a template may call its effort."""
-    found = []
+    found, messages = [], messages_of(shots, texts, system)
+    parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
     for effort in EFFORTS:
-        with contextlib.suppress(jinja2.TemplateError):  # one that knows no such effort may say so
-            found.append(jinja_text(source, messages_of(shots, texts, system), **SWITCHES, **effort))
-    return found
+        for switches in (SWITCHES, {}):
+            with contextlib.suppress(jinja2.TemplateError, AssertionError):  # one that knows no such value may say so
+                found.append(jinja_text(source, messages, **switches, **effort))
+                break
+    # What takes contents in parts alone prints nothing else of them, or fails.
+    return found if any(texts[-1].strip() in text for text in found) else [jinja_text(source, parts, **SWITCHES)]
 
 
 THOUGHT = re.compile(r"</?[^<>]*think[^<>]*>|\[/?THINK\]|<\|(START|END)_THINKING\|>|<\|?channel\|?>\w*", re.IGNORECASE)
@@ -95,10 +106,23 @@ ASSISTANT = "<|end|><|assistant|>"
 WAYS = {
     "a flag": ("<think>{% if not enable_thinking %}</think>{% endif %}", "<think></think>", "switched off"),
     "another flag": ("<t>{% if thinking is not defined or thinking %}<think>\n{% endif %}", "<t>", "switched off"),
+    "a flag to skip": ("{% if skip_reasoning is not true %}/think{% endif %}", "", "switched off"),
     "a budget": ("{% if thinking_budget == 0 %}<b></b>{% endif %}", "<b></b>", "switched off"),
     "an effort": ("{% if reasoning_effort != 'no_think' %}<think>{% endif %}", "", "switched off"),
     "a mode": ("{% if thinking_mode != 'disabled' %}<think>{% endif %}", "", "switched off"),
+    "an effort kept": (
+        "{% set how = reasoning_effort | default('xhigh') %}{% if how != 'no_think' %}<think>{% endif %}",
+        "",
+        "switched off",
+    ),
+    "a flag that is refused": (
+        "{% if enable_thinking is defined %}{{ raise_exception('no') }}{% endif %}"
+        "{% set how = reasoning_effort | default('xhigh') %}{{ how if how == 'low' }}<think>",
+        "low<think>\n</think>\n\n",
+        "closed",
+    ),
     "none": ("<think>\n", "<think>\n\n</think>\n\n", "closed"),
+    "another's words": ("<to>\nDestination: user\n", "<to>\nDestination: user\n", "none"),
     "capitals": ("[THINK]", "[THINK]\n[/THINK]\n\n", "closed"),
     "words": ("Here are my reasoning steps:\n", "", "closed"),
     "no thought": ("", "", "none"),
@@ -148,6 +172,17 @@ def test_a_system_text():
     assert asked == jinja_text(refuses, [{**rest[0], "content": f"{system['content']}\n\n{plain[0]['content']}"}])
 
 
+def test_a_switch_in_the_system_text():
+    off = "{% set off = messages[0].role == 'system' and '/no_think' in messages[0].content %}"
+    said = "{{ m.content | replace('/no_think', '') if m.role == 'system' else m.content }}"
+    ask = "{% if add_generation_prompt %}<|assistant|>{% if off %}<think></think>{% endif %}{% endif %}"
+    source = off + TURN.replace("{{ m.content }}", said) + ask
+    template = PromptTemplate(mode="chat", system="Be quick./no_think")
+    layout = layout_of(template, source)
+    assert written(layout, ["hello"], opening=True) == jinja_text(source, messages_of(0, ["hello"], template.system))
+    assert layout.thinking == "closed" and not any("no_think" in s.text for s in layout.head)
+
+
 def test_what_the_template_trims():
     trims = TURN.replace("m.content", "m.content | trim") + "{% if add_generation_prompt %}<|assistant|>{% endif %}"
     bare = PromptTemplate("{labels}", "{text}\n{answer}\n", mode="chat")
@@ -159,3 +194,61 @@ def test_what_the_template_trims():
     assert written(layout, ["  a ", " b  "], opening=True) == jinja_text(trims, messages)
     with_words = PromptTemplate("{labels}", "Text: {text} !\n{answer}\n", mode="chat")
     assert written(layout_of(with_words, trims), ["  a "]) == "<|user|>joy, anger\n\nText:   a "
+
+
+ASK = "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+PARTS = "{% for p in m.content if p.type == 'text' %}{{ p.text }}{% endfor %}"
+SYSTEM_LAST = """{% if messages[0].role == 'system' %}
+{% set said = messages[0].content %}{% set messages = messages[1:] %}
+{% endif %}
+{% for m in messages %}
+{% if m.role == 'user' %}[ASK]{% if loop.last and said is defined %}{{ said }}
+
+{% endif %}{{ m.content }}[/ASK]{% else %} {{ m.content }}{{ eos_token }}{% endif %}
+{% endfor %}"""
+# Other ways of templates, in our own words.
+KINDS = {
+    "contents in parts": TURN.replace("{{ m.content }}", PARTS) + ASK,
+    "parts without a loop": TURN.replace("m.content", "m.content[0].text") + ASK,
+    "the system text in the last turn": SYSTEM_LAST,
+    "a default before the last turn": SYSTEM_LAST.replace("said is defined", "true").replace(
+        "{{ said", "Think!{{ said"
+    ),
+    "numbers two rounds": "{% for m in messages %}{% if m.role == 'user' %}[{{ loop.index }}]\nQ: {{ m.content }}\n"
+    "{% else %}\nA: {{ m.content }}\n\n{% endif %}{% endfor %}\nA:",
+    "trims later turns": TURN.replace("m.content", "(m.content if loop.first else m.content | trim)") + ASK,
+    "drops the system text": TURN.replace("{% for m in messages %}", "{% for m in messages if m.role != 'system' %}")
+    + ASK,
+    "repeats the system text": "{{ messages[0].content if messages[0].role == 'system' }}" + TURN + ASK,
+}
+
+
+@pytest.mark.parametrize("system", [None, "You label messages."])
+@pytest.mark.parametrize("shots", [0, 1, 2, 4])
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_of_templates(kind, shots, system):
+    template, source = PromptTemplate(mode="chat", system=system), KINDS[kind]
+    shots = min(shots, 2) if "numbers" in kind else shots
+    layout = layout_of(template, source, n_demonstrations=shots)
+    texts = [f"  text {k} " for k in range(shots + 1)]
+    if system and kind.endswith("s the system text"):  # then it stands in the first turn
+        assert "knows no system text" in layout.reason
+        assert written(layout, texts).count(system) == 1
+        bare, system = layout_of(PromptTemplate(mode="chat"), source, n_demonstrations=shots), None
+        layout = replace(layout, head=bare.head)
+    # Past turns may have a space behind their bridge that the prompt for the next answer has not.
+    got = written(layout, texts, opening=True).rstrip()
+    assert any(text.startswith(got) for text in expected_texts(source, shots, texts, system))
+
+
+@pytest.mark.parametrize("name", REAL_TEMPLATES)
+def test_system_texts_of_real_models(name, shots=1):
+    source, system = REAL_TEMPLATES[name](), "You label messages."
+    layout = layout_of(
+        PromptTemplate(mode="plain" if "fire" in name else "chat", system=system), source, n_demonstrations=shots
+    )
+    texts = [f"  text {k} " for k in range(shots + 1)]
+    got = written(layout, texts)
+    assert got.count(system) == 1
+    if layout.mode == "chat" and "knows no system text" not in layout.reason:
+        assert any(text.startswith(got) for text in expected_texts(source, shots, texts, system))

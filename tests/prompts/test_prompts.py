@@ -302,6 +302,10 @@ BAD_CHATS = {
         "{% for m in messages %}<{{ loop.index }}>{{ m.content }}</u>{% endfor %}<{{ messages | length + 1 }}>",
         "writes later turns otherwise",
     ),
+    "changes line breaks": (
+        "{% for m in messages %}<u>{{ m.content | replace('\n\n', '\n') }}</u>{% endfor %}",
+        "changes the line breaks",
+    ),
     "raises": ("{{ raise_exception('no') }}", "fails: TemplateError: no"),
     "fails": ("{{ messages[9].content.x }}", "fails: UndefinedError"),
     "no template": ("{% for m in messages %}", "does not compile"),

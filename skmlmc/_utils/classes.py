@@ -1,0 +1,229 @@
+"""Classes of single-label tasks: what a one-dimensional `y` holds, and how a prompt names it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.exceptions import DataConversionWarning
+from sklearn.utils.multiclass import check_classification_targets
+
+from .arrays import as_list, check_not_empty, describe
+from .checks import is_missing
+from .labelled import labelled
+from .warning import warn
+
+# Functions of scikit-learn that fit an estimator on the codes of a LabelEncoder instead of the user's classes.
+ENCODERS = {
+    ("sklearn.ensemble._base", "_fit_single_estimator"),
+    ("sklearn.model_selection._validation", "_fit_and_predict"),
+}
+
+
+# Functions of scikit-learn that fit an estimator on one column of a table of labels.
+BINARISERS = {
+    ("sklearn.multiclass", "_fit_binary"): "OneVsRestClassifier (or OneVsOneClassifier, OutputCodeClassifier)",
+    ("sklearn.multioutput", "_fit_estimator"): "MultiOutputClassifier",
+    ("sklearn.multioutput", "fit"): "ClassifierChain",
+}
+
+
+class Classes(NamedTuple):
+    """Classes of a task, sorted as scikit-learn sorts them: its metrics take columns to be in that order.
+
+    `values` (L,) are what ``predict`` returns; `wordings` the name of each, as text, with its wording in the prompt;
+    `order` the names as the prompt lists them; `codes` (n,) the number of each document's class, None without `y`.
+    """
+
+    values: np.ndarray
+    wordings: dict[str, str]
+    order: list[str]
+    codes: np.ndarray | None
+
+    def targets(self) -> np.ndarray | None:
+        """0/1 targets (n, L) that know their columns' names, in the prompt's order."""
+        if self.codes is None:
+            return None
+        names = list(self.wordings)
+        indicator = np.eye(len(names))[self.codes][:, [names.index(name) for name in self.order]]
+        return labelled(indicator, None, self.order, None)
+
+
+def holds_classes(y: Any) -> bool:
+    """Return whether `y` has one class a document, not a table of labels; one column of a table counts as such."""
+    shape: Any = getattr(y, "shape", ())
+    if len(shape) == 2:
+        return bool(shape[1] == 1)
+    values = as_list(y)
+    nested = (list, tuple, set, frozenset, Mapping, np.ndarray)
+    return values is not None and not any(isinstance(value, nested) for value in values)
+
+
+def find_classes(y: Any, labels: Any = None) -> Classes:
+    """Return the classes of a single-label task.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,) or None
+        The class of each document: str, int, bool or a category.
+    labels : sequence, mapping of class to wording, or None
+        All classes there are, in the order in which a prompt lists them. None: those in `y`. Where these are texts and
+        `y` holds numbers from 0, they are the codes of a ``LabelEncoder``, as scikit-learn's ensembles make them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `y` is no list of classes, one is missing in it, or `labels` does not name one.
+
+    Examples
+    --------
+    >>> classes = find_classes(["pos", "neg", "pos"], {"pos": "positive", "neg": "negative"})
+    >>> classes.values.tolist(), classes.order, classes.codes.tolist()
+    (['neg', 'pos'], ['pos', 'neg'], [1, 0, 1])
+    >>> classes.wordings
+    {'neg': 'negative', 'pos': 'positive'}
+    """
+    if y is not None:
+        refuse_binarisers()
+        y = class_vector(y)
+    if labels is None:
+        if y is None:
+            raise ValueError("Got labels=None and no y, but expected class names: give labels=['pos', 'neg'], or y.")
+        labels = np.unique(y).tolist()
+        if y.dtype.kind in "iuf":
+            _warn_of_numbers(labels)
+    keys = list(labels) if isinstance(labels, Mapping) else as_list(labels)
+    if keys is None:
+        raise TypeError(f"Got labels={labels!r:.80} but expected a sequence of classes or a mapping to wordings.")
+    words = {key: labels[key] if isinstance(labels, Mapping) else str(key) for key in keys}
+    try:
+        ordered = sorted(words)
+    except TypeError:
+        raise TypeError(f"Expected labels to hold classes of one type, but got {keys!r:.80}.") from None
+    if len(words) < 2:
+        raise ValueError(
+            f"The number of classes has to be greater than one; got 1 class, {keys[0]!r}. Give labels= with all "
+            "classes there are, where some are missing in y."
+        )
+    values = _class_values(y, ordered, keys)
+    return Classes(
+        values=values,
+        wordings={str(key): words[key] for key in ordered},
+        order=[str(key) for key in keys],
+        codes=None if y is None else np.searchsorted(values, y),
+    )
+
+
+def class_vector(y: Any) -> np.ndarray:
+    """Return the classes of documents (n,) as an array of one type, or raise a TypeError or ValueError."""
+    if len(getattr(y, "shape", ())) == 2:
+        warn(
+            "A column-vector y was passed when a 1d array was expected: its one column is taken as the classes. Give "
+            "a list or a Series, e.g. y.iloc[:, 0] or y.ravel().",
+            DataConversionWarning,
+        )
+        y = np.asarray(y).ravel()
+    expected = "Expected y to be the class of each document, such as ['pos', 'neg', ...]"
+    found = as_list(y)
+    if found is None:
+        raise TypeError(f"{expected}, but got {describe(y)}.")
+    check_not_empty(len(found), "y")
+    missing = next((i for i, value in enumerate(found) if is_missing(value)), None)
+    if missing is not None:
+        raise ValueError(
+            f"Input y contains NaN. {expected}, but element {missing} is {found[missing]!r}: leave out documents "
+            "without a class."
+        )
+    kinds = {
+        str if isinstance(value, str) else bool if isinstance(value, (bool, np.bool_)) else float for value in found
+    }
+    if len(kinds) > 1:
+        names = sorted({type(value).__name__ for value in found})
+        raise TypeError(f"{expected}, all of one type, but got {' and '.join(names)}.")
+    dtype = getattr(y, "dtype", None)
+    keep = isinstance(dtype, np.dtype) and (dtype.kind != "O" or isinstance(found[0], str))
+    values = np.array(found, dtype=dtype if keep else None)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ValueError(f"Input y contains infinity. {expected}.")
+    check_classification_targets(values)
+    return values
+
+
+def _warn_of_numbers(classes):
+    shown = ", ".join(map(repr, classes[:3]))
+    warn(
+        f"The classes in y are numbers ({shown}, ...), and so the model is asked for numbers. Say what they mean with "
+        "labels={number: wording}. Where y held names: cross_val_predict, VotingClassifier and StackingClassifier hand "
+        "on numbers in their place; name the classes with labels=, which are then told apart by it.",
+    )
+
+
+def _kind(value):
+    return "text" if isinstance(value, str) else "bool" if isinstance(value, (bool, np.bool_)) else "number"
+
+
+def _class_values(y, ordered, keys):
+    """Return what ``classes_`` is: the keys of `labels` in their order, or the codes that `y` has in their place."""
+    known = set(ordered)
+    strange = [] if y is None else [value for value in np.unique(y).tolist() if value not in known]
+    if not strange:
+        dtype = object if y is not None and y.dtype == object else None
+        values = np.array(ordered, dtype)
+        return values.astype(y.dtype) if y is not None and y.dtype.kind in "biuf" else values
+    if y.dtype.kind in "iu" and all(isinstance(key, str) for key in keys):
+        return _encoded(y, ordered, keys)
+    raise ValueError(
+        f"Expected the classes in y to be those of labels, {keys}, but got {strange[:5]} too. Name every class, e.g. "
+        f"labels={{{strange[0]!r}: 'its wording', ...}}, or leave labels out."
+    )
+
+
+def _encoded(y, ordered, keys):
+    """Take numbers as the codes of a ``LabelEncoder``, which numbers sorted classes, unless it cannot be told."""
+    mapping = ", ".join(f"{code}: {key!r}" for code, key in enumerate(ordered))
+    if y.min() < 0 or y.max() != len(ordered) - 1:
+        raise ValueError(
+            f"Got the numbers {np.unique(y).tolist()[:5]} as classes and {len(ordered)} labels, {keys}: expected the "
+            f"names themselves, codes from 0 to {len(ordered) - 1}, or labels that say what a number means, e.g. "
+            f"labels={{{mapping}}}."
+        )
+    if keys != ordered and not _encoded_by_sklearn():
+        warn(
+            f"The numbers in y are read as a LabelEncoder gives them, in alphabetical order: {mapping}. Say what they "
+            f"mean with labels={{{mapping}}}, or give the names themselves as y.",
+        )
+    return np.arange(len(ordered), dtype=y.dtype)
+
+
+def refuse_binarisers() -> None:
+    """Raise ValueError where a tool of scikit-learn that makes one task of each label is what calls."""
+    wrapper = next((BINARISERS[caller] for caller in _callers() if caller in BINARISERS), None)
+    if wrapper:
+        raise ValueError(
+            f"Expected y to be a table of all labels, or the class of each document, but {wrapper} asks for a "
+            "classifier of one label at a time. This one answers all labels at once: use it without that wrapper, "
+            "GGUFClassifier(labels=[...]) for several labels a document and GGUFClassifier(multi_label=False) for one."
+        )
+
+
+def _encoded_by_sklearn() -> bool:
+    return any(caller in ENCODERS for caller in _callers())
+
+
+def _callers():
+    """Yield module and name of each function that led here."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        yield frame.f_globals.get("__name__"), frame.f_code.co_name
+        frame = frame.f_back
+
+
+def expand(proba: np.ndarray, classes: Sequence[int], n_classes: int) -> np.ndarray:
+    """Return probabilities with a column for each of `n_classes`, 0 for those that are not among `classes`."""
+    if len(classes) == n_classes:
+        return proba
+    full = np.zeros((len(proba), n_classes))
+    full[:, np.asarray(classes, int)] = proba
+    return full

@@ -1,0 +1,336 @@
+"""Single-label tasks in scikit-learn's own words: classes in, classes out, with its tools around the classifier."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone, is_classifier
+from sklearn.calibration import CalibratedClassifierCV, CalibrationDisplay
+from sklearn.ensemble import StackingClassifier, VotingClassifier
+from sklearn.exceptions import DataConversionWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import ConfusionMatrixDisplay, accuracy_score, log_loss, roc_auc_score
+from sklearn.model_selection import (
+    GridSearchCV,
+    StratifiedKFold,
+    TunedThresholdClassifierCV,
+    cross_val_predict,
+    cross_val_score,
+    cross_validate,
+)
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import LabelEncoder
+from sklearn.utils import get_tags
+
+from skmlmc import CompareToNone, GGUFClassifier, StepwiseExtractor
+from skmlmc._utils.classes import find_classes
+from skmlmc.classifier import METHODS
+
+SAID = {"pos": "What a lovely day", "neg": "I hate all of it", "neu": "The train leaves at nine"}
+TEXTS = [f"{SAID[name]} {k}" for k in range(6) for name in SAID]
+Y = np.array(list(SAID) * 6)
+SORTED = ["neg", "neu", "pos"]
+SINGLE = [method for method in METHODS if method != "max_over_generations"]
+pytestmark = pytest.mark.filterwarnings("ignore:The (label tokens|answer's beginning)")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("answers")
+
+
+@pytest.fixture
+def classifier(tiny_model, cache):
+    """Make a single-label classifier on the tiny model."""
+
+    def make(**params):
+        return GGUFClassifier(**{"model": tiny_model, "multi_label": False, "n_threads": 1, "memory": cache, **params})
+
+    return make
+
+
+@pytest.mark.parametrize("method", ["auto", *SINGLE])
+def test_a_multiclass_classifier(classifier, method):
+    fitted = classifier(method=method).fit(TEXTS, Y)
+    proba = fitted.predict_proba(TEXTS)
+    assert fitted.classes_.tolist() == fitted.labels_.tolist() == SORTED
+    assert proba.shape == (18, 3)
+    assert_allclose(proba.sum(axis=1), 1)
+    assert_array_equal(fitted.predict(TEXTS), fitted.classes_[proba.argmax(axis=1)])
+    assert fitted.score(TEXTS, Y) == accuracy_score(Y, fitted.predict(TEXTS))
+
+
+def test_the_first_step_is_enough(classifier, decoded):
+    """Later steps of the answer would say nothing about the one label."""
+    one, whole = (classifier(memory=None, max_labels=n).fit(TEXTS, Y) for n in (None, 3))
+    one.predict_proba(TEXTS[:1])  # decodes the prompt
+    decoded()
+    few, n = one.predict_proba(TEXTS), decoded()
+    assert_array_equal(whole.predict_proba(TEXTS), few)
+    assert decoded() > n
+
+
+def test_columns_are_sorted_and_the_prompt_is_not(classifier):
+    """scikit-learn's metrics take columns to be sorted by class, whatever order a user writes the labels in."""
+    given = classifier(labels=["pos", "neu", "neg"]).fit(TEXTS, Y)
+    assert given.classes_.tolist() == SORTED and "pos, neu, neg" in given.prompt_text("")
+    sorted_ = classifier(labels=SORTED, label_order=["pos", "neu", "neg"]).fit(TEXTS, Y)
+    assert_array_equal(sorted_.predict_proba(TEXTS), given.predict_proba(TEXTS))
+    proba = given.predict_proba(TEXTS)
+    score = cross_val_score(given, TEXTS, Y, cv=[(range(18), range(18))], scoring="neg_log_loss")
+    assert -score[0] == pytest.approx(log_loss(Y, proba, labels=SORTED))
+    by_hand = np.mean([roc_auc_score(Y == name, proba[:, k]) for k, name in enumerate(SORTED)])
+    score = cross_val_score(given, TEXTS, Y, cv=[(range(18), range(18))], scoring="roc_auc_ovr")
+    assert score[0] == pytest.approx(by_hand)
+
+
+def test_without_data(classifier):
+    fitted = classifier(labels={"pos": "good news", "neg": "bad news"}).fit()
+    assert fitted.classes_.tolist() == ["neg", "pos"] and set(fitted.predict(TEXTS)) <= {"neg", "pos"}
+    assert "good news, bad news" in fitted.prompt_text("")
+    with pytest.raises(ValueError, match="labels=None"):
+        classifier().fit()
+    with pytest.raises(ValueError, match="labels=None"):
+        classifier().fit(TEXTS)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        list,
+        tuple,
+        np.array,
+        lambda y: np.array(y, object),
+        pd.Series,
+        lambda y: pd.Series(y, dtype="category"),
+        lambda y: pd.Series(y, dtype="category").cat.set_categories(["pos", "neg", "neu"], ordered=True),
+        lambda y: pd.Series(y, index=range(90, 72, -1)),
+        lambda y: pl.Series(y),
+        lambda y: pl.Series(y, dtype=pl.Categorical),
+        pa.array,
+    ],
+)
+def test_containers_of_classes(classifier, make):
+    expected = classifier(method="linear_probe", random_state=0).fit(TEXTS, Y)
+    fitted = classifier(method="linear_probe", random_state=0).fit(TEXTS, make(Y.tolist()))
+    assert fitted.classes_.tolist() == SORTED
+    assert_array_equal(fitted.predict_proba(TEXTS), expected.predict_proba(TEXTS))
+    assert fitted.score(TEXTS, make(Y.tolist())) == expected.score(TEXTS, Y)
+
+
+@pytest.mark.parametrize("make", [lambda y: y[:, None], lambda y: pd.DataFrame({"class": y})])
+def test_a_column_of_classes(classifier, make):
+    with pytest.warns(DataConversionWarning, match="column-vector y was passed when a 1d array was expected"):
+        fitted = classifier().fit(TEXTS, make(Y))
+    assert fitted.predict(TEXTS).shape == (18,)
+
+
+CODES = {"neg": 0, "neu": 1, "pos": 2}
+NUMBERS = np.array([CODES[name] for name in Y])
+
+
+@pytest.mark.parametrize("y", [NUMBERS, NUMBERS.astype("i1"), NUMBERS.astype(float), NUMBERS * 10 - 5])
+def test_numbers_as_classes(classifier, y):
+    with pytest.warns(UserWarning, match=r"classes in y are numbers.*labels=\{number: wording\}"):
+        fitted = classifier(method="linear_probe", random_state=0).fit(TEXTS, y)
+    assert_array_equal(fitted.classes_, np.unique(y))
+    assert fitted.classes_.dtype == y.dtype == fitted.predict(TEXTS).dtype
+    expected = classifier(
+        method="linear_probe", random_state=0, labels={n: str(k) for n, k in zip(SORTED, np.unique(y), strict=True)}
+    )
+    assert_array_equal(fitted.predict_proba(TEXTS), expected.fit(TEXTS, Y).predict_proba(TEXTS))
+
+
+def test_numbers_with_a_wording(classifier):
+    words = {2: "positive", 0: "negative", 1: "neutral"}
+    fitted = classifier(labels=words).fit(TEXTS, NUMBERS)
+    assert fitted.classes_.tolist() == [0, 1, 2] and "positive, negative, neutral" in fitted.prompt_text("")
+    named = classifier(labels={"pos": "positive", "neg": "negative", "neu": "neutral"}).fit(TEXTS, Y)
+    assert_array_equal(fitted.predict_proba(TEXTS), named.predict_proba(TEXTS))
+
+
+def test_truth_values(classifier):
+    y = np.arange(18) % 2 == 0
+    fitted = classifier(labels={True: "spam", False: "no spam"}).fit(TEXTS, y)
+    assert fitted.classes_.tolist() == [False, True] and fitted.predict(TEXTS).dtype == bool
+
+
+def test_codes_of_a_label_encoder(classifier):
+    """As scikit-learn's ensembles make them of the classes: numbers of the sorted names."""
+    encoded = LabelEncoder().fit_transform(Y)
+    fitted = classifier(labels=SORTED).fit(TEXTS, encoded)
+    assert fitted.classes_.tolist() == [0, 1, 2] and fitted.labels_.tolist() == SORTED
+    named = classifier(labels=SORTED).fit(TEXTS, Y)
+    assert_array_equal(named.predict(TEXTS), np.array(SORTED)[fitted.predict(TEXTS)])
+    with pytest.warns(
+        UserWarning, match="in alphabetical order: 0: 'neg', 1: 'neu', 2: 'pos'. Say what they mean with"
+    ):
+        classifier(labels=["pos", "neg", "neu"]).fit(TEXTS, encoded)
+    for y in (np.minimum(encoded, 1), encoded + 1, encoded - 1):
+        with pytest.raises(ValueError, match=r"as classes and 3 labels.*labels=\{0: 'neg', 1: 'neu', 2: 'pos'\}"):
+            classifier(labels=SORTED).fit(TEXTS, y)
+
+
+@pytest.mark.parametrize(
+    ("y", "error", "match"),
+    [
+        ([*Y[:-1], None], ValueError, "Input y contains NaN.*element 17 is None"),
+        ([*NUMBERS[:-1].astype(float), np.nan], ValueError, "Input y contains NaN"),
+        (pd.Series([*Y[:-1], pd.NA], dtype="string"), ValueError, "Input y contains NaN"),
+        ([*NUMBERS[:-1].astype(float), np.inf], ValueError, "infinity"),
+        ([*Y[:-1], 3], TypeError, "all of one type, but got .*int and str"),
+        (np.linspace(0, 1, 18), ValueError, "Unknown label type: continuous"),
+        (Y[:-1], ValueError, "inconsistent numbers of samples"),
+        ([], ValueError, "0 sample"),
+        ("pos", TypeError, "Expected y"),
+        (["pos"] * 18, ValueError, "number of classes has to be greater than one; got 1 class, 'pos'"),
+        ([["pos"]] * 18, ValueError, "sets of label names"),
+        (["pos", "", " "] * 6, ValueError, "not blank"),
+    ],
+)
+def test_what_is_no_class(classifier, y, error, match):
+    with pytest.raises(error, match=match):
+        classifier().fit(TEXTS, y)
+
+
+def test_classes_that_labels_do_not_name(classifier):
+    with pytest.raises(ValueError, match=r"those of labels, \['pos', 'neg'\], but got \['neu'\] too"):
+        classifier(labels=["pos", "neg"]).fit(TEXTS, Y)
+    more = classifier(labels=[*SORTED, "unseen"], method="linear_probe", aligner=LogisticRegression()).fit(TEXTS, Y)
+    assert more.classes_.tolist() == [*SORTED, "unseen"]
+    assert_array_equal(more.predict_proba(TEXTS)[:, 3], 0)
+
+
+def test_several_labels_are_asked_for_otherwise(classifier):
+    with pytest.raises(ValueError, match="1-D y of shape .*use multi_label=False"):
+        classifier(multi_label=True, labels=SORTED).fit(TEXTS, Y)
+    for labels in (None, SORTED):
+        with pytest.raises(ValueError, match=r"column for each of two labels or more, but got shape \(18, 1\)"):
+            classifier(multi_label=True, labels=labels).fit(TEXTS, NUMBERS[:, None] / 2)
+
+
+def test_soft_targets_go_on_working(classifier):
+    """A table of targets has predictions of its own shape; beside classes it says how annotators voted."""
+    soft = 0.8 * np.eye(3)[NUMBERS] + 0.2 / 3
+    table = classifier(labels=SORTED, aligner="platt").fit(TEXTS, soft)
+    assert table.classes_.shape == (3, 2) and table.predict(TEXTS).sum(axis=1).tolist() == [1] * 18
+    for labels, order in ((None, [0, 1, 2]), (["pos", "neg", "neu"], [2, 0, 1])):
+        named = classifier(labels=labels, label_order=SORTED, aligner="platt")
+        named.fit(TEXTS, Y, distribution=soft[:, order])
+        assert named.classes_.tolist() == SORTED
+        assert_allclose(named.predict_proba(TEXTS), table.predict_proba(TEXTS))
+        named.fit(TEXTS, Y, distribution=pd.DataFrame(soft, columns=SORTED)[["pos", "neg", "neu"]])
+        assert_allclose(named.predict_proba(TEXTS), table.predict_proba(TEXTS))
+    assert 0 <= named.score(TEXTS, soft) <= 1 and named.score(TEXTS, np.eye(3)[NUMBERS]) == named.score(TEXTS, Y)
+
+
+KINDS = {
+    "zero-shot": {},
+    "shots": {"shots": 2, "random_state": 0},
+    "several orders": {"n_label_orders": 2, "random_state": 0},
+    "probe": {"method": "linear_probe", "random_state": 0},
+    "platt": {"aligner": "platt"},
+    "scikit-learn's": {"aligner": LogisticRegression()},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cross_validation(classifier, kind):
+    estimator, cv = classifier(labels=SORTED, **KINDS[kind]), StratifiedKFold(3)
+    scores = cross_validate(
+        estimator, TEXTS, Y, cv=cv, scoring=["accuracy", "neg_log_loss", "roc_auc_ovr", "f1_macro"], error_score="raise"
+    )
+    assert all(np.isfinite(values).all() for values in scores.values())
+    proba = cross_val_predict(estimator, TEXTS, Y, cv=cv, method="predict_proba")
+    for train, test in cv.split(TEXTS, Y):
+        fitted = clone(estimator).fit([TEXTS[i] for i in train], Y[train])
+        assert_allclose(proba[test], fitted.predict_proba([TEXTS[i] for i in test]), atol=1e-12)
+    assert set(cross_val_predict(estimator, TEXTS, Y, cv=cv)) <= set(SORTED)
+
+
+def test_names_that_scikit_learn_hides(classifier):
+    """It fits on numbers in their place, and the model would be asked for those."""
+    with pytest.warns(UserWarning, match="cross_val_predict, VotingClassifier and StackingClassifier hand on numbers"):
+        cross_val_predict(classifier(), TEXTS, Y, cv=2, method="predict_proba")
+
+
+@pytest.mark.parametrize("labels", [SORTED, ["pos", "neg", "neu"], {"neu": "so", "neg": "bad", "pos": "good"}])
+def test_ensembles_of_scikit_learn(classifier, labels):
+    """None needs a word of explanation, though voting and stacking hand on the codes of a LabelEncoder."""
+    probe = classifier(method="linear_probe", labels=labels, random_state=0)
+    middle = clone(probe).set_params(layer=0, pooling="mean")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "The (numbers|classes) in y")
+        for ensemble in (
+            CalibratedClassifierCV(probe, cv=2),
+            VotingClassifier([("last", probe), ("middle", middle)], voting="soft"),
+            StackingClassifier([("last", probe), ("middle", middle), ("asked", classifier(labels=labels))], cv=2),
+        ):
+            ensemble.fit(TEXTS, Y)
+            assert ensemble.classes_.tolist() == SORTED
+            assert_allclose(ensemble.predict_proba(TEXTS).sum(axis=1), 1)
+            assert ensemble.score(TEXTS, Y) > 0.8, "columns of one class would be taken for those of another"
+
+
+def test_a_search(classifier):
+    search = GridSearchCV(classifier(), {"method": ["auto", "linear_probe"]}, cv=2, scoring="neg_log_loss")
+    assert search.fit(TEXTS, Y).best_params_ == {"method": "linear_probe"}
+    assert search.predict(TEXTS).shape == (18,)
+
+
+def test_two_classes(classifier):
+    """The binary tools: columns are [no, yes], and curves are of the second class unless `pos_label` says otherwise."""
+    y = np.where(Y == "pos", "yes", "no")
+    probe = classifier(method="linear_probe", random_state=0).fit(TEXTS, y)
+    assert probe.classes_.tolist() == ["no", "yes"]
+    proba = probe.predict_proba(TEXTS)
+    score = cross_val_score(probe, TEXTS, y, cv=[(range(18), range(18))], scoring="roc_auc")
+    assert score[0] == roc_auc_score(y == "yes", proba[:, 1])
+    tuned = TunedThresholdClassifierCV(probe, cv=2, scoring="balanced_accuracy").fit(TEXTS, y)
+    assert set(tuned.predict(TEXTS)) <= {"no", "yes"} and 0 <= tuned.best_threshold_ <= 1
+    shown = CalibrationDisplay.from_estimator(probe, TEXTS, y, pos_label="yes", n_bins=3)
+    assert_array_equal(shown.y_prob, proba[:, 1])
+    matrix = ConfusionMatrixDisplay.from_estimator(probe, TEXTS, y)
+    assert matrix.confusion_matrix.sum() == 18
+
+
+@pytest.mark.parametrize("wrapper", [OneVsRestClassifier, MultiOutputClassifier])
+@pytest.mark.parametrize("several", [True, False])
+def test_wrappers_that_feed_one_column(classifier, wrapper, several):
+    table, labels = np.eye(3, dtype=int)[NUMBERS], SORTED
+    for estimator in (
+        classifier(multi_label=several, labels=labels),
+        make_pipeline(classifier(labels=labels).fit().extractors_[0], CompareToNone(multi_label=several)),
+    ):
+        with pytest.raises(ValueError, match="asks for a classifier of one label at a time. .* without that wrapper"):
+            wrapper(estimator).fit(TEXTS, table)
+
+
+def test_tags(classifier):
+    single, several = get_tags(classifier()), get_tags(classifier(multi_label=True))
+    assert is_classifier(classifier())
+    assert single.classifier_tags.multi_class and not single.classifier_tags.multi_label
+    assert single.target_tags.single_output
+    assert several.classifier_tags.multi_label and not several.classifier_tags.multi_class
+
+
+def test_extractors_draw_demonstrations_from_classes(tiny_model):
+    drawn = [
+        StepwiseExtractor(tiny_model, labels=labels, shots=3, random_state=0).fit(TEXTS, y)
+        for labels, y in ((SORTED, Y), (SORTED, np.eye(3)[NUMBERS]), (None, Y))
+    ]
+    assert drawn[0].demonstrations_ == drawn[1].demonstrations_ == drawn[2].demonstrations_
+    assert drawn[2].labels_.tolist() == SORTED
+
+
+def test_targets_in_the_order_of_the_prompt():
+    classes = find_classes(["b", "a", "c"], ["c", "b", "a"])
+    assert classes.targets().labels == ["c", "b", "a"]
+    assert_array_equal(classes.targets(), [[0, 1, 0], [0, 0, 1], [1, 0, 0]])
+    assert find_classes(None, ["b", "a"]).targets() is None
