@@ -52,7 +52,9 @@ both = VotingClassifier([("probe", probe), ("words", words)], voting="soft")
 folds = StratifiedKFold(3, shuffle=True, random_state=0)
 for name, classifier in {"asked": asked, "probe": probe, "words": words, "probe and words": both}.items():
     scores = cross_validate(classifier, texts, y, cv=folds, scoring=["accuracy", "neg_log_loss", "roc_auc_ovr"])
-    print(f"{name:16}" + "".join(f"  {key[5:]} {values.mean():6.2f}" for key, values in scores.items() if "test" in key))
+    print(
+        f"{name:16}" + "".join(f"  {key[5:]} {values.mean():6.2f}" for key, values in scores.items() if "test" in key)
+    )
 
 # %%
 # Which classes are taken for which

@@ -228,6 +228,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         return self
 
     def _method(self):
+        check_choice(self.multi_label, "multi_label", (True, False))
         method = check_choice(self.method, "method", ("auto", *METHODS))
         if method != "auto":
             return method
@@ -235,7 +236,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
 
     def _find_classes(self, y, distribution):
         """Classes of a single-label task; None where targets and predictions are of shape (n, L)."""
-        if check_choice(self.multi_label, "multi_label", (True, False)):
+        if self.multi_label:
             if y is not None and holds_classes(y):
                 _refuse_classes(y)
             return None
@@ -328,7 +329,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         if not isinstance(given, Mapping) or set(given) - known:
             raise ValueError(
                 f"Got method_params={given!r} but expected None or a dict with some of {sorted(known)}: "
-                f"these are the parameters of method={self.method!r} that are none of the classifier."
+                f"these are the parameters of method={self._method()!r} that are none of the classifier."
             )
         return [{name: value for name, value in given.items() if name in names} for names in places]
 

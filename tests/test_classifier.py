@@ -279,12 +279,7 @@ def test_labels_from_a_frame(classifier):
         ({"aligner": "platt"}, (), ValueError, r"texts and targets: aligner='platt' is fitted .* Call fit\(texts, Y\)"),
         ({"aligner": "platt"}, (TEXTS,), ValueError, "Expected texts and targets: aligner='platt' is fitted on them"),
         ({"method": "linear_probe"}, (), ValueError, "Expected texts and targets: method='linear_probe' is fitted"),
-        (
-            {"aligner": "platt"},
-            (TEXTS[:3], Y[:3]),
-            ValueError,
-            "Got 3 documents, of which 3 have .* give more documents",
-        ),
+        ({"aligner": "platt"}, (TEXTS[:3], Y[:3]), ValueError, "Got 3 documents, of which 3 have .* give more"),
         ({"aligner": "platt", "shots": 16}, (TEXTS, Y), ValueError, "of which 4 have a weight and are not shown"),
         ({"aligner": "platt", "content_free": ["N/A"]}, (), ValueError, "Expected texts and targets"),
         ({"aligner": "platt", "content_free": ["N/A"]}, (TEXTS[:3], Y[:3]), ValueError, "Got 3 documents"),

@@ -55,6 +55,12 @@ def test_only_the_engine_knows_llama_cpp():
     assert knows <= {"_engine"}
 
 
+def test_warnings_are_raised_in_one_place():
+    """The place that finds the user's line for them."""
+    texts = {path: (PACKAGE / path).read_text(encoding="utf-8") for path in FILES}
+    assert [path.as_posix() for path, text in texts.items() if "warnings.warn(" in text] == ["_utils/warning.py"]
+
+
 @pytest.mark.parametrize("path", sorted(FILES), ids=str)
 def test_functions_fit_a_screen(path):
     functions = [n for n in ast.walk(FILES[path]) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]

@@ -33,6 +33,23 @@ ANSWERING = ("transform", "predict", "predict_proba", "diagnose", "score")
 ONE_DOCUMENT = ("prompt_text",)
 
 
+def estimators():
+    """Every public estimator, and the classifier of single-label tasks."""
+    return [*public_estimators(), GGUFClassifier(multi_label=False)]
+
+
+def by_name(estimator):
+    """Name of a test's case."""
+    return type(estimator).__name__ + ("" if getattr(estimator, "multi_label", True) else " of one label")
+
+
+def targets(estimator):
+    """Label sets, or the class of each document."""
+    if isinstance(estimator, GGUFClassifier) and not estimator.multi_label:
+        return np.array(LABELS)[H.argmax(axis=1)]
+    return Y
+
+
 def answering_methods(estimator):
     """Names of all public methods but those whose name says that they change something."""
     methods = inspect.getmembers(type(estimator), inspect.isroutine)
@@ -40,13 +57,9 @@ def answering_methods(estimator):
 
 
 def each_method():
-    for estimator in public_estimators():
+    for estimator in estimators():
         for method in answering_methods(estimator):
-            yield pytest.param(estimator, method, id=f"{type(estimator).__name__}.{method}")
-
-
-def by_name(estimator):
-    return type(estimator).__name__
+            yield pytest.param(estimator, method, id=f"{by_name(estimator)}.{method}")
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +91,10 @@ def ready(arrays, tiny_model):
 @pytest.mark.parametrize(("estimator", "method"), list(each_method()))
 def test_an_answer_leaves_the_estimator_alone(estimator, method, ready):
     estimator, X = ready(estimator)
-    estimator.fit(X, Y)
+    y = targets(estimator)
+    estimator.fit(X, y)
     before = joblib.hash(vars(estimator))
-    given = {"score": (X, Y), "prompt_text": (TEXTS[0],)}
+    given = {"score": (X, y), "prompt_text": (TEXTS[0],)}
     getattr(estimator, method)(*given.get(method, (X,) if method in ANSWERING else ()))
     assert joblib.hash(vars(estimator)) == before
 
@@ -106,11 +120,11 @@ def parts_of(found):
     return list(found.values()) if isinstance(found, dict) else [found]
 
 
-@pytest.mark.parametrize("estimator", public_estimators(), ids=by_name)
+@pytest.mark.parametrize("estimator", estimators(), ids=by_name)
 def test_threads_share_an_estimator(estimator, ready):
     """Eight at once, each with documents of its own, get what one alone gets."""
     estimator, X = ready(estimator)
-    estimator.fit(X, Y)
+    estimator.fit(X, targets(estimator))
     rows = [np.arange(k, k + 3) for k in range(8)]
     pieces = [[X[i] for i in some] if isinstance(X, list) else X[some] for some in rows]
     methods = [name for name in ANSWERING[:4] if hasattr(estimator, name)]
@@ -123,21 +137,22 @@ def test_threads_share_an_estimator(estimator, ready):
         together = list(threads.map(ask, pieces))
     for expected, got in zip(alone, together, strict=True):
         for one, other in zip(expected, got, strict=True):
-            assert all(same(a, b) for a, b in zip(one, other, strict=True))
+            for a, b in zip(one, other, strict=True):
+                np.testing.assert_array_equal(a, b)
 
 
 # A parameter that fit refuses, for each estimator that has no threshold.
 WRONG = {"ContextualCalibration": {"content_free": "N/A"}}
 
 
-@pytest.mark.parametrize("estimator", public_estimators(), ids=by_name)
+@pytest.mark.parametrize("estimator", estimators(), ids=by_name)
 def test_an_estimator_whose_fit_failed_is_not_fitted(estimator, ready):
     estimator, X = ready(estimator)
-    estimator.fit(X, Y)
+    estimator.fit(X, targets(estimator))
     named = "threshold" if "threshold" in estimator.get_params() else "shots"
     estimator.set_params(**WRONG.get(by_name(estimator), {named: -1}))
     with pytest.raises((ValueError, TypeError)):
-        estimator.fit(X, Y)
+        estimator.fit(X, targets(estimator))
     with pytest.raises(NotFittedError):
         check_is_fitted(estimator)
     with pytest.raises(NotFittedError):

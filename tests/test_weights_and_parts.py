@@ -151,7 +151,7 @@ def test_parameters_of_parts_in_a_search(tiny_model):
     [
         (
             {"method_params": {"answer_words": ("a", "b")}},
-            "'max_over_generations' that are none",
+            "method='max_over_generations' that are none",
         ),
         ({"method": "unary_breakdown", "method_params": {"shots": 3}}, r"some of \['answer_words'\]"),
         ({"method": "unary_breakdown", "method_params": {"answer_words": ("yes", "yes")}}, "answer_words"),

@@ -10,12 +10,12 @@ import re
 import signal
 import subprocess
 import sys
-import warnings
 from contextlib import suppress
 from functools import cache
 from multiprocessing.spawn import get_executable
 from pathlib import Path
 
+from .._utils.warning import warn
 from .._version import __version__
 from .files import file_state
 from .identity import model_fingerprint
@@ -113,11 +113,10 @@ def _start(told, limit):
 
 @cache
 def _warn_of_no_trial(why):
-    warnings.warn(
+    warn(
         f"Model files are loaded without a trial run in another process, which could not be started: {why}. A damaged "
         f"file may end this process. {SWITCH}=off in the environment says that this is known.",
         RuntimeWarning,
-        stacklevel=2,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from .arrays import as_list, check_not_empty, describe
 from .checks import is_missing
 from .labelled import labelled
+from .warning import warn
 
 # Functions of scikit-learn that fit an estimator on the codes of a LabelEncoder instead of the user's classes.
 ENCODERS = {
@@ -119,11 +119,10 @@ def find_classes(y: Any, labels: Any = None) -> Classes:
 def class_vector(y: Any) -> np.ndarray:
     """Return the classes of documents (n,) as an array of one type, or raise a TypeError or ValueError."""
     if len(getattr(y, "shape", ())) == 2:
-        warnings.warn(
+        warn(
             "A column-vector y was passed when a 1d array was expected: its one column is taken as the classes. Give "
             "a list or a Series, e.g. y.iloc[:, 0] or y.ravel().",
             DataConversionWarning,
-            stacklevel=4,
         )
         y = np.asarray(y).ravel()
     expected = "Expected y to be the class of each document, such as ['pos', 'neg', ...]"
@@ -154,12 +153,10 @@ def class_vector(y: Any) -> np.ndarray:
 
 def _warn_of_numbers(classes):
     shown = ", ".join(map(repr, classes[:3]))
-    warnings.warn(
+    warn(
         f"The classes in y are numbers ({shown}, ...), and so the model is asked for numbers. Say what they mean with "
         "labels={number: wording}. Where y held names: cross_val_predict, VotingClassifier and StackingClassifier hand "
         "on numbers in their place; name the classes with labels=, which are then told apart by it.",
-        UserWarning,
-        stacklevel=5,
     )
 
 
@@ -193,11 +190,9 @@ def _encoded(y, ordered, keys):
             f"labels={{{mapping}}}."
         )
     if keys != ordered and not _encoded_by_sklearn():
-        warnings.warn(
+        warn(
             f"The numbers in y are read as a LabelEncoder gives them, in alphabetical order: {mapping}. Say what they "
             f"mean with labels={{{mapping}}}, or give the names themselves as y.",
-            UserWarning,
-            stacklevel=5,
         )
     return np.arange(len(ordered), dtype=y.dtype)
 

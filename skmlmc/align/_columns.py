@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from scipy.sparse import issparse
 
 from .._utils.arrays import arrange, check_table, column_names, names_of, real_names, table_values
 from .._utils.classes import class_vector, find_classes, holds_classes
+from .._utils.warning import warn
 
 
 def learn_columns(aligner: Any, X: Any, are_labels: bool) -> tuple[Any, list[str] | None]:
@@ -79,4 +79,4 @@ def _check(X):
 
 def _warn(name, fitted):
     has, was = ("does not have valid", "with") if fitted else ("has", "without")
-    warnings.warn(f"X {has} feature names, but {name} was fitted {was} feature names", UserWarning, stacklevel=4)
+    warn(f"X {has} feature names, but {name} was fitted {was} feature names")

@@ -311,13 +311,16 @@ if NEW_SKLEARN:
         assert same(search.predict_proba(TEXTS), whole.predict_proba(steps))
 
 
-def test_weights_in_scorers(tiny_model, routing):
+@pytest.mark.parametrize("fit_too", [False, True])
+def test_weights_in_scorers(tiny_model, routing, fit_too):
+    """As with scikit-learn's own classifiers one says whether weights are for the fit too."""
     weighted = scorers()["nll"].set_score_request(sample_weight=True)
     params = {"distribution": H, "sample_weight": WEIGHT}
-    clf = classifier(tiny_model, aligner="platt")
+    clf = classifier(tiny_model, aligner="platt").set_fit_request(sample_weight=fit_too)
     scores = cross_validate(clf, TEXTS, Y, cv=KFold(2), scoring=weighted, params=params)["test_score"]
     train, test = next(iter(KFold(2).split(TEXTS)))
-    proba = clone(clf).fit([TEXTS[i] for i in train], H[train]).predict_proba([TEXTS[i] for i in test])
+    w = WEIGHT[train] if fit_too else None
+    proba = clone(clf).fit([TEXTS[i] for i in train], H[train], w).predict_proba([TEXTS[i] for i in test])
     assert scores[0] == pytest.approx(-nll(Y[test], proba, sample_weight=WEIGHT[test]))
 
 
