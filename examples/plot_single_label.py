@@ -34,7 +34,7 @@ votes = np.array([row[1:] for row in rows], dtype=float)[:, [header.index(name) 
 clear = (votes >= 2).sum(axis=1) == 1
 texts = [row[0] for row, kept in zip(rows, clear, strict=True) if kept]
 y = np.array(CLASSES)[votes[clear].argmax(axis=1)]
-print(f"{len(texts)} messages:", dict(zip(*np.unique(y, return_counts=True), strict=True)))
+print(f"{len(texts)} messages:", {name: int((y == name).sum()) for name in CLASSES})
 
 # %%
 # Asked, and fitted on hidden states
@@ -42,13 +42,16 @@ print(f"{len(texts)} messages:", dict(zip(*np.unique(y, return_counts=True), str
 # `labels` gives the classes' order in the prompt and, as a mapping, their wording; it may be left out where `y` has
 # names. The probe reads the middle of the network, and is fitted on the training folds.
 
-prompt = PromptTemplate(instruction="Which one of these {wording} does the writer feel: {labels}?", wording="emotions")
+prompt = PromptTemplate(
+    instruction="Which one of these {wording} does the writer feel: {labels}?", answer_format="list", wording="emotions"
+)
 shared = {"labels": CLASSES, "multi_label": False, "prompt": prompt, "memory": tempfile.mkdtemp(), "random_state": 0}
 asked = GGUFClassifier(**shared)
 probe = GGUFClassifier(**shared, method="linear_probe", layer=0.5, pooling="mean")
 words = make_pipeline(TfidfVectorizer(), LogisticRegression())
 both = VotingClassifier([("probe", probe), ("words", words)], voting="soft")
 
+METRICS = ["accuracy", "neg_log_loss", "roc_auc_ovr"]
 folds = StratifiedKFold(3, shuffle=True, random_state=0)
 for name, classifier in {"asked": asked, "probe": probe, "words": words, "probe and words": both}.items():
     scores = cross_validate(classifier, texts, y, cv=folds, scoring=["accuracy", "neg_log_loss", "roc_auc_ovr"])

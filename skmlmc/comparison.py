@@ -198,7 +198,7 @@ def _label_columns(name, fitted, held_out, H):
 
 def _class_columns(name, fitted, held_out, H):
     """Return a classifier's probabilities, columns as in the targets; 0 for classes that it was not fitted with."""
-    proba, found, wanted = fitted.predict_proba(held_out), [str(value) for value in fitted.classes_], labels_of(H)
+    proba, found, wanted = fitted.predict_proba(held_out), list(map(str, fitted.classes_)), labels_of(H) or []
     if np.shape(proba) != (len(held_out), len(found)) or not set(found) <= set(wanted):
         raise ValueError(f"Expected {name!r} to give probabilities of the classes {wanted}, but got {found}.")
     return expand(np.asarray(proba), [wanted.index(value) for value in found], len(wanted))
