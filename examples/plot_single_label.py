@@ -43,10 +43,14 @@ print(f"{len(texts)} messages:", {name: int((y == name).sum()) for name in CLASS
 # names. The probe reads the middle of the network, and is fitted on the training folds.
 
 prompt = PromptTemplate(
-    instruction="Which one of these {wording} does the writer feel: {labels}?", answer_format="list", wording="emotions"
+    instruction="Which one of these {wording} does the writer feel: {labels}?",
+    demonstration="{text}\nThe writer feels: {answer}\n\n",
+    answer_format="list",
+    wording="emotions",
+    mode="plain",
 )
 shared = {"labels": CLASSES, "multi_label": False, "prompt": prompt, "memory": tempfile.mkdtemp(), "random_state": 0}
-asked = GGUFClassifier(**shared)
+asked = GGUFClassifier(**shared, shots=6, demonstrations="balanced")
 probe = GGUFClassifier(**shared, method="linear_probe", layer=0.5, pooling="mean")
 words = make_pipeline(TfidfVectorizer(), LogisticRegression())
 both = VotingClassifier([("probe", probe), ("words", words)], voting="soft")
