@@ -189,8 +189,7 @@ class LabelProbabilityMixin(ClassifierMixin):
         tags = super().__sklearn_tags__()
         multi_label = getattr(self, "multi_label", True)
         tags.classifier_tags.multi_class = tags.target_tags.single_output = not multi_label
-        tags.classifier_tags.multi_label = bool(multi_label)
-        tags.target_tags.multi_output = True
+        tags.classifier_tags.multi_label = tags.target_tags.multi_output = bool(multi_label)
         return tags
 
 

@@ -241,7 +241,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
                 _refuse_classes(y)
             return None
         if y is None:
-            return None if self.labels is None or distribution is not None else find_classes(None, self.labels)
+            return None if distribution is not None else find_classes(None, self.labels)
         return find_classes(y, self.labels) if holds_classes(y) else None
 
     def _extractor_parameters(self, extractor_class, classes):

@@ -28,6 +28,8 @@ from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import get_tags
+from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn_checks import parametrize_with_applicable_checks
 
 from skmlmc import (
     CompareToNone,
@@ -104,10 +106,9 @@ def test_without_data(classifier):
     fitted = classifier(labels={"pos": "good news", "neg": "bad news"}).fit()
     assert fitted.classes_.tolist() == ["neg", "pos"] and set(fitted.predict(TEXTS)) <= {"neg", "pos"}
     assert "good news, bad news" in fitted.prompt_text("")
-    with pytest.raises(ValueError, match="labels=None"):
-        classifier().fit()
-    with pytest.raises(ValueError, match="labels=None"):
-        classifier().fit(TEXTS)
+    for X in (None, TEXTS):
+        with pytest.raises(ValueError, match="labels=None, which requires y to be passed, but the target y is None"):
+            classifier().fit(X)
 
 
 @pytest.mark.parametrize(
@@ -415,3 +416,39 @@ def test_targets_in_the_order_of_the_prompt():
     assert classes.targets().labels == ["c", "b", "a"]
     assert_array_equal(classes.targets(), [[0, 1, 0], [0, 0, 1], [1, 0, 0]])
     assert find_classes(None, ["b", "a"]).targets() is None
+
+
+class OfNumbers(GGUFClassifier):
+    """Reads rows of numbers as texts, so that scikit-learn's checks, which know nothing else, can try it."""
+
+    def fit(self, X, y=None):
+        return super().fit(as_texts(validate_data(self, X)), y)
+
+    def predict_proba(self, X):
+        check_is_fitted(self)
+        return super().predict_proba(as_texts(validate_data(self, X, reset=False)))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string, tags.input_tags.two_d_array = False, True
+        tags.target_tags.required = tags.classifier_tags.poor_score = True
+        return tags
+
+
+def as_texts(X):
+    return [" ".join(f"{value:.2g}" for value in row) for row in X]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _named_model(tiny_model):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SKMLMC_MODEL", str(tiny_model))
+        yield
+
+
+@pytest.mark.filterwarnings("ignore:The classes in y are numbers")
+@parametrize_with_applicable_checks(
+    [OfNumbers(multi_label=False, method="linear_probe", random_state=0, method_params={"C": 1.0})]
+)
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)

@@ -56,7 +56,7 @@ def holds_classes(y: Any) -> bool:
     shape: Any = getattr(y, "shape", ())
     if len(shape) == 2:
         return bool(shape[1] == 1)
-    values = as_list(y)
+    values = as_list(_as_array(y))
     nested = (list, tuple, set, frozenset, Mapping, np.ndarray)
     return values is not None and not any(isinstance(value, nested) for value in values)
 
@@ -90,7 +90,10 @@ def find_classes(y: Any, labels: Any = None) -> Classes:
         y = class_vector(y)
     if labels is None:
         if y is None:
-            raise ValueError("Got labels=None and no y, but expected class names: give labels=['pos', 'neg'], or y.")
+            raise ValueError(
+                "Got labels=None, which requires y to be passed, but the target y is None: expected class names, "
+                "labels=['pos', 'neg'], or the class of each document as y."
+            )
         labels = np.unique(y).tolist()
         if y.dtype.kind in "iuf":
             _warn_of_numbers(labels)
@@ -116,6 +119,11 @@ def find_classes(y: Any, labels: Any = None) -> Classes:
     )
 
 
+def _as_array(y):
+    """Return what only numpy can read as its array."""
+    return np.asarray(y) if hasattr(y, "__array__") and not hasattr(y, "shape") and as_list(y) is None else y
+
+
 def class_vector(y: Any) -> np.ndarray:
     """Return the classes of documents (n,) as an array of one type, or raise a TypeError or ValueError."""
     if len(getattr(y, "shape", ())) == 2:
@@ -126,6 +134,7 @@ def class_vector(y: Any) -> np.ndarray:
         )
         y = np.asarray(y).ravel()
     expected = "Expected y to be the class of each document, such as ['pos', 'neg', ...]"
+    y = _as_array(y)
     found = as_list(y)
     if found is None:
         raise TypeError(f"{expected}, but got {describe(y)}.")
