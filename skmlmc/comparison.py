@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
+from sklearn.utils import check_consistent_length
 
 from ._models.files import resolve_model
 from ._models.loaded import load_model
 from ._utils.arrays import check_targets, majority, to_frame
 from ._utils.checks import check_labels, check_splits, check_texts
+from ._utils.classes import class_vector, expand, find_classes, holds_classes
 from ._utils.labelled import labelled, labels_of
 from .base import LabelProbabilityMixin, label_columns
 from .classifier import ALIGNERS, METHODS, GGUFClassifier
@@ -27,17 +29,13 @@ __all__ = ["compare_methods"]
 BASE_RATE = "constant base rate"
 TIMED_DOCUMENTS = 16
 COLUMNS = ("nll", "l1", "example_f1")
+DEFAULT = ("compare_to_none", "hard_predictions", "max_over_generations", "unary_breakdown")
 
 
 def compare_methods(
     X: Any,
     y: Any,
-    methods: Sequence[str] | Mapping[str, Any] = (
-        "compare_to_none",
-        "hard_predictions",
-        "max_over_generations",
-        "unary_breakdown",
-    ),
+    methods: Sequence[str] | Mapping[str, Any] | None = None,
     *,
     cv: Any = None,
     estimator: GGUFClassifier | None = None,
@@ -54,15 +52,17 @@ def compare_methods(
     ----------
     X : sequence of str of length n
         Documents.
-    y : array-like of shape (n, L) or DataFrame
-        Indicator or soft targets in [0, 1]. The columns of a table name the labels, and every method's probabilities
-        are put into their order; an array has the order of the methods' `labels`, which must then be the same.
-    methods : sequence of str, or mapping of str to str or estimator
+    y : array-like of shape (n, L) or (n,), or DataFrame
+        Indicator or soft targets in [0, 1]; of a single-label task the class of each document. The columns of a table
+        name the labels, and every method's probabilities are put into their order; an array has the order of the
+        methods' `labels`, which must then be the same.
+    methods : sequence of str, mapping of str to str or estimator, or None, default=None
         Methods of `GGUFClassifier`, with a fitted alignment as in ``"max_over_generations+platt"``. A mapping names
         the rows; its values are such methods or any multi-label classifiers of texts with ``predict_proba``. They are
         fitted on `y` as it is: classifiers of scikit-learn take indicators, a `LinearProbe` behind features soft
         targets too. Probabilities are found by the names that a fitted classifier has in ``labels_``; one that has
-        none, as those of scikit-learn, gives them in the order of the targets that it was fitted on.
+        none, as those of scikit-learn, gives them in the order of the targets that it was fitted on. None: compare to
+        none, hard predictions, max over generations (not of classes) and unary breakdown.
     cv : int, splitter or None, default=None
         As in `sklearn.model_selection.cross_validate`; None: five folds.
     estimator : GGUFClassifier or None, default=None
@@ -78,9 +78,9 @@ def compare_methods(
     -------
     table : dict of str to list, or DataFrame
         A row a method, the constant base rate of the training folds first: ``method``, the mean over folds of ``nll``,
-        ``l1`` and ``example_f1`` and their standard deviations ``..._std``, ``documents_per_second`` and
-        ``tokens_per_document``, which were measured on up to 16 documents without a cache after the prompt was decoded
-        (NaN for classifiers that are no `GGUFClassifier`).
+        ``l1`` and ``example_f1`` (of classes the accuracy) and their standard deviations ``..._std``,
+        ``documents_per_second`` and ``tokens_per_document``, which were measured on up to 16 documents without a cache
+        after the prompt was decoded (NaN for classifiers that are no `GGUFClassifier`).
     proba : dict of str to ndarray of shape (n, L)
         Probabilities of every document, by name of the row, from the fold that held it out, in the order of the
         columns of `y`: what ``MethodComparisonDisplay.from_predictions`` and the other displays take. They know their
@@ -102,17 +102,28 @@ def compare_methods(
     ['constant base rate', 'compare_to_none', 'linear_probe']
     """
     texts = check_texts(X)
-    rows = _estimators(methods, estimator)
-    H = _name_columns(y, rows, len(texts))
-    folds = check_splits(cv, texts, majority(H))
+    single = holds_classes(y)
+    rows = _estimators(methods, estimator, single)
+    y, H = _find_classes(y, rows, len(texts)) if single else (None, _name_columns(y, rows, len(texts)))
+    folds = check_splits(cv, texts, majority(H) if y is None else y)
     if return_proba:
         _check_partition(folds, len(texts))
-    runs = {BASE_RATE: _base_rate(H, folds)}
-    runs.update((name, _cross_validate(name, row, texts, H, folds)) for name, row in rows.items())
+    runs = {BASE_RATE: _base_rate(H, folds, single)}
+    runs.update((name, _cross_validate(name, row, texts, y, H, folds)) for name, row in rows.items())
     table = to_frame(_table(runs), as_frame)
     if not return_proba:
         return table
     return table, {name: labelled(run.proba, "unary", labels_of(H), None) for name, run in runs.items()}
+
+
+def _find_classes(y, rows, n_samples):
+    """Return the class of each document, and indicators that know the sorted classes' names, with all in `labels`."""
+    y = class_vector(y)
+    check_consistent_length(y, range(n_samples))
+    labels = next((row.labels for row in rows.values() if isinstance(row, GGUFClassifier) and row.labels), None)
+    classes = find_classes(y, np.unique(y).tolist() if labels is None else labels)
+    H = np.eye(len(classes.values))[classes.codes]
+    return y, labelled(H, None, list(classes.wordings), None)
 
 
 def _name_columns(y, rows, n_samples):
@@ -151,28 +162,50 @@ class _Run:
     timing: tuple[float, float] = (np.nan, np.nan)
 
 
-def _base_rate(H, folds):
+def _base_rate(H, folds, single):
     run = _Run(np.full(H.shape, np.nan))
     for train, test in folds:
         run.proba[test] = H[train].mean(axis=0)
-        run.scores.append(_scores(H[test], run.proba[test], (run.proba[test] >= 0.5).astype(int)))
+        sets = _largest(run.proba[test]) if single else (run.proba[test] >= 0.5).astype(int)
+        run.scores.append(_scores(H[test], run.proba[test], sets, single))
     return run
 
 
-def _cross_validate(name, estimator, texts, H, folds):
-    run = _Run(np.full(H.shape, np.nan))
+def _cross_validate(name, estimator, texts, y, H, folds):
+    run, single = _Run(np.full(H.shape, np.nan)), y is not None
     for train, test in folds:
-        fitted = clone(estimator).fit([texts[i] for i in train], H[train])
+        fitted = clone(estimator).fit([texts[i] for i in train], y[train] if single else H[train])
         held_out = [texts[i] for i in test]
-        proba = label_columns(fitted, held_out)
-        # The same as predict, which would ask the model again.
-        ours = getattr(type(fitted), "predict", None) is LabelProbabilityMixin.predict
-        sets = fitted._label_sets(proba) if ours else fitted.predict(held_out)
-        columns = _columns_of_targets(name, fitted, H)
-        run.proba[test] = proba[:, columns]
-        run.scores.append(_scores(np.asarray(H[test]), run.proba[test], np.asarray(sets)[:, columns]))
+        if single:
+            run.proba[test] = _class_columns(name, fitted, held_out, H)
+            sets = _largest(run.proba[test])
+        else:
+            run.proba[test], sets = _label_columns(name, fitted, held_out, H)
+        run.scores.append(_scores(np.asarray(H[test]), run.proba[test], sets, single))
     run.timing = _time(fitted, held_out)
     return run
+
+
+def _label_columns(name, fitted, held_out, H):
+    """Return a classifier's probabilities and label sets, columns as in the targets."""
+    proba = label_columns(fitted, held_out)
+    # The same as predict, which would ask the model again.
+    ours = getattr(type(fitted), "predict", None) is LabelProbabilityMixin.predict
+    sets = fitted._label_sets(proba) if ours else fitted.predict(held_out)
+    columns = _columns_of_targets(name, fitted, H)
+    return proba[:, columns], np.asarray(sets)[:, columns]
+
+
+def _class_columns(name, fitted, held_out, H):
+    """Return a classifier's probabilities, columns as in the targets; 0 for classes that it was not fitted with."""
+    proba, found, wanted = fitted.predict_proba(held_out), list(map(str, fitted.classes_)), labels_of(H) or []
+    if np.shape(proba) != (len(held_out), len(found)) or not set(found) <= set(wanted):
+        raise ValueError(f"Expected {name!r} to give probabilities of the classes {wanted}, but got {found}.")
+    return expand(np.asarray(proba), [wanted.index(value) for value in found], len(wanted))
+
+
+def _largest(proba):
+    return np.eye(proba.shape[1], dtype=int)[proba.argmax(axis=1)]
 
 
 def _columns_of_targets(name, fitted, H):
@@ -206,10 +239,17 @@ def _check_partition(folds, n):
         )
 
 
-def _estimators(methods, estimator):
-    base = GGUFClassifier() if estimator is None else estimator
+def _estimators(methods, estimator, single):
+    base = GGUFClassifier(multi_label=not single) if estimator is None else estimator
     if not isinstance(base, GGUFClassifier):
         raise TypeError(f"Got estimator={base!r} but expected a GGUFClassifier; other classifiers go into methods.")
+    if single and base.multi_label:
+        raise ValueError(
+            "Got the class of each document as y, but the estimator has multi_label=True. Expected "
+            "GGUFClassifier(multi_label=False), or a table y with a column a label."
+        )
+    if methods is None:
+        methods = [name for name in DEFAULT if base.multi_label or name != "max_over_generations"]
     named = methods if isinstance(methods, Mapping) else {str(m): m for m in methods}
     if not named:
         raise ValueError("Got no methods but expected at least one, such as methods=['max_over_generations'].")
@@ -230,8 +270,8 @@ def _estimator(method, base):
     return clone(base).set_params(method=name, **({"aligner": aligner} if aligner else {}))
 
 
-def _scores(H, proba, sets):
-    return nll(H, proba), l1_distance(H, proba), example_f1(majority(H), sets)
+def _scores(H, proba, sets, single):
+    return nll(H, proba, multi_label=not single), l1_distance(H, proba), example_f1(majority(H), sets)
 
 
 def _time(fitted, texts):

@@ -12,6 +12,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.calibration import CalibratedClassifierCV, CalibrationDisplay
 from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.exceptions import DataConversionWarning
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import ConfusionMatrixDisplay, accuracy_score, log_loss, roc_auc_score
 from sklearn.model_selection import (
@@ -28,7 +29,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import get_tags
 
-from skmlmc import CompareToNone, GGUFClassifier, StepwiseExtractor
+from skmlmc import (
+    CompareToNone,
+    GGUFClassifier,
+    HardPredictions,
+    LinearProbe,
+    ScalingAligner,
+    StepwiseExtractor,
+    UnaryBreakdown,
+    compare_methods,
+)
 from skmlmc._utils.classes import find_classes
 from skmlmc.classifier import METHODS
 
@@ -327,6 +337,77 @@ def test_extractors_draw_demonstrations_from_classes(tiny_model):
     ]
     assert drawn[0].demonstrations_ == drawn[1].demonstrations_ == drawn[2].demonstrations_
     assert drawn[2].labels_.tolist() == SORTED
+
+
+def test_methods_are_compared_on_classes(classifier):
+    tfidf = make_pipeline(TfidfVectorizer(), LogisticRegression())
+    methods = {"asked": "compare_to_none", "probe": "linear_probe", "words": tfidf}
+    for labels, y in ((None, Y), (["pos", "neg", "neu"], Y), ({2: "good", 0: "bad", 1: "so"}, NUMBERS)):
+        base = classifier(labels=labels, random_state=0)
+        table, proba = compare_methods(TEXTS, y, methods, estimator=base, cv=StratifiedKFold(3), return_proba=True)
+        for name, estimator in (("probe", base.set_params(method="linear_probe")), ("words", tfidf)):
+            by_hand = cross_validate(estimator, TEXTS, y, cv=StratifiedKFold(3), scoring=["neg_log_loss", "accuracy"])
+            row = table["method"].index(name)
+            assert table["nll"][row] == pytest.approx(-by_hand["test_neg_log_loss"].mean())
+            assert table["example_f1"][row] == pytest.approx(by_hand["test_accuracy"].mean())
+            assert proba[name].labels == [str(value) for value in np.unique(y)]
+        assert table["nll"][0] == pytest.approx(np.log(3))
+    assert compare_methods(TEXTS, Y, estimator=base.set_params(labels=None, method="auto"), cv=2)["method"][1:] == [
+        "compare_to_none",
+        "hard_predictions",
+        "unary_breakdown",
+    ]
+    with pytest.raises(ValueError, match="the class of each document as y, but the estimator has multi_label=True"):
+        compare_methods(TEXTS, Y, estimator=classifier(multi_label=True, labels=SORTED))
+
+
+ALIGNERS = {
+    "compare to none": CompareToNone(multi_label=False),
+    "hard": HardPredictions(multi_label=False),
+    "platt": ScalingAligner(multi_label=False),
+    "matrix": ScalingAligner("matrix", C=1.0, multi_label=False),
+}
+
+
+@pytest.mark.parametrize("aligner", ALIGNERS.values(), ids=ALIGNERS)
+@pytest.mark.parametrize("y", [Y, NUMBERS], ids=["names", "codes"])
+def test_pipelines_of_extractor_and_aligner(tiny_model, cache, aligner, y):
+    """The prompt lists the labels in an order of its own; columns and classes are sorted all the same."""
+    extractor = StepwiseExtractor(
+        tiny_model, labels=["pos", "neg", "neu"], label_order=SORTED, max_labels=1, n_threads=1, memory=cache
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The numbers in y")
+        pipeline = make_pipeline(extractor, clone(aligner)).fit(TEXTS, y)
+    assert pipeline.classes_.tolist() == sorted(set(y.tolist()))
+    table = make_pipeline(extractor, clone(aligner)).fit(TEXTS, pd.DataFrame(np.eye(3)[NUMBERS], columns=SORTED))
+    order = [list(table[-1].labels_).index(name) for name in SORTED]
+    assert_allclose(pipeline.predict_proba(TEXTS), table.predict_proba(TEXTS)[:, order], rtol=1e-6)
+    assert_array_equal(pipeline.predict(TEXTS), pipeline.classes_[pipeline.predict_proba(TEXTS).argmax(axis=1)])
+    assert pipeline.score(TEXTS, y) == accuracy_score(y, pipeline.predict(TEXTS))
+
+
+def test_tables_of_probabilities_beside_classes():
+    rng = np.random.default_rng(0)
+    P = pd.DataFrame(rng.dirichlet(np.ones(3), 18), columns=["pos", "neg", "neu"])
+    right = ScalingAligner(multi_label=False).fit(P[SORTED].to_numpy(), Y)
+    fitted = ScalingAligner(multi_label=False).fit(P, Y)
+    for X in (P, P[SORTED], P[["neu", "pos", "neg"]]):
+        assert_allclose(fitted.predict_proba(X), right.predict_proba(P[SORTED].to_numpy()))
+    unary = UnaryBreakdown(multi_label=False).fit(P, Y)
+    assert_array_equal(unary.predict(P), np.array(P.columns)[P.to_numpy().argmax(axis=1)])
+    with pytest.raises(ValueError, match="those of labels"):
+        ScalingAligner(multi_label=False).fit(P, np.where(Y == "neu", "other", Y))
+
+
+def test_a_probe_of_vectors():
+    X = np.random.default_rng(0).normal(size=(18, 4)) / 9 + np.eye(4)[NUMBERS]
+    probe = LinearProbe(C=1.0, multi_label=False, random_state=0).fit(X, Y)
+    assert probe.classes_.tolist() == SORTED and probe.score(X, Y) > 0.7
+    table = LinearProbe(C=1.0, multi_label=False, random_state=0).fit(X, np.eye(3)[NUMBERS])
+    assert_array_equal(probe.predict_proba(X), table.predict_proba(X))
+    scores = cross_validate(probe, X, Y, cv=3, scoring=["accuracy", "neg_log_loss"], error_score="raise")
+    assert scores["test_neg_log_loss"].mean() > -np.log(3), "columns of one class would be taken for those of another"
 
 
 def test_targets_in_the_order_of_the_prompt():

@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose
 from scipy.special import xlogy
 from sklearn.base import BaseEstimator
+from sklearn.cluster import KMeans
 from sklearn.datasets import make_multilabel_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import UndefinedMetricWarning
@@ -18,7 +19,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 
 from skmlmc.base import LabelProbabilityMixin
-from skmlmc.calibrate import ScalingAligner
+from skmlmc.calibrate import LinearProbe, ScalingAligner
 from skmlmc.metrics import (
     entropy_correlation,
     entropy_correlation_scorer,
@@ -339,6 +340,13 @@ def test_entropy_correlation_scorer_scores_probabilities():
 
     soft = np.array([[0.5, 0], [1, 0], [0.75, 0]])
     assert entropy_correlation_scorer(Echo().fit(soft, soft), soft, soft) == pytest.approx(1)
+
+
+def test_a_clustering_in_a_pipeline_names_no_labels():
+    rng = np.random.default_rng(0)
+    X, y = rng.uniform(size=(30, 3)), pd.DataFrame(rng.integers(0, 2, (30, 3)), columns=["joy", "anger", "fear"])
+    pipe = make_pipeline(KMeans(3, n_init=1, random_state=0), LinearProbe(C=1.0)).fit(X, y.to_numpy())
+    assert nll_scorer(pipe, X, y) == nll_scorer(pipe, X, y.to_numpy())
 
 
 @pytest.mark.parametrize("as_frame", [pytest.param("pandas"), pytest.param("polars")])

@@ -88,6 +88,19 @@ def classify(model: Path | None) -> None:
     GGUFClassifier("hf:owner/repo/file.gguf", labels={"joy": "happiness", "anger": "rage"}, threshold=[0.5, 0.5])
 
 
+def classify_one_label() -> None:
+    """A single-label task: class names in, class names out."""
+    y = ["sadness", "joy"]
+    clf = GGUFClassifier(labels={"joy": "joy", "sadness": "grief"}, multi_label=False, method="auto").fit(texts, y)
+    assert_type(clf, GGUFClassifier)
+    assert_type(clf.predict(texts), np.ndarray)
+    assert_type(clf.score(texts, y), float)
+    assert_type(clf.classes_, np.ndarray)
+    assert_type(GGUFClassifier(multi_label=False).fit(texts, np.array([0, 1])).predict_proba(texts), np.ndarray)
+    steps = StepwiseExtractor(labels=["sadness", "joy"]).fit(texts, y).transform(texts)
+    assert_type(CompareToNone(multi_label=False).fit(steps, y).predict(steps), np.ndarray)
+
+
 def extract_and_align() -> None:
     """Extractors, aligners and the functions on arrays below them."""
     steps = StepwiseExtractor(labels=labels, shots=2).fit(texts, H).transform(texts)

@@ -89,8 +89,8 @@ def check_table(values: Any, name: str) -> None:
         return
     if isinstance(values, Mapping) or any(_is_named_row(row) for row in as_list(values) or ()):
         raise TypeError(
-            f"Got mappings or other rows with names as {name}, but expected an array of numbers or a table. Pass "
-            f"pandas.DataFrame({name}), whose columns have names."
+            f"Expected {name} to be an array of numbers or a table, but got {values!r:.60}. Pass mappings and other "
+            f"rows with names as pandas.DataFrame({name}), whose columns have names."
         )
 
 
@@ -131,7 +131,9 @@ def names_of(values: Any, labels: Sequence[str] | None = None, name: str = "y") 
 
 def real_names(names: Any) -> list[str] | None:
     """Return label names in a list, None where there are none or they only count: "label0", "label1", ..."""
-    return None if names is None or list(names) == default_names(len(names)) else list(names)
+    if names is None or not all(isinstance(name, str) for name in names):
+        return None  # numbers are the labels_ of a clustering
+    return None if list(names) == default_names(len(names)) else list(names)
 
 
 def check_order(labels: Any, known: Sequence[str] | None, what: str) -> None:

@@ -222,7 +222,7 @@ def _callers():
 
 def expand(proba: np.ndarray, classes: Sequence[int], n_classes: int) -> np.ndarray:
     """Return probabilities with a column for each of `n_classes`, 0 for those that are not among `classes`."""
-    if len(classes) == n_classes:
+    if list(classes) == list(range(n_classes)):
         return proba
     full = np.zeros((len(proba), n_classes))
     full[:, np.asarray(classes, int)] = proba

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from .._utils.arrays import arrange, check_table, column_names, names_of, real_names, table_values
+from .._utils.classes import class_vector, find_classes, holds_classes
 from .._utils.warning import warn
 
 
@@ -23,6 +24,25 @@ def learn_columns(aligner: Any, X: Any, are_labels: bool) -> tuple[Any, list[str
     if names is not None and (column_names(X) is not None or not are_labels):
         aligner.feature_names_in_ = np.array(names, dtype=object)
     return table_values(X), names
+
+
+def learn_classes(aligner: Any, y: Any, X: Any, known: list[str] | None, are_labels: bool) -> tuple:
+    """Return targets, the values of `X` and the names of its columns, in ``fit``, with classes where `y` has them.
+
+    Of a single-label task with a one-dimensional `y` the targets become indicators that know their names, and columns
+    that are labels come into the order of the classes, which scikit-learn sorts.
+    """
+    aligner._classes = None
+    if y is None or getattr(aligner, "multi_label", True) or not holds_classes(y):
+        return y, X, known
+    named = known if are_labels else None
+    classes = find_classes(y, np.unique(class_vector(y)).tolist() if named is None else named)
+    aligner._classes, names = classes.values, list(classes.wordings)
+    if named is not None:
+        X, known = arrange(X, known, names), names
+        if hasattr(aligner, "feature_names_in_"):
+            aligner.feature_names_in_ = np.array(names, dtype=object)
+    return classes.targets(), X, known
 
 
 def match_columns(aligner: Any, X: Any, labels: Sequence[str] | None) -> Any:

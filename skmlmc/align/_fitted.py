@@ -32,7 +32,7 @@ from .._utils.docs import documented
 from .._utils.typing import RandomState, Self, Threshold
 from ..base import AlignerMixin, documented_aligner, fits_or_forgets
 from ._arithmetic import apply_isotonic, apply_scaling, fit_isotonic, fit_logistic, fit_scaling, to_logits, to_proba
-from ._columns import learn_columns, match_columns
+from ._columns import learn_classes, learn_columns, match_columns
 from ._functions import max_over_generations
 
 KINDS = ("platt", "temperature", "beta", "isotonic", "matrix")
@@ -87,9 +87,10 @@ class FittedAligner(AlignerMixin, BaseEstimator):
         """Fit to annotator proportions.
 
         {parameters}
-        y : array-like of shape (n, L)
+        y : array-like of shape (n, L) or (n,)
             Indicators or soft targets in [0, 1]: the share of the annotators who chose each label. With
-            ``multi_label=False`` every row sums to 1. The column names of a DataFrame name the labels.
+            ``multi_label=False`` every row sums to 1, or `y` is the class of each document, and ``predict`` gives
+            classes. The column names of a DataFrame name the labels.
         sample_weight : array-like of shape (n,), default=None
             Weights, in documents: a weight of 2 counts as the document twice, and the number of annotators as one
             document an annotator.
@@ -115,6 +116,7 @@ class FittedAligner(AlignerMixin, BaseEstimator):
         check_choice(self.multi_label, "multi_label", (True, False))
         self._check_parameters()
         X, known = learn_columns(self, X, self._takes_labels())
+        y, X, known = learn_classes(self, y, X, known, self._takes_labels())
         X = self._check_input(X)
         self.n_features_in_ = X.shape[1]
         H, names = check_fit_targets(y, distribution, len(X), self.multi_label, known)

@@ -15,7 +15,7 @@ from .._utils.labelled import relabel, written_of
 from .._utils.typing import Self, Threshold
 from ..base import AlignerMixin, documented_aligner, fits_or_forgets
 from . import _arithmetic as arithmetic
-from ._columns import learn_columns, match_columns
+from ._columns import learn_classes, learn_columns, match_columns
 
 
 @documented_aligner
@@ -54,9 +54,10 @@ class ZeroShotAligner(AlignerMixin, BaseEstimator):
         ----------
         X : array-like of shape (n, R, L + 1), or (n, L + 1, L + 1) for pairs
             Probabilities with none last.
-        y : array-like of shape (n, L), default=None
+        y : array-like of shape (n, L) or (n,), default=None
             Only the column names of a table are read. An extractor's output knows its labels itself: those of `y` are
-            then the same, in any order.
+            then the same, in any order. With ``multi_label=False`` the class of each document: ``predict`` then gives
+            classes.
 
         Returns
         -------
@@ -69,6 +70,7 @@ class ZeroShotAligner(AlignerMixin, BaseEstimator):
             If `X`, the shape of `y` or a parameter is not as expected.
         """
         X, known = learn_columns(self, X, are_labels=True)
+        y, X, known = learn_classes(self, y, X, known, are_labels=True)
         X = self._check(X)
         labels = check_label_names(y, n_labels=self._n_labels(X), n_samples=len(X), known=known)
         check_threshold(self.threshold, labels)
