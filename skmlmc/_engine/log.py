@@ -1,7 +1,7 @@
 """What llama.cpp says: kept for error messages, shown where it is asked for, and left to others where it is theirs.
 
 llama.cpp has one log for a whole process, with one callback. Whoever set it before, another library or llama_cpp
-itself, goes on being called.
+itself, goes on being called. The trial of model files imports this without the rest of llama_cpp.
 """
 
 from __future__ import annotations
@@ -14,16 +14,40 @@ from contextlib import contextmanager
 from ctypes import byref, c_void_p, cast
 
 import llama_cpp as C  # noqa: N812
-from llama_cpp._logger import llama_log_callback as llama_cpps
 
 _lines: deque[str] = deque(maxlen=30)
 _echo = False
 _here = threading.local()  # `own`: in a call of this package; `passing`: handing a line on
-_earlier = llama_cpps, c_void_p()  # callback and its data
 
 
 def _address(callback):
     return cast(callback, c_void_p).value
+
+
+def _current():
+    """Return the callback that is set, and its data."""
+    callback, data = C.llama_log_callback(), c_void_p()
+    C.llama_log_get(byref(callback), byref(data))
+    return callback, data
+
+
+def _find_default():
+    """Return the callback of llama.cpp that is there as long as nobody sets one."""
+    now = _current()
+    C.llama_log_set(C.llama_log_callback(), c_void_p())
+    default, _ = _current()
+    C.llama_log_set(*now)
+    return default
+
+
+_default = _find_default()
+_earlier = _default, c_void_p()
+
+
+def _only_prints(callback):
+    """Whether a callback is one that prints whatever it gets: llama.cpp's, or llama_cpp's until it is told not to."""
+    theirs = getattr(sys.modules.get("llama_cpp._logger"), "llama_log_callback", _default)
+    return _address(callback) in (_address(_default), _address(theirs))
 
 
 @C.llama_log_callback
@@ -34,9 +58,8 @@ def _on_line(level, text, _):
         _lines.append(line)
         if _echo:
             print(line, end="", file=sys.stderr, flush=True)
-    # llama_cpp's own prints whatever it gets until it is told not to: of this package's lines it gets none.
     callback, data = _earlier
-    if getattr(_here, "passing", False) or (own and _address(callback) == _address(llama_cpps)):
+    if getattr(_here, "passing", False) or (own and _only_prints(callback)):
         return
     _here.passing = True  # should it hand lines on to whom it has found, this one
     try:
@@ -49,9 +72,8 @@ def begin() -> None:
     """Forget the lines so far, and listen from now on; another's callback is called through."""
     global _earlier
     _lines.clear()
-    callback, data = C.llama_log_callback(), c_void_p()
-    C.llama_log_get(byref(callback), byref(data))
-    if callback and _address(callback) != _address(_on_line):
+    callback, data = _current()
+    if _address(callback) != _address(_on_line):
         _earlier = callback, data
     C.llama_log_set(_on_line, c_void_p())
 

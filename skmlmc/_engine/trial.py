@@ -49,9 +49,7 @@ def main() -> None:
     # Both packages import much that a trial has no use for: stand-ins find their modules and run nothing else.
     _stand_in("skmlmc", str(Path(__file__).parents[1]))
     _stand_in("llama_cpp", told["llama_cpp"])
-    functions = import_module("llama_cpp.llama_cpp")
-    functions.__path__ = [told["llama_cpp"]]  # the package's other modules are found beside it
-    sys.modules["llama_cpp"] = functions
+    sys.modules["llama_cpp"] = import_module("llama_cpp.llama_cpp")
     import_module("skmlmc._engine.model").uses_amx()  # has llama.cpp look at all devices
     _set_limits(told["seconds"], told["n_bytes"])
     print(BEGUN, flush=True)
