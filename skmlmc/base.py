@@ -179,7 +179,7 @@ class LabelProbabilityMixin(ClassifierMixin):
         """
         pred = self.predict(X)
         if self._classes is not None:
-            if holds_classes(y):
+            if holds_classes(y, column=True):
                 return accuracy_score(class_vector(y), pred, sample_weight=sample_weight)
             pred = (pred[:, None] == self._classes).astype(int)
         y, _ = check_targets(y, labels=list(self.labels_), n_samples=len(pred))
@@ -187,9 +187,9 @@ class LabelProbabilityMixin(ClassifierMixin):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        multi_label = getattr(self, "multi_label", True)
-        tags.classifier_tags.multi_class = tags.target_tags.single_output = not multi_label
-        tags.classifier_tags.multi_label = tags.target_tags.multi_output = bool(multi_label)
+        single = isinstance(multi_label := getattr(self, "multi_label", True), (bool, np.bool_)) and not multi_label
+        tags.classifier_tags.multi_class = tags.target_tags.single_output = single
+        tags.classifier_tags.multi_label = tags.target_tags.multi_output = not single
         return tags
 
 

@@ -238,11 +238,12 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         """Classes of a single-label task; None where targets and predictions are of shape (n, L)."""
         if self.multi_label:
             if y is not None and holds_classes(y):
-                _refuse_classes(y)
+                refuse_binarisers()
+                check_targets(y)  # says what to do
             return None
         if y is None:
             return None if distribution is not None else find_classes(None, self.labels)
-        return find_classes(y, self.labels) if holds_classes(y) else None
+        return find_classes(y, self.labels) if holds_classes(y, column=True) else None
 
     def _extractor_parameters(self, extractor_class, classes):
         """Parameters of an extractor that the classifier shares, with the classes as its labels."""
@@ -393,16 +394,6 @@ def _fit_zero_shot(readout, labels):
     shape = {"steps": (1, 1, n + 1), "pairs": (1, n + 1, n + 1)}.get(kind, (1, n))
     undecided = np.full(shape, 1 / (n + 1) if kind == "steps" else 0.5)
     return readout.fit(labelled(undecided, kind, labels, undecided))
-
-
-def _refuse_classes(y):
-    """Raise ValueError where several labels a document are expected, and `y` is one-dimensional or has one column."""
-    refuse_binarisers()
-    check_targets(y)  # says what to do where it is one-dimensional
-    raise ValueError(
-        f"Expected y to have a column for each of two labels or more, but got shape {y.shape}. Write a single question "
-        "as two labels, or give the class of each document with multi_label=False."
-    )
 
 
 def _weights(X, sample_weight, aligner):

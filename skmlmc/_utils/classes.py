@@ -51,14 +51,13 @@ class Classes(NamedTuple):
         return labelled(indicator, None, self.order, None)
 
 
-def holds_classes(y: Any) -> bool:
-    """Return whether `y` has one class a document, not a table of labels; one column of a table counts as such."""
+def holds_classes(y: Any, column: bool = False) -> bool:
+    """Return whether `y` has one class a document, not a table of labels; a table of one `column` where that is said."""
     shape: Any = getattr(y, "shape", ())
     if len(shape) == 2:
-        return bool(shape[1] == 1)
+        return column and bool(shape[1] == 1)
     values = as_list(_as_array(y))
-    nested = (list, tuple, set, frozenset, Mapping, np.ndarray)
-    return values is not None and not any(isinstance(value, nested) for value in values)
+    return values is not None and not any(hasattr(value, "__len__") and not _is_text(value) for value in values)
 
 
 def find_classes(y: Any, labels: Any = None) -> Classes:
@@ -169,8 +168,12 @@ def _warn_of_numbers(classes):
     )
 
 
+def _is_text(value):
+    return isinstance(value, (str, bytes))
+
+
 def _kind(value):
-    return "text" if isinstance(value, str) else "bool" if isinstance(value, (bool, np.bool_)) else "number"
+    return "text" if _is_text(value) else "bool" if isinstance(value, (bool, np.bool_)) else "number"
 
 
 def _class_values(y, ordered, keys):

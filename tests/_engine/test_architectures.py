@@ -64,7 +64,7 @@ def test_residual_streams_make_one_long_state(arch, tmp_path):
     assert hidden(path).shape == (len(TEXTS), 64)
 
 
-@pytest.mark.parametrize("arch", sorted(set(SPECS) - set(REFUSED)))
+@pytest.mark.parametrize("arch", sorted(set(SPECS) - set(REFUSED) - {"chameleon"}))
 def test_the_width_is_known_from_the_header(arch, tmp_path):
     path = write_architecture(tmp_path / "model.gguf", arch)
     for layer in (None, 0, -1):

@@ -88,7 +88,7 @@ def test_scorers_by_name(tiny_model, n_labels):
 @pytest.mark.parametrize("n_labels", [2, 3])
 def test_tools_for_one_label_refuse_several(tiny_model, wrap, n_labels):
     clf = classifier(tiny_model, labels=LABELS[:n_labels]).fit()
-    message = "binary|1d array|1-D y|[Mm]ultilabel"
+    message = "binary|1d array|one label at a time|[Mm]ultilabel"
     with pytest.raises((ValueError, NotImplementedError), match=message):
         wrap(clf).fit(TEXTS, Y[:, :n_labels])
 
