@@ -9,6 +9,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from .._utils.arrays import arrange, check_table, column_names, names_of, real_names, table_values
+from .._utils.checks import check_choice
 from .._utils.classes import class_vector, find_classes, holds_classes
 from .._utils.warning import warn
 
@@ -33,7 +34,8 @@ def learn_classes(aligner: Any, y: Any, X: Any, known: list[str] | None, are_lab
     that are labels come into the order of the classes, which scikit-learn sorts.
     """
     aligner._classes = None
-    if y is None or getattr(aligner, "multi_label", True) or not holds_classes(y):
+    multi_label = check_choice(getattr(aligner, "multi_label", True), "multi_label", (True, False))
+    if y is None or multi_label or not holds_classes(y):
         return y, X, known
     named = known if are_labels else None
     classes = find_classes(y, np.unique(class_vector(y)).tolist() if named is None else named)
