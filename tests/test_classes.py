@@ -41,7 +41,6 @@ from skmlmc import (
     UnaryBreakdown,
     compare_methods,
 )
-from skmlmc._utils.classes import find_classes
 from skmlmc.classifier import METHODS
 
 SAID = {"pos": "What a lovely day", "neg": "I hate all of it", "neu": "The train leaves at nine"}
@@ -408,13 +407,6 @@ def test_a_probe_of_vectors():
     assert_array_equal(probe.predict_proba(X), table.predict_proba(X))
     scores = cross_validate(probe, X, Y, cv=3, scoring=["accuracy", "neg_log_loss"], error_score="raise")
     assert scores["test_neg_log_loss"].mean() > -np.log(3), "columns of one class would be taken for those of another"
-
-
-def test_targets_in_the_order_of_the_prompt():
-    classes = find_classes(["b", "a", "c"], ["c", "b", "a"])
-    assert classes.targets().labels == ["c", "b", "a"]
-    assert_array_equal(classes.targets(), [[0, 1, 0], [0, 0, 1], [1, 0, 0]])
-    assert find_classes(None, ["b", "a"]).targets() is None
 
 
 class OfNumbers(GGUFClassifier):

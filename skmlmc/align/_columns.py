@@ -34,8 +34,8 @@ def learn_classes(aligner: Any, y: Any, X: Any, known: list[str] | None, are_lab
     that are labels come into the order of the classes, which scikit-learn sorts.
     """
     aligner._classes = None
-    multi_label = not hasattr(aligner, "multi_label") or check_choice(aligner.multi_label, "multi_label", (True, False))
-    if multi_label or y is None or not holds_classes(y):
+    multi_label = check_choice(getattr(aligner, "multi_label", True), "multi_label", (True, False))
+    if y is None or multi_label or not holds_classes(y):
         return y, X, known
     named = known if are_labels else None
     classes = find_classes(y, np.unique(class_vector(y)).tolist() if named is None else named)
