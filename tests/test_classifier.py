@@ -276,7 +276,7 @@ def test_labels_from_a_frame(classifier):
         ({"method": "linear_probe", "content_free": ["N/A"]}, (TEXTS, Y), ValueError, "no probabilities to divide"),
         ({"aligner": "plat"}, (TEXTS, Y), ValueError, "Got aligner='plat' but expected one of 'platt'"),
         ({"aligner": 3}, (TEXTS, Y), TypeError, "Got aligner=3 but expected None, one of .*, or an estimator"),
-        ({"aligner": "platt"}, (), ValueError, r"texts and targets: aligner='platt' is fitted .* Call fit\(texts, Y\)"),
+        ({"aligner": "platt"}, (), ValueError, r"texts and targets: aligner='platt' is fitted .* Call fit\(texts, y\)"),
         ({"aligner": "platt"}, (TEXTS,), ValueError, "Expected texts and targets: aligner='platt' is fitted on them"),
         ({"method": "linear_probe"}, (), ValueError, "Expected texts and targets: method='linear_probe' is fitted"),
         ({"aligner": "platt"}, (TEXTS[:3], Y[:3]), ValueError, "Got 3 documents, of which 3 have .* give more"),

@@ -52,7 +52,7 @@ class Classes(NamedTuple):
 
 
 def holds_classes(y: Any, column: bool = False) -> bool:
-    """Return whether `y` has one class a document, not a table of labels; a table of one `column` where that is said."""
+    """Return whether `y` has one class a document, not a table of labels; with `column` also one column of a table."""
     shape: Any = getattr(y, "shape", ())
     if len(shape) == 2:
         return column and bool(shape[1] == 1)

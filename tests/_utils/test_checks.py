@@ -231,7 +231,9 @@ def test_label_sets_name_the_binarizer(y):
 
 @pytest.mark.parametrize("y", [[0, 1, 1], np.array([0.5, 1]), pd.Series([0, 1]), ["joy", "anger"], []])
 def test_flat_targets_say_how_to_make_two_dimensions(y):
-    with pytest.raises(ValueError, match=r"shape \(n, L\).*got a 1-D y.*multi_label=False.*get_dummies.*MultiLabelBinarizer"):
+    with pytest.raises(
+        ValueError, match=r"shape \(n, L\).*got a 1-D y.*multi_label=False.*get_dummies.*MultiLabelBinarizer"
+    ):
         check_targets(y)
 
 
