@@ -19,6 +19,7 @@ from sklearn.metrics._scorer import _Scorer
 
 from ._utils.arrays import check_proba, check_sample_weight, check_targets, majority, names_of, real_names, str_names
 from ._utils.checks import check_positive
+from ._utils.classes import as_indicator
 from ._utils.docs import documented
 from ._utils.warning import warn
 
@@ -235,11 +236,14 @@ class LabelScorer(_Scorer):
     """
 
     def _score(self, method_caller, estimator, X, y_true, **kwargs):
-        return super()._score(method_caller, estimator, X, _in_order_of(estimator, y_true), **kwargs)
+        def call(*args, **more):  # what predicts classes gives indicators too
+            return as_indicator(estimator, method_caller(*args, **more))
+
+        return super()._score(call, estimator, X, _in_order_of(estimator, y_true), **kwargs)
 
 
 def _in_order_of(estimator, y):
-    labels = output_labels(estimator)
+    y, labels = as_indicator(estimator, y), output_labels(estimator)
     if labels is None or names_of(y, labels, "y_true") is None:
         return y
     return check_targets(y, labels=labels, name="y_true")[0]

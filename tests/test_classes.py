@@ -42,6 +42,9 @@ from skmlmc import (
     compare_methods,
 )
 from skmlmc.classifier import METHODS
+from skmlmc.metrics import scorers
+from skmlmc.plots import DistributionDisplay, ReliabilityDisplay
+from skmlmc.streaming import predict_chunks
 
 SAID = {"pos": "What a lovely day", "neg": "I hate all of it", "neu": "The train leaves at nine"}
 TEXTS = [f"{SAID[name]} {k}" for k in range(6) for name in SAID]
@@ -358,6 +361,33 @@ def test_methods_are_compared_on_classes(classifier):
     ]
     with pytest.raises(ValueError, match="the class of each document as y, but the estimator has multi_label=True"):
         compare_methods(TEXTS, Y, estimator=classifier(multi_label=True, labels=SORTED))
+
+
+@pytest.mark.parametrize("kind", ["classifier", "pipeline", "search"])
+def test_metrics_and_displays_take_classes(classifier, tiny_model, cache, kind):
+    """Those of this package are about distributions over labels, which a class is one of."""
+    extractor = StepwiseExtractor(tiny_model, labels=["pos", "neg", "neu"], max_labels=1, n_threads=1, memory=cache)
+    fitted = {
+        "classifier": classifier(),
+        "pipeline": make_pipeline(extractor, CompareToNone(multi_label=False)),
+        "search": GridSearchCV(classifier(), {"aligner": ["platt"]}, cv=2),
+    }[kind].fit(TEXTS, Y)
+    H, proba = np.eye(3)[NUMBERS], fitted.predict_proba(TEXTS)
+    for name, scorer in scorers(multi_label=False).items():
+        assert scorer(fitted, TEXTS, Y) == pytest.approx(scorer(fitted, TEXTS, pd.DataFrame(H, columns=SORTED))), name
+    assert -scorers(multi_label=False)["nll"](fitted, TEXTS, Y) == pytest.approx(log_loss(Y, proba))
+    shown = DistributionDisplay.from_estimator(fitted, TEXTS[:6], Y[:6])
+    assert_array_equal(shown.y_true, H[:6])
+    ReliabilityDisplay.from_estimator(fitted, TEXTS, Y)
+    with pytest.raises(ValueError, match="Expected classes that the classifier was fitted with"):
+        DistributionDisplay.from_estimator(fitted, TEXTS[:2], ["pos", "strange"])
+
+
+def test_chunks_of_classes(classifier, tmp_path):
+    fitted = classifier().fit(TEXTS, np.array(Y, object))
+    for _ in range(2):  # the second time from the files
+        parts = predict_chunks(fitted, [TEXTS[:10], TEXTS[10:]], tmp_path, method="predict")
+        assert_array_equal(np.concatenate(list(parts)), fitted.predict(TEXTS))
 
 
 ALIGNERS = {

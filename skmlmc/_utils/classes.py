@@ -123,6 +123,19 @@ def _as_array(y):
     return np.asarray(y) if hasattr(y, "__array__") and not hasattr(y, "shape") and as_list(y) is None else y
 
 
+def as_indicator(estimator: Any, y: Any) -> Any:
+    """Return the classes `y` of documents as 0/1 targets (n, L), columns as a fitted classifier has them; else `y`."""
+    classes: Any = getattr(estimator, "classes_", None)
+    if np.ndim(classes) != 1 or not holds_classes(y):
+        return y
+    y = class_vector(y)
+    strange = np.setdiff1d(y, classes).tolist()
+    if strange:
+        known = list(classes)
+        raise ValueError(f"Expected classes that the classifier was fitted with, {known}, but got {strange[:5]}.")
+    return np.eye(len(classes))[np.searchsorted(classes, y)]
+
+
 def class_vector(y: Any) -> np.ndarray:
     """Return the classes of documents (n,) as an array of one type, or raise a TypeError or ValueError."""
     if len(getattr(y, "shape", ())) == 2:
@@ -151,7 +164,7 @@ def class_vector(y: Any) -> np.ndarray:
         names = sorted({type(value).__name__ for value in found})
         raise TypeError(f"{expected}, all of one type, but got {' and '.join(names)}.")
     dtype = getattr(y, "dtype", None)
-    keep = isinstance(dtype, np.dtype) and (dtype.kind != "O" or isinstance(found[0], str))
+    keep = isinstance(dtype, np.dtype) and dtype.kind != "O"
     values = np.array(found, dtype=dtype if keep else None)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ValueError(f"Input y contains infinity. {expected}.")
@@ -181,8 +194,7 @@ def _class_values(y, ordered, keys):
     known = set(ordered)
     strange = [] if y is None else [value for value in np.unique(y).tolist() if value not in known]
     if not strange:
-        dtype = object if y is not None and y.dtype == object else None
-        values = np.array(ordered, dtype)
+        values = np.array(ordered)
         return values.astype(y.dtype) if y is not None and y.dtype.kind in "biuf" else values
     if y.dtype.kind in "iu" and all(isinstance(key, str) for key in keys):
         return _encoded(y, ordered, keys)

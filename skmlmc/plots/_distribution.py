@@ -8,6 +8,7 @@ import numpy as np
 
 from .._utils.arrays import as_list
 from .._utils.checks import check_texts
+from .._utils.classes import as_indicator
 from .._utils.typing import Names, Self
 from ..metrics import l1_distance, output_labels
 from . import _canvas as canvas
@@ -78,6 +79,7 @@ class DistributionDisplay(canvas.Display):
         _check_number(X.shape[0] if hasattr(X, "shape") else len(X))
         names = output_labels(estimator) if labels is None else labels
         texts = as_list(X) if are_texts(X) else None
+        y = as_indicator(estimator, y)
         return cls.from_predictions(y, predict_labels(estimator, X), labels=names, texts=texts, ax=ax, sort=sort)
 
     @classmethod
