@@ -16,7 +16,7 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from ._utils.arrays import check_sample_weight, check_targets, name_targets
+from ._utils.arrays import check_sample_weight, check_targets, name_targets, names_of
 from ._utils.checks import check_choice, check_positive_int, check_texts, check_threshold
 from ._utils.classes import expand, find_classes, holds_classes, refuse_binarisers
 from ._utils.labelled import labelled
@@ -204,6 +204,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         classes = self._find_classes(y, distribution)
         if classes is not None:
             y = classes.targets()
+            _check_order(distribution, classes)
         first = extractor_class(**self._extractor_parameters(extractor_class, classes), **for_extractor)
         first.fit(X, y, distribution=distribution)
         targets = name_targets(y, distribution, first.labels_)
@@ -361,7 +362,13 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
                 f"Got aligner={self.aligner!r} but expected None, one of {ALIGNERS}, or an estimator with fit and "
                 "predict_proba."
             )
-        return clone(self.aligner)
+        made = clone(self.aligner)
+        if getattr(made, "multi_label", self.multi_label) != self.multi_label:
+            raise ValueError(
+                f"Got multi_label={self.multi_label} and aligner={self.aligner!r}, but expected the same task for "
+                f"both: give the aligner multi_label={self.multi_label}."
+            )
+        return made
 
     def _orders(self, first):
         """Label orders beside the given one."""
@@ -394,6 +401,17 @@ def _fit_zero_shot(readout, labels):
     shape = {"steps": (1, 1, n + 1), "pairs": (1, n + 1, n + 1)}.get(kind, (1, n))
     undecided = np.full(shape, 1 / (n + 1) if kind == "steps" else 0.5)
     return readout.fit(labelled(undecided, kind, labels, undecided))
+
+
+def _check_order(distribution, classes):
+    """Raise ValueError where nobody can tell whether columns are as in `labels`, or sorted as the classes are."""
+    if distribution is not None and classes.order != list(classes.wordings):
+        if names_of(distribution, classes.order, "distribution") is None:
+            raise ValueError(
+                f"Expected distribution to be a table whose columns are the classes {classes.order}, as labels has "
+                f"them in another order than predict_proba, which sorts them. Give e.g. pandas.DataFrame(distribution, "
+                f"columns={classes.order})."
+            )
 
 
 def _weights(X, sample_weight, aligner):

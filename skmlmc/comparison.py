@@ -105,7 +105,7 @@ def compare_methods(
     single = holds_classes(y)
     rows = _estimators(methods, estimator, single)
     y, H = _find_classes(y, rows, len(texts)) if single else (None, _name_columns(y, rows, len(texts)))
-    folds = check_splits(cv, texts, majority(H) if y is None else y)
+    folds = check_splits(cv, texts, majority(H) if y is None else y, classifier=single)
     if return_proba:
         _check_partition(folds, len(texts))
     runs = {BASE_RATE: _base_rate(H, folds, single)}

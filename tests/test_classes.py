@@ -168,6 +168,48 @@ def test_numbers_with_a_wording(classifier):
     assert_array_equal(fitted.predict_proba(TEXTS), named.predict_proba(TEXTS))
 
 
+@pytest.mark.parametrize("labels", [["1", "2", "3"], {1: "one", 2: "two", 3: "three"}, [1, 2, 3]])
+def test_numbers_that_do_not_start_at_zero(classifier, labels):
+    y = NUMBERS + 1
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The numbers in y are read as the labels with the same digits")
+        fitted = classifier(labels=labels, method="linear_probe", random_state=0).fit(TEXTS, y)
+    assert fitted.classes_.tolist() == [1, 2, 3] and fitted.score(TEXTS, y) > 0.9
+    with pytest.warns(UserWarning, match="in sorted order: 0: '?1'?, 1: '?2'?, 2: '?3'?"):
+        voting = VotingClassifier([("one", clone(fitted))], voting="soft").fit(TEXTS, y)
+    assert voting.score(TEXTS, y) > 0.9
+
+
+def test_names_that_are_digits(classifier):
+    """As texts "10" comes before "2"; as numbers it does not."""
+    y = NUMBERS * 4 + 2
+    with pytest.warns(UserWarning, match="read as the labels with the same digits"):
+        fitted = classifier(labels=["2", "6", "10"], method="linear_probe", random_state=0).fit(TEXTS, y)
+    assert fitted.classes_.tolist() == [2, 6, 10] and fitted.score(TEXTS, y) > 0.9
+    assert fitted.labels_.tolist() == ["2", "6", "10"]
+
+
+def test_classes_that_a_type_cannot_hold(classifier):
+    labels = {-1: "bad", 0: "so", 1: "good"}
+    assert classifier(labels=labels).fit(TEXTS, np.uint8(NUMBERS % 2)).classes_.tolist() == [-1, 0, 1]
+
+
+def test_one_task_for_classifier_and_aligner(classifier):
+    with pytest.raises(ValueError, match="expected the same task for both: give the aligner multi_label=False"):
+        classifier(aligner=ScalingAligner()).fit(TEXTS, Y)
+
+
+def test_what_was_written_counts(classifier):
+    plain, divided = (
+        classifier(method="hard_predictions", content_free=given).fit(TEXTS, Y) for given in (None, ["N/A", "x"])
+    )
+    first = plain.diagnose(TEXTS).written[:, 0]
+    wrote = first < 3  # else none of the classes
+    assert_array_equal(divided.predict(TEXTS)[wrote], plain.predict(TEXTS)[wrote])
+    assert_array_equal(divided.predict(TEXTS)[wrote], plain.classes_[first[wrote]])
+    assert 0 < wrote.sum() < 18
+
+
 def test_truth_values(classifier):
     y = np.arange(18) % 2 == 0
     fitted = classifier(labels={True: "spam", False: "no spam"}).fit(TEXTS, y)
@@ -181,12 +223,10 @@ def test_codes_of_a_label_encoder(classifier):
     assert fitted.classes_.tolist() == [0, 1, 2] and fitted.labels_.tolist() == SORTED
     named = classifier(labels=SORTED).fit(TEXTS, Y)
     assert_array_equal(named.predict(TEXTS), np.array(SORTED)[fitted.predict(TEXTS)])
-    with pytest.warns(
-        UserWarning, match="in alphabetical order: 0: 'neg', 1: 'neu', 2: 'pos'. Say what they mean with"
-    ):
+    with pytest.warns(UserWarning, match="in sorted order: 0: 'neg', 1: 'neu', 2: 'pos'. That is right where"):
         classifier(labels=["pos", "neg", "neu"]).fit(TEXTS, encoded)
     for y in (np.minimum(encoded, 1), encoded + 1, encoded - 1):
-        with pytest.raises(ValueError, match=r"as classes and 3 labels.*labels=\{0: 'neg', 1: 'neu', 2: 'pos'\}"):
+        with pytest.raises(ValueError, match=r"those of labels, .* but got .*understood where all 3 classes"):
             classifier(labels=SORTED).fit(TEXTS, y)
 
 
@@ -234,7 +274,12 @@ def test_soft_targets_go_on_working(classifier):
     assert table.classes_.shape == (3, 2) and table.predict(TEXTS).sum(axis=1).tolist() == [1] * 18
     for labels, order in ((None, [0, 1, 2]), (["pos", "neg", "neu"], [2, 0, 1])):
         named = classifier(labels=labels, label_order=SORTED, aligner="platt")
-        named.fit(TEXTS, Y, distribution=soft[:, order])
+        if labels is None:
+            named.fit(TEXTS, Y, distribution=soft[:, order])
+        else:
+            with pytest.raises(ValueError, match="distribution to be a table whose columns are the classes"):
+                named.fit(TEXTS, Y, distribution=soft[:, order])
+            named.fit(TEXTS, Y, distribution=pd.DataFrame(soft[:, order], columns=labels))
         assert named.classes_.tolist() == SORTED
         assert_allclose(named.predict_proba(TEXTS), table.predict_proba(TEXTS))
         named.fit(TEXTS, Y, distribution=pd.DataFrame(soft, columns=SORTED)[["pos", "neg", "neu"]])
@@ -274,11 +319,11 @@ def test_names_that_scikit_learn_hides(classifier):
 
 @pytest.mark.parametrize("labels", [SORTED, ["pos", "neg", "neu"], {"neu": "so", "neg": "bad", "pos": "good"}])
 def test_ensembles_of_scikit_learn(classifier, labels):
-    """None needs a word of explanation, though voting and stacking hand on the codes of a LabelEncoder."""
+    """Sorted names need no word of explanation, though voting and stacking hand on the codes of a LabelEncoder."""
     probe = classifier(method="linear_probe", labels=labels, random_state=0)
     middle = clone(probe).set_params(layer=0, pooling="mean")
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", "The (numbers|classes) in y")
+        warnings.filterwarnings("error" if labels == SORTED else "ignore", "The (numbers|classes) in y")
         for ensemble in (
             CalibratedClassifierCV(probe, cv=2),
             VotingClassifier([("last", probe), ("middle", middle)], voting="soft"),

@@ -15,13 +15,6 @@ from .checks import is_missing
 from .labelled import labelled
 from .warning import warn
 
-# Functions of scikit-learn that fit an estimator on the codes of a LabelEncoder instead of the user's classes.
-ENCODERS = {
-    ("sklearn.ensemble._base", "_fit_single_estimator"),
-    ("sklearn.model_selection._validation", "_fit_and_predict"),
-}
-
-
 # Functions of scikit-learn that fit an estimator on one column of a table of labels.
 BINARISERS = {
     ("sklearn.multiclass", "_fit_binary"): "OneVsRestClassifier (or OneVsOneClassifier, OutputCodeClassifier)",
@@ -68,8 +61,9 @@ def find_classes(y: Any, labels: Any = None) -> Classes:
     y : array-like of shape (n,) or None
         The class of each document: str, int, bool or a category.
     labels : sequence, mapping of class to wording, or None
-        All classes there are, in the order in which a prompt lists them. None: those in `y`. Where these are texts and
-        `y` holds numbers from 0, they are the codes of a ``LabelEncoder``, as scikit-learn's ensembles make them.
+        All classes there are, in the order in which a prompt lists them. None: those in `y`. Where `y`
+        holds numbers from 0 in their place, these are the codes of a ``LabelEncoder``, as scikit-learn's ensembles make
+        them; a warning says so where they may mean something else.
 
     Raises
     ------
@@ -109,7 +103,7 @@ def find_classes(y: Any, labels: Any = None) -> Classes:
             f"The number of classes has to be greater than one; got 1 class, {keys[0]!r}. Give labels= with all "
             "classes there are, where some are missing in y."
         )
-    values = _class_values(y, ordered, keys)
+    values, ordered = _class_values(y, ordered, keys)
     return Classes(
         values=values,
         wordings={str(key): words[key] for key in ordered},
@@ -190,33 +184,53 @@ def _kind(value):
 
 
 def _class_values(y, ordered, keys):
-    """Return what ``classes_`` is: the keys of `labels` in their order, or the codes that `y` has in their place."""
-    known = set(ordered)
-    strange = [] if y is None else [value for value in np.unique(y).tolist() if value not in known]
+    """Return what ``classes_`` is, and the keys of `labels` in that order."""
+    if y is None:
+        return np.array(ordered), ordered
+    known, found = set(ordered), np.unique(y).tolist()
+    strange = [value for value in found if value not in known]
     if not strange:
         values = np.array(ordered)
-        return values.astype(y.dtype) if y is not None and y.dtype.kind in "biuf" else values
-    if y.dtype.kind in "iu" and all(isinstance(key, str) for key in keys):
-        return _encoded(y, ordered, keys)
+        same = values.astype(y.dtype) if y.dtype.kind in "biuf" else values
+        return (same if (same == values).all() else values), ordered
+    if y.dtype.kind in "iu" and {str(value) for value in found} <= known and all(_is_number(key) for key in keys):
+        return _written_out(found, ordered)
+    if y.dtype.kind in "iu" and found[0] >= 0 and found[-1] == len(ordered) - 1:
+        return _encoded(y, ordered, keys), ordered
+    mapping = ", ".join(f"{value!r}: 'its wording'" for value in found[:3])
     raise ValueError(
         f"Expected the classes in y to be those of labels, {keys}, but got {strange[:5]} too. Name every class, e.g. "
-        f"labels={{{strange[0]!r}: 'its wording', ...}}, or leave labels out."
+        f"labels={{{mapping}, ...}}, or leave labels out. Numbers from 0 that scikit-learn puts in the place of names "
+        f"(cross_val_predict, VotingClassifier, StackingClassifier) are understood where all {len(keys)} classes are "
+        "among them."
     )
 
 
-def _encoded(y, ordered, keys):
-    """Take numbers as the codes of a ``LabelEncoder``, which numbers sorted classes, unless it cannot be told."""
-    mapping = ", ".join(f"{code}: {key!r}" for code, key in enumerate(ordered))
-    if y.min() < 0 or y.max() != len(ordered) - 1:
-        raise ValueError(
-            f"Got the numbers {np.unique(y).tolist()[:5]} as classes and {len(ordered)} labels, {keys}: expected the "
-            f"names themselves, codes from 0 to {len(ordered) - 1}, or labels that say what a number means, e.g. "
-            f"labels={{{mapping}}}."
-        )
-    if keys != ordered and not _encoded_by_sklearn():
+def _is_number(key):
+    return isinstance(key, str) and key.removeprefix("-").isdecimal() and str(int(key)) == key
+
+
+def _written_out(found, ordered):
+    """Take numbers as the labels that are written so: 2 is "2", wherever texts would sort it."""
+    if any(ordered[value : value + 1] != [str(value)] for value in found if value >= 0):
         warn(
-            f"The numbers in y are read as a LabelEncoder gives them, in alphabetical order: {mapping}. Say what they "
-            f"mean with labels={{{mapping}}}, or give the names themselves as y.",
+            "The numbers in y are read as the labels with the same digits. A LabelEncoder, and cross_val_predict, "
+            "VotingClassifier and StackingClassifier with it, numbers such names otherwise ('10' before '2'): give "
+            "labels={2: 'wording', ...} to say what a number means, or names that are no numbers.",
+        )
+    numbers = sorted(map(int, ordered))
+    return np.array(numbers), [str(number) for number in numbers]
+
+
+def _encoded(y, ordered, keys):
+    """Take numbers as the codes of a ``LabelEncoder``, which numbers sorted classes."""
+    if keys != ordered or not all(isinstance(key, str) for key in keys) or any(map(_is_number, keys)):
+        mapping = ", ".join(f"{code}: {key!r}" for code, key in enumerate(ordered))
+        warn(
+            f"The numbers in y are read as a LabelEncoder gives them, in sorted order: {mapping}. That is right where "
+            "cross_val_predict, VotingClassifier or StackingClassifier made them of names: write labels in sorted "
+            "order, and the prompt's as label_order, to hear no more of it. Otherwise say what they mean with "
+            f"labels={{{mapping}}}.",
         )
     return np.arange(len(ordered), dtype=y.dtype)
 
@@ -230,10 +244,6 @@ def refuse_binarisers() -> None:
             "classifier of one label at a time. This one answers all labels at once: use it without that wrapper, "
             "GGUFClassifier(labels=[...]) for several labels a document and GGUFClassifier(multi_label=False) for one."
         )
-
-
-def _encoded_by_sklearn() -> bool:
-    return any(caller in ENCODERS for caller in _callers())
 
 
 def _callers():

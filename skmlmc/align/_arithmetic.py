@@ -80,7 +80,10 @@ def hard_predictions(steps: np.ndarray, eps: float, multi_label: bool, written: 
         chosen = label_sets(generated_labels(steps) if written is None else written, n_labels) == 1
     else:
         # The first label generated is the most probable label of the first step, whether none is above it or not.
-        chosen = np.eye(n_labels, dtype=bool)[steps[:, 0, :-1].argmax(axis=1)]
+        first = steps[:, 0, :-1].argmax(axis=1)
+        if written is not None:  # the steps may have been divided by something since
+            first = np.where((0 <= written[:, 0]) & (written[:, 0] < n_labels), written[:, 0], first)
+        chosen = np.eye(n_labels, dtype=bool)[first]
     return np.where(chosen, 1 - eps, eps)
 
 
