@@ -104,12 +104,13 @@ def compare_methods(
     texts = check_texts(X)
     single = holds_classes(y)
     rows = _estimators(methods, estimator, single)
-    y, H = _find_classes(y, rows, len(texts)) if single else (None, _name_columns(y, rows, len(texts)))
-    folds = check_splits(cv, texts, majority(H) if y is None else y, classifier=single)
+    find = _find_classes if single else _name_columns
+    y, H, values = find(y, rows, len(texts))
+    folds = check_splits(cv, texts, y if single else majority(H), classifier=single)
     if return_proba:
         _check_partition(folds, len(texts))
     runs = {BASE_RATE: _base_rate(H, folds, single)}
-    runs.update((name, _cross_validate(name, row, texts, y, H, folds)) for name, row in rows.items())
+    runs.update((name, _cross_validate(name, row, texts, y, H, values, folds)) for name, row in rows.items())
     table = to_frame(_table(runs), as_frame)
     if not return_proba:
         return table
@@ -117,17 +118,17 @@ def compare_methods(
 
 
 def _find_classes(y, rows, n_samples):
-    """Return the class of each document, and indicators that know the sorted classes' names, with all in `labels`."""
+    """Return the class of each document, indicators that know the sorted classes' names, and the classes."""
     y = class_vector(y)
     check_consistent_length(y, range(n_samples))
     labels = next((row.labels for row in rows.values() if isinstance(row, GGUFClassifier) and row.labels), None)
     classes = find_classes(y, np.unique(y).tolist() if labels is None else labels)
     H = np.eye(len(classes.values))[classes.codes]
-    return y, labelled(H, None, list(classes.wordings), None)
+    return y, labelled(H, None, list(classes.wordings), None), classes.values
 
 
 def _name_columns(y, rows, n_samples):
-    """Return the targets as an array that knows its labels, where `y` or the classifiers say which they are."""
+    """Return the targets twice, as an array that knows its labels where `y` or the classifiers say them, and None."""
     stated = {name: labels for name, row in rows.items() if (labels := _stated_labels(row)) is not None}
     first = next(iter(stated.values()), None)
     H, names = check_targets(y, n_samples=n_samples, known=first)
@@ -140,7 +141,8 @@ def _name_columns(y, rows, n_samples):
                 "columns are the labels, and methods for just these."
             )
     H, _ = check_targets(H, labels=wanted or None)  # which has as many columns
-    return labelled(H, None, wanted or None, None)
+    H = labelled(H, None, wanted or None, None)
+    return H, H, None
 
 
 def _stated_labels(estimator):
@@ -171,13 +173,13 @@ def _base_rate(H, folds, single):
     return run
 
 
-def _cross_validate(name, estimator, texts, y, H, folds):
-    run, single = _Run(np.full(H.shape, np.nan)), y is not None
+def _cross_validate(name, estimator, texts, y, H, values, folds):
+    run, single = _Run(np.full(H.shape, np.nan)), values is not None
     for train, test in folds:
-        fitted = clone(estimator).fit([texts[i] for i in train], y[train] if single else H[train])
+        fitted = clone(estimator).fit([texts[i] for i in train], y[train])
         held_out = [texts[i] for i in test]
         if single:
-            run.proba[test] = _class_columns(name, fitted, held_out, H)
+            run.proba[test] = _class_columns(name, fitted, held_out, values.tolist())
             sets = _largest(run.proba[test])
         else:
             run.proba[test], sets = _label_columns(name, fitted, held_out, H)
@@ -196,9 +198,9 @@ def _label_columns(name, fitted, held_out, H):
     return proba[:, columns], np.asarray(sets)[:, columns]
 
 
-def _class_columns(name, fitted, held_out, H):
+def _class_columns(name, fitted, held_out, wanted):
     """Return a classifier's probabilities, columns as in the targets; 0 for classes that it was not fitted with."""
-    proba, found, wanted = fitted.predict_proba(held_out), list(map(str, fitted.classes_)), labels_of(H) or []
+    proba, found = fitted.predict_proba(held_out), np.asarray(fitted.classes_).tolist()
     if np.shape(proba) != (len(held_out), len(found)) or not set(found) <= set(wanted):
         raise ValueError(f"Expected {name!r} to give probabilities of the classes {wanted}, but got {found}.")
     return expand(np.asarray(proba), [wanted.index(value) for value in found], len(wanted))

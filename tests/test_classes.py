@@ -260,6 +260,11 @@ def test_classes_that_labels_do_not_name(classifier):
     assert_array_equal(more.predict_proba(TEXTS)[:, 3], 0)
 
 
+def test_a_class_that_is_named_twice(classifier):
+    with pytest.raises(ValueError, match="different labels, but 'pos' comes twice"):
+        classifier(labels=["pos", "neg", "pos"]).fit(TEXTS[:2], Y[:2])
+
+
 def test_several_labels_are_asked_for_otherwise(classifier):
     with pytest.raises(ValueError, match="1-D y of shape .*use multi_label=False"):
         classifier(multi_label=True, labels=SORTED).fit(TEXTS, Y)
@@ -389,7 +394,12 @@ def test_extractors_draw_demonstrations_from_classes(tiny_model):
 def test_methods_are_compared_on_classes(classifier):
     tfidf = make_pipeline(TfidfVectorizer(), LogisticRegression())
     methods = {"asked": "compare_to_none", "probe": "linear_probe", "words": tfidf}
-    for labels, y in ((None, Y), (["pos", "neg", "neu"], Y), ({2: "good", 0: "bad", 1: "so"}, NUMBERS)):
+    for labels, y in (
+        (None, Y),
+        (["pos", "neg", "neu"], Y),
+        ({2: "good", 0: "bad", 1: "so"}, NUMBERS),
+        (SORTED, NUMBERS),
+    ):
         base = classifier(labels=labels, random_state=0)
         table, proba = compare_methods(TEXTS, y, methods, estimator=base, cv=StratifiedKFold(3), return_proba=True)
         for name, estimator in (("probe", base.set_params(method="linear_probe")), ("words", tfidf)):
@@ -397,7 +407,7 @@ def test_methods_are_compared_on_classes(classifier):
             row = table["method"].index(name)
             assert table["nll"][row] == pytest.approx(-by_hand["test_neg_log_loss"].mean())
             assert table["example_f1"][row] == pytest.approx(by_hand["test_accuracy"].mean())
-            assert proba[name].labels == [str(value) for value in np.unique(y)]
+            assert proba[name].labels == (SORTED if labels == SORTED else [str(value) for value in np.unique(y)])
         assert table["nll"][0] == pytest.approx(np.log(3))
     assert compare_methods(TEXTS, Y, estimator=base.set_params(labels=None, method="auto"), cv=2)["method"][1:] == [
         "compare_to_none",

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.multiclass import check_classification_targets
 
-from .arrays import as_list, check_not_empty, describe
+from .arrays import as_list, check_not_empty, describe, first_repeated
 from .checks import is_missing
 from .labelled import labelled
 from .warning import warn
@@ -94,6 +94,8 @@ def find_classes(y: Any, labels: Any = None) -> Classes:
     if keys is None:
         raise TypeError(f"Got labels={labels!r:.80} but expected a sequence of classes or a mapping to wordings.")
     words = {key: labels[key] if isinstance(labels, Mapping) else str(key) for key in keys}
+    if len(words) < len(keys):
+        raise ValueError(f"Expected different labels, but {first_repeated(keys)!r} comes twice. Remove one.")
     try:
         ordered = sorted(words)
     except TypeError:
