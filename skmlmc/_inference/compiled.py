@@ -104,7 +104,8 @@ class Prefix:
 
     Every prompt begins with `tokens`. `begun` is the end of the text before the document, which is tokenised with it,
     and `fresh` says whether that follows on a control token. `text` is all of it, with the name of the begin token
-    where the model adds that by itself. `first`: no demonstrations stand before the document.
+    where the model adds that by itself. `first`: no demonstrations stand before the document. Where nothing is left of
+    a document, the last `spare` characters of `begun` go too.
     """
 
     tokens: list[int]
@@ -112,6 +113,7 @@ class Prefix:
     fresh: bool
     text: str
     first: bool
+    spare: int
 
 
 def compile_prefix(encoder: Encoder, layout: Layout, turns: Sequence[tuple], bos: Sequence[int] = ()) -> Prefix:
@@ -120,13 +122,16 @@ def compile_prefix(encoder: Encoder, layout: Layout, turns: Sequence[tuple], bos
     `turns` are demonstrations: a text, the bridge behind it, and the answer. `bos`, the model's begin token or nothing,
     is put first where the template does not do so itself.
     """
-    segments = layout.conversation(turns, "")
+    segments = layout.conversation(turns, None)
     *parts, last = fragments(encoder.vocabulary, segments)
-    at = encoder.cut(last, PROBES, fresh=True)
+    spare = min(layout.spare(segments, first=not turns), len(last))
+    sure = last[: len(last) - spare]
+    afters = [last[len(sure) :] + probe for probe in PROBES]
+    at = encoder.cut(sure, [*afters, ""] if spare else afters, fresh=True)
     head = encoder.whole(parts) + encoder(last[:at], True)
     added = list(bos if head[: len(bos)] != list(bos) else ())
     text = "".join([*map(encoder.vocabulary.token_text, added), *(segment.text for segment in segments)])
-    return Prefix(added + head, last[at:], at == 0, text, not turns)
+    return Prefix(added + head, last[at:], at == 0, text, not turns, spare)
 
 
 class CompiledPrompt:
@@ -187,8 +192,12 @@ class CompiledPrompt:
 
     def document(self, text: str) -> list[int]:
         """Tokens of a document, and of what is tokenised with it."""
+        return self._encoder(self._with(self._prefix.begun, text) + self._behind, self._prefix.fresh)
+
+    def _with(self, before, text):
+        """Return what stands before a document, and the document, as the chat template writes them."""
         text = self.layout.trimmed(text, first=self._prefix.first)
-        return self._encoder(self._prefix.begun + text + self._behind, self._prefix.fresh)
+        return before + text if text else before[: len(before) - self._prefix.spare]
 
     def text(self, text: str) -> str:
         """Text of the whole prompt of a document, up to the first word that is read."""
@@ -197,7 +206,7 @@ class CompiledPrompt:
         if self._fresh and vocabulary.adds_space:
             lead = lead.removeprefix(" ")  # which the tokenizer put there
         opening = "".join(segment.text for segment in self.layout.opening).removesuffix(self._begun)
-        return self._prefix.text + self.layout.trimmed(text, first=self._prefix.first) + opening + lead
+        return self._with(self._prefix.text, text) + opening + lead
 
 
 def shared_opening(encoder: Encoder, layouts: Sequence[Layout]) -> int:

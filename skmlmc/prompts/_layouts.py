@@ -7,6 +7,7 @@ import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import takewhile
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -68,8 +69,19 @@ class Layout:
         text = text.lstrip() if begin and not first else text
         return text.rstrip() if ends[not first] else text
 
-    def conversation(self, turns: Sequence[tuple[str, Sequence[Segment], str]], text: str) -> list[Segment]:
-        """Return all segments of a prompt up to the end of the document `text`.
+    def spare(self, before: Sequence[Segment], *, first: bool) -> int:
+        """Count the characters at the end of the segments `before` a text that go where nothing is left of the text.
+
+        Of ``Input: `` and an empty text a template that trims its turn writes ``Input:``.
+        """
+        if not self.trims[1:][not first]:
+            return 0
+        own = [text for text, _ in takewhile(lambda segment: not segment.special, reversed(before))]
+        turn = "".join(reversed(own))
+        return len(turn) - len(turn.rstrip())
+
+    def conversation(self, turns: Sequence[tuple[str, Sequence[Segment], str]], text: str | None) -> list[Segment]:
+        """Return all segments of a prompt up to the end of the document `text`, or with None up to its begin.
 
         `turns` are demonstrations: a text, the bridge behind it, and the answer.
         """
@@ -77,8 +89,18 @@ class Layout:
         if turns and self.last is not None:
             afters[-1] = self.last
         for k, (shown, bridge, answer) in enumerate(turns):
-            parts += [Segment(self.trimmed(shown, first=k == 0), False), *bridge, Segment(answer, False), *afters[k]]
-        return [*parts, Segment(self.trimmed(text, first=not turns), False)]
+            parts = self._said(parts, shown, k == 0)
+            parts += [*bridge, Segment(answer, False), *afters[k]]
+        return parts if text is None else self._said(parts, text, not turns)
+
+    def _said(self, parts, text, first):
+        text = self.trimmed(text, first=first)
+        spare = 0 if text else self.spare(parts, first=first)
+        while spare:
+            *parts, (last, special) = parts
+            spare, last = max(0, spare - len(last)), last[: max(0, len(last) - spare)]
+            parts += _joined(Segment(last, special))
+        return [*parts, Segment(text, False)]
 
 
 def _joined(*segments):

@@ -10,12 +10,11 @@ import tracemalloc
 import numpy as np
 import pytest
 from campaigns import at_most, sampled
-from chat_templates import CHATS, SPECIAL_TEXTS
+from chat_templates import CHATS, SPECIAL_TEXTS, jinja_text
 from hypothesis import given
 from hypothesis import strategies as st
 from inside import loaded
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from layouts import jinja_text
 from scripts import run_script
 from tiny_gguf import CHATML, write_tiny_gguf
 

@@ -6,21 +6,13 @@ from dataclasses import replace
 
 import jinja2
 import pytest
-from chat_templates import CHATML, LABELS, NONE, REAL_TEMPLATES
-from layouts import jinja_text, layout_of
+from chat_templates import CHATML, LABELS, NONE, REAL_TEMPLATES, SWITCHES, jinja_text
+from layouts import layout_of
 
 from skmlmc import PromptTemplate
 from skmlmc.prompts import render_answer
 
 ANSWER = render_answer("json", ["joy"])
-FLAGS = ("enable_thinking", "thinking", "reasoning")
-SWITCHES = {
-    **dict.fromkeys(FLAGS, False),
-    "skip_thinking": True,
-    "skip_reasoning": True,
-    "thinking_budget": 0,
-    "thinking_mode": "disabled",
-}
 EFFORTS = ({"reasoning_effort": "none"}, {"reasoning_effort": "no_think"}, {"reasoning_effort": "low"}, {})
 
 
@@ -183,15 +175,20 @@ def test_a_switch_in_the_system_text():
     assert layout.thinking == "closed" and not any("no_think" in s.text for s in layout.head)
 
 
+def turns_of(*contents):
+    return [{"role": ("user", "assistant")[k % 2], "content": text} for k, text in enumerate(contents)]
+
+
 def test_what_the_template_trims():
     trims = TURN.replace("m.content", "m.content | trim") + "{% if add_generation_prompt %}<|assistant|>{% endif %}"
     bare = PromptTemplate("{labels}", "{text}\n{answer}\n", mode="chat")
     layout = layout_of(bare, trims, n_demonstrations=1)
-    messages = [
-        {"role": role, "content": text}
-        for role, text in zip(("user", "assistant", "user"), ("joy, anger\n\n  a ", ANSWER, " b  "), strict=True)
-    ]
-    assert written(layout, ["  a ", " b  "], opening=True) == jinja_text(trims, messages)
+    for shown, asked in (("  a ", " b  "), ("", ""), (" ", " b"), ("a", "\n ")):
+        contents = f"joy, anger\n\n{shown}", ANSWER, asked
+        assert written(layout, [shown, asked], opening=True) == jinja_text(trims, turns_of(*contents))
+        contents = f"joy, anger\n\nText: {shown}", ANSWER, f"Text: {asked}"
+        labelled = layout_of(replace(bare, demonstration="Text: {text}\n{answer}\n"), trims, n_demonstrations=1)
+        assert written(labelled, [shown, asked], opening=True) == jinja_text(trims, turns_of(*contents))
     with_words = PromptTemplate("{labels}", "Text: {text} !\n{answer}\n", mode="chat")
     assert written(layout_of(with_words, trims), ["  a "]) == "<|user|>joy, anger\n\nText:   a "
 
