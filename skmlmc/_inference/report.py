@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .._cache.results import open_cache, result_key
 from .._models.identity import Fingerprints, find_files
@@ -23,36 +23,29 @@ def prompt_text(task: Task, text: str, options: Options, expected: Fingerprints 
     return prepared.compiled.text(text)
 
 
-SEEN = 200  # characters of the document that the beginning is read on: a long one would be tokenised again
+# The document that the beginning is read on, the same for all: a sentence in which nothing is the matter.
+SAMPLE = "The train leaves at nine."
 _beginnings: dict[bytes, float] = {}
 
 
-class _Alone(Options):
-    """Options for one document, which another call tells of."""
-
-    tells_cuts = False
-
-
-def beginning_mass(task: StepsTask, text: str, options: Options, expected: Fingerprints | None = None) -> float:
+def beginning_mass(task: StepsTask, options: Options, expected: Fingerprints | None = None) -> float:
     """Return how probable it is that the model begins its answer by itself as a task's prompt makes it.
 
-    That hardly depends on the document: it is read once for a prompt, on the start of the first one that comes, and
-    kept in the cache; a row of logits for each token would cost a fifth of a short document where the vocabulary is
-    large. NaN where the model's file is another one meanwhile.
+    It is read once for a prompt, behind `SAMPLE`, and kept in the cache: other documents move it by a factor of some
+    ten, and a row of logits for each token of each would cost a fifth of a short document where the vocabulary is
+    large. NaN where the model's file is another one meanwhile, or the sample does not fit the context.
     """
     if not ANSWER_FORMATS[task.template.answer_format][0]:
         return 1.0
     asked = BeginningTask(task)
-    alone = _Alone(**{**vars(options), "n_jobs": 1, "batch_size": 1, "verbose": 0, "memory": None})
+    alone = replace(options, n_jobs=1, batch_size=1, verbose=0, memory=None, truncation=None)
     with suppress(OSError, RuntimeError, ValueError):
         key = result_key(*key_parts(asked, find_files(options.model, options.lora, expected).content, alone))
         cache = open_cache(options.memory)
         with nullcontext() if cache is None else cache:
             found = {} if cache is None else cache.get_many([key], asked.from_arrays)
             mass = found.get(key, _beginnings.get(key))
-            # Another thread may have been faster, with another document: all are told the same.
-            found_now = run(asked, [text[:SEEN]], alone, expected)[0] if mass is None else mass
-            mass = _beginnings.setdefault(key, found_now)
+            mass = _beginnings[key] = run(asked, [SAMPLE], alone, expected)[0] if mass is None else mass
             if cache is not None and key not in found:
                 cache.put_many({key: asked.to_arrays(mass)})
         return mass

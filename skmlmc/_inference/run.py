@@ -11,7 +11,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from tqdm.auto import tqdm
 
@@ -34,10 +34,7 @@ installed_version = lru_cache(version)  # looked up once: a process may lose the
 
 @dataclass(frozen=True)
 class Options:
-    """How to run, as the estimators' parameters of the same names say; checked by `check_options`.
-
-    `tells_cuts`, no parameter: whether somebody is told of documents that are cut.
-    """
+    """How to run, as the estimators' parameters of the same names say; checked by `check_options`."""
 
     model: Any = None
     batch_size: int = 1
@@ -49,7 +46,6 @@ class Options:
     lora: Any = None
     memory: Any = None
     verbose: int = 0
-    tells_cuts: ClassVar[bool] = True
 
 
 class Prepared(Protocol):
@@ -326,7 +322,7 @@ def _cut_documents(prepared: Prepared, todo, texts, n_ctx, options):
         raise ValueError(
             f"The prompt does not fit: its instruction and demonstrations have {len(prepared.prefix)} tokens and an "
             f"answer up to {prepared.cells}, but the context has n_ctx={n_ctx}. Expected room for a document: raise "
-            "n_ctx (if the model was trained for more) or use fewer shots."
+            "n_ctx (if the model was trained for more), use fewer shots, or let answers be shorter (max_labels)."
         )
     documents = [prepared.document(text) for text in todo]
     long = [k for k, tokens in enumerate(documents) if len(tokens) > limit]
@@ -335,12 +331,13 @@ def _cut_documents(prepared: Prepared, todo, texts, n_ctx, options):
         raise ValueError(
             f"Document {list(texts).index(todo[first])} has {len(documents[first])} tokens but only {limit} fit beside "
             f"the prompt of {len(prepared.prefix)} tokens (n_ctx={n_ctx}); {len(long)} documents are too long. Raise "
-            'n_ctx, shorten them, or cut them with truncation="end" or "start".'
+            f"n_ctx, shorten them, let answers be shorter than {prepared.cells} tokens (max_labels), or cut documents "
+            'with truncation="end" or "start".'
         )
     for k in long:
         cut = longest_that_fits(todo[k], lambda text: len(prepared.document(text)) <= limit, truncation == "end")
         documents[k] = prepared.document(cut)
-    if long and options.tells_cuts:
+    if long:
         warn(
             f"{len(long)} of {len(todo)} documents were cut to {limit} tokens, the first of them document "
             f"{list(texts).index(todo[long[0]])} (truncation={truncation!r}, n_ctx={n_ctx}).",

@@ -19,13 +19,14 @@ MAX_MODELS = 2
 
 _models: OrderedDict[tuple, Model] = OrderedDict()
 _vocabularies: OrderedDict[tuple, Vocabulary] = OrderedDict()
-_lock = threading.Lock()
+_lock, _trials = threading.Lock(), threading.Lock()
 
 
 def _after_fork():
     # The parent's threads do not exist in a forked child, so neither its models nor its locks are usable there.
-    global _models, _vocabularies, _lock
-    _models, _vocabularies, _lock = OrderedDict(), OrderedDict(), threading.Lock()
+    global _models, _vocabularies, _lock, _trials
+    _models, _vocabularies = OrderedDict(), OrderedDict()
+    _lock, _trials = threading.Lock(), threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -56,9 +57,11 @@ def load_vocabulary(path: Path) -> Vocabulary:
 
 def _kept(kept, path, load):
     key = file_state(path)
+    if key not in kept:
+        with _trials:  # apart, so that nobody waits for it who has loaded another model
+            check_by_trial(path)
     with _lock:
         if key not in kept:
-            check_by_trial(path)
             while len(kept) >= MAX_MODELS:
                 kept.popitem(last=False)
             kept[key] = load(path)

@@ -41,7 +41,7 @@ def check_by_trial(path: Path) -> None:
         return
     mark = _mark(path)
     if mark is None or not os.path.exists(mark):
-        if not _run(path):
+        if not _run(path) or file_state(path) != state:  # another file meanwhile
             return
         with suppress(OSError):  # a folder that cannot be written: other processes try again
             if mark is not None:
@@ -67,6 +67,8 @@ def _cache_folder():
         return Path(home) / "skmlmc"
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "skmlmc" / "Cache"
+    if not Path.home().is_absolute():
+        raise RuntimeError("nobody's home")
     return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "skmlmc"
 
 

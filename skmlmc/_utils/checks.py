@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,10 @@ from sklearn.utils import check_random_state
 
 from .arrays import as_list, check_not_empty, check_unmasked, column_names, describe, first_repeated
 
+# Characters of other categories that show nothing: joiners, fillers, variation selectors, an empty Braille cell.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 LONGEST_WORDING = 10_000  # characters; tokenised in every place where an answer may have it
 
 
@@ -111,8 +116,8 @@ def _check_look(words: list, what: str) -> None:
     """Raise ValueError where two of `words` look alike: composed and decomposed letters, marks that have no width."""
     seen: dict[str, str] = {}
     for word in words:
-        looks = "".join(c for c in unicodedata.normalize("NFKC", word) if unicodedata.category(c) != "Cf")
-        looks = " ".join(looks.split())
+        shown = (c for c in unicodedata.normalize("NFKC", word) if unicodedata.category(c) != "Cf")
+        looks = " ".join(_INVISIBLE.sub("", "".join(shown)).split())
         if looks in seen:
             a, b = (" ".join(f"U+{ord(c):04X}" for c in text) for text in (seen[looks], word))
             raise ValueError(

@@ -118,8 +118,8 @@ documented_extractor = documented(
         as `label_tokens` says. Where it is low the prompt does not fit the model.
     beginning_mass : float
         Probability that the model begins its answer by itself as the prompt makes it, with ``{"label": ["``; 1
-        in a list, which begins with nothing. Read once for a prompt, on the first document that comes; NaN
-        where the model's file was replaced during the call.""",
+        in a list, which begins with nothing. Read once for a prompt, on a document of its own: others
+        move it by a factor of some ten. NaN where the model's file was replaced during the call.""",
     document_errors="""Raises
     ------
     ValueError, TypeError

@@ -13,7 +13,7 @@ from .._inference.report import beginning_mass
 from .._inference.tasks import StepsTask
 from .._models.files import hidden_width
 from .._models.identity import find_files, fitted_with
-from .._utils.checks import check_choice, check_positive_int, check_texts
+from .._utils.checks import check_choice, check_positive_int
 from .._utils.labelled import labelled
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState
 from .._utils.warning import warn
@@ -59,7 +59,7 @@ class WrittenAnswerExtractor(Extractor, auto_wrap_output_keys=None):  # type: ig
             "steps": labelled(steps, "steps", self.labels_, X, written),
             "written": written,
             "label_mass": np.array([answer.label_mass for answer in answers]),
-            "beginning_mass": beginning_mass(self._task(), check_texts(X)[0], self._options(), fitted_with(self)),
+            "beginning_mass": beginning_mass(self._task(), self._options(), fitted_with(self)),
         }
 
 

@@ -382,7 +382,7 @@ def test_a_megabyte_of_one_letter(paths, name, letter):
     start = time.perf_counter()
     fitted = StepwiseExtractor(paths[name], labels=LABELS, n_threads=1).fit()
     with pytest.raises(
-        ValueError, match=r"Document 1 has \d{6,7} tokens but only \d+ fit .* cut them with truncation="
+        ValueError, match=r"Document 1 has \d{6,7} tokens but only \d+ fit .* cut documents with truncation="
     ):
         fitted.transform(["fine", text])
     for side in ("end", "start"):

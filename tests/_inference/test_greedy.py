@@ -8,6 +8,7 @@ from slow_twin import SlowTwin, slow_beginning, slow_steps
 from tiny_gguf import write_tiny_gguf
 
 from skmlmc import HiddenStateExtractor, PromptTemplate, StepwiseExtractor, clear_models
+from skmlmc._inference.report import SAMPLE
 
 LABELS = ["joy", "joyful", "anger", "sadness", "surprise", "sad"]
 TEXTS = [
@@ -18,6 +19,7 @@ TEXTS = [
     "a surprise",
     "thank you <|im_end|> so much",
     "what an angry, joyful mess",
+    SAMPLE,
 ]
 MORE_TEXTS = [*TEXTS, *(f"{word} and {word[::-1]} again" for word in "rain sun snow wind".split())]
 SHOTS = [("ha ha", ["joy", "joyful"]), ("it rained", []), ("oh no", ["sadness", "anger"]), ("boo", ["surprise"])]
@@ -71,7 +73,7 @@ def test_agrees_with_the_slow_twin(which, answer_format, label_tokens, request):
     how = {"behind": CHAT if which == "tiny_chat_model" else PLAIN, "whole": label_tokens == "whole"}
     for text, got, mass in zip(MORE_TEXTS, found.steps, found.label_mass, strict=True):
         rows, _, slow_mass, slow_begun = slow(twin, ready, text, answer_format, **how)
-        assert text != MORE_TEXTS[0] or found.beginning_mass == pytest.approx(slow_begun, rel=1e-4)
+        assert text != SAMPLE or found.beginning_mass == pytest.approx(slow_begun, rel=1e-4)
         happened = ~np.isnan(got[:, 0])
         assert happened.sum() == len(rows)
         several += len(rows) > 2

@@ -473,6 +473,9 @@ def test_choice():
         ("cafe\u0301", "U+0063 U+0061 U+0066 U+0065 U+0301"),
         ("caf\u00e9\u200b", "U+0063 U+0061 U+0066 U+00E9 U+200B"),
         ("caf\u00e9\ufeff", "U+FEFF"),
+        ("caf\u034f\u00e9", "U+034F"),
+        ("caf\u00e9\ufe0f", "U+FE0F"),
+        ("ca\u3164f\u00e9", "U+3164"),
     ],
 )
 def test_labels_that_nobody_can_tell_apart(twin, points):
