@@ -98,8 +98,8 @@ def take_apart(path):
         shape, (kind, offset) = list(take(f"{n_dims}Q")), take("iQ")
         parts.tensors[name] = [shape, kind, offset]
     start = at + -at % parts.alignment
-    ends = [offset for _, _, offset in parts.tensors.values()][1:] + [len(raw) - start]
-    for tensor, end in zip(parts.tensors.values(), ends, strict=True):
+    ends = [*[offset for _, _, offset in parts.tensors.values()][1:], len(raw) - start]
+    for tensor, end in zip(parts.tensors.values(), ends, strict=False):  # a vocabulary has no tensors
         tensor[2] = raw[start + tensor[2] : start + end]
     return parts
 

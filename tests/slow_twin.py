@@ -6,6 +6,7 @@ It imports nothing of the package, and spells and tokenises answers itself, so t
 import json
 import os
 from ctypes import CDLL, c_char_p, c_int64, c_size_t, c_void_p, create_string_buffer
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import llama_cpp as C  # noqa: N812
@@ -17,6 +18,19 @@ GGML.ggml_get_name.restype, GGML.ggml_get_name.argtypes = c_char_p, [c_void_p]
 GGML.ggml_backend_tensor_get.restype = None
 GGML.ggml_backend_tensor_get.argtypes = [c_void_p, c_void_p, c_size_t, c_size_t]
 SHAPE_AT = 16  # bytes from a ggml_tensor's start: its type, then a pointer to its buffer
+
+
+def whole_tokens(vocab, text):
+    """Tokens of a whole prompt, in which control tokens count, with the begin token where the model adds it."""
+    raw = text.encode()
+    buffer = (C.llama_token * (len(raw) + 64))()
+    tokens = buffer[: C.llama_tokenize(vocab, raw, len(raw), buffer, len(buffer), True, True)]
+    bos = C.llama_vocab_bos(vocab)
+    if tokens[:2] == [bos, bos]:  # the template has written it too
+        tokens = tokens[1:]
+    if C.llama_vocab_get_add_eos(vocab) and tokens[-1] == C.llama_vocab_eos(vocab):
+        tokens = tokens[:-1]
+    return tokens
 
 
 class SlowTwin:
@@ -72,6 +86,10 @@ class SlowTwin:
             self._seen[tuple(tokens)] = row.astype(float)
         return self._seen[tuple(tokens)]
 
+    def forget(self):
+        """Forget the logits seen: two megabytes a prompt where the vocabulary is large."""
+        self._seen.clear()
+
     def hidden(self, tokens):
         """Hidden state of the last token, normalised."""
         return self._decode(tokens, "result_norm")["result_norm"][0, -1]
@@ -97,15 +115,42 @@ class SlowTwin:
         n = C.llama_token_to_piece(self._vocab, token, buffer, 256, 0, False)
         return buffer.raw[:n] if n > 0 else None
 
+    @cached_property
+    def texts(self):
+        return Texts({token: self.piece(token) for token in range(self.n_vocab)})
+
+    def special_texts(self):
+        """Texts of the begin and end tokens, which chat templates refer to."""
+        tokens = {"bos_token": C.llama_vocab_bos(self._vocab), "eos_token": C.llama_vocab_eos(self._vocab)}
+        return {name: C.llama_vocab_get_text(self._vocab, token).decode() for name, token in tokens.items()}
+
     def speller(self, answer_format, after, lead=""):
         """``spell(words)``: tokens of a whole answer with what the prompt has `after` it, as one text."""
-        return Speller(
-            lambda text: self.tokenize(lead + text + after, special=True),
-            self.tokenize,
-            {token: self.piece(token) for token in range(self.n_vocab)},
-            answer_format,
-            after.partition("<|")[0],
-        )
+        whole = lambda text: self.tokenize(lead + text + after, special=True)  # noqa: E731
+        return Speller(whole, self.tokenize, self.texts, answer_format, after.partition("<|")[0])
+
+    def whole(self, text):
+        """Tokens of a whole prompt, as `whole_tokens`."""
+        return whole_tokens(self._vocab, text)
+
+    def speller_in(self, answer_format, prompt, behind, plain):
+        """``spell(words)``: tokens of all that is read and written, the `prompt` and what stands `behind` the answer.
+
+        `plain` is that up to the first control token.
+        """
+        whole = lru_cache(None)(lambda text: self.whole(prompt + text + behind))
+        return Speller(whole, self.tokenize, self.texts, answer_format, plain)
+
+
+class Texts(dict):
+    """Bytes of all tokens, None for control tokens; `tokens` have a text."""
+
+    @cached_property
+    def tokens(self):
+        found = {}
+        for token, raw in self.items():
+            found.setdefault(raw, []).append(token)
+        return found
 
 
 class Speller:
@@ -116,13 +161,10 @@ class Speller:
     """
 
     def __init__(self, whole, alone, texts, answer_format, after):
-        self._whole, self._texts, self._format, self._after = whole, texts, answer_format, after
-        line, self._own = alone("\n"), {}
-        inside = alone if len(line) == 1 else lambda text: alone("\n" + text)[len(line) :]
-        for token, raw in texts.items():
-            text = (raw or b"").decode(errors="replace")
-            if text and len(text) <= 16 and inside(text) == [token]:
-                self._own[token] = text
+        self._whole, self._alone, self._format, self._after = whole, alone, answer_format, after
+        self._texts = Texts(texts) if type(texts) is dict else texts
+        self._line = alone("\n")
+        self.beginnings = lru_cache(None)(self._beginnings)
 
     def __call__(self, words):
         return self._whole(spelled(self._format, words))
@@ -145,15 +187,20 @@ class Speller:
         another, end = (self.beginnings(rest) for rest in texts)
         return cut, [followed[cut], *(another - end - own)], [alone[cut], *(end - another - own)]
 
-    def beginnings(self, text):
-        """Tokens whose text is a beginning of `text`."""
-        return {token for token, own in self._own.items() if text.startswith(own)}
+    def _beginnings(self, text):
+        """Tokens whose text begins `text`, or is all of it, and becomes that token where it continues another one."""
+        before = "\n" if len(self._line) > 1 else ""  # some put a space before every text
+        at, found = len(self._line) if before else 0, set()
+        for n in range(1, min(16, len(text)) + 1):
+            tokens = self._alone(before + text[:n])[at:]
+            found.update(t for t in self._texts.tokens.get(text[:n].encode(), ()) if tokens == [t])
+        return found
 
     def _rest(self, tokens, cut):
         """Text of tokens from a depth on, up to the first control token."""
-        texts = [self._texts[token] for token in tokens]
+        texts = [self._texts[token] for token in tokens[cut:]]
         plain = texts[: texts.index(None)] if None in texts else texts
-        return b"".join(plain[cut:]).decode(errors="replace")
+        return b"".join(plain).decode(errors="replace")
 
 
 OPENING = {"json": '{"label": ["', "list": ""}

@@ -184,8 +184,11 @@ def chat_layout(
     later = Segment(before.lstrip() if begins else before, False)
     instruction = _instruction_segments(template, words, none, False, values)
     first = [] if not note else [Segment(f"{template.system}\n\n", False)]
+    said = [*first, *instruction, Segment("\n\n" + before, False)]
+    while begins and said[0].text != (text := said[0].text.lstrip()):
+        said = [*_joined(Segment(text, False)), *said[1:]]
     return Layout(
-        _joined(*_segments(turns.head), *first, *instruction, Segment("\n\n" + before, False)),
+        _joined(*_segments(turns.head), *said),
         _joined(asked, Segment(turns.bridge, True), begun),
         _joined(Segment(turns.after, True), later),
         _joined(asked, Segment(turns.opening, True), begun),

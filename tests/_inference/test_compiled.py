@@ -7,51 +7,14 @@ import pytest
 from chat_templates import REAL_TEMPLATES, SPECIAL_TEXTS
 from hypothesis import given
 from hypothesis import strategies as st
-from shared_data import SHARED
+from real_vocabularies import DOCUMENTS, FORMS, LABEL_SETS, TEMPLATE_OF, VOCABULARIES
+from slow_twin import whole_tokens
 from toy import TOKENIZERS, Tokenizer
 
-from skmlmc import PromptTemplate
 from skmlmc._inference.compiled import CompiledPrompt, Encoder, compile_prefix, fragments, longest_that_fits
 from skmlmc._models.loaded import load_vocabulary
 from skmlmc.prompts import render_answer
 from skmlmc.prompts._layouts import Segment, make_layout
-
-DOCUMENTS = [
-    "I miss her so much.",
-    "We won!!!",
-    "it rained",
-    'She said "no".',
-    "Prix : 3 € ! C'est cher !",
-    "我今天很高兴。",
-    "Привет, как дела?",
-    "  x = f(a)[0]; // ok ",
-    "🙂🙂 wow\n\nnew line\n",
-    "",
-]
-LABEL_SETS = {
-    "words": ["joy", "anger", "sadness"],
-    "prefixes": ["sad", "sadness", "sa"],
-    "digits": ["1", "12", "123"],
-    "symbols": ["a/b", "a-b", "a.b"],
-    "scripts": ["радость", "怒り", "حزن", "χαρά", "기쁨", "खुशी"],
-    "quotes": ["it's", "\u201cyes\u201d", "d'oh"],
-    "several words": ["joy division tickets", "sadness of it all", "anger"],
-    "cases": ["JOY", "Joy", "joyful"],
-}
-FORMS = {
-    "json": PromptTemplate(),
-    "list": PromptTemplate(demonstration="Text: {text}\nFeels: {answer}\n", answer_format="list"),
-}
-VOCABULARIES = sorted((SHARED / "vocabularies").glob("*.gguf"))
-# Vocabularies without a template of their own get that of a model which has this vocabulary.
-TEMPLATE_OF = {
-    "llama-bpe": "meta-llama-Llama-3.1-8B-Instruct",
-    "qwen2": "Qwen-Qwen2.5-7B-Instruct",
-    "qwen35": "Qwen3.5-4B",
-    "phi-3": "microsoft-Phi-3.5-mini-instruct",
-    "gemma-4": "google-gemma-4-31B-it",
-    "command-r": "CohereForAI-c4ai-command-r-plus-tool_use",
-}
 
 
 def prompt_of(model, template, labels, shots=0, chat=None, bos=()):
@@ -92,16 +55,7 @@ class Whole:
         self.vocab = C.llama_model_get_vocab(self.model)
 
     def __call__(self, text):
-        raw = text.encode()
-        buffer = (C.llama_token * (len(raw) + 64))()
-        n = C.llama_tokenize(self.vocab, raw, len(raw), buffer, len(buffer), True, True)
-        tokens = list(buffer[:n])
-        bos = C.llama_vocab_bos(self.vocab)
-        if tokens[:2] == [bos, bos]:  # the template has written it too
-            tokens = tokens[1:]
-        if C.llama_vocab_get_add_eos(self.vocab) and tokens[-1] == C.llama_vocab_eos(self.vocab):
-            tokens = tokens[:-1]
-        return tokens
+        return whole_tokens(self.vocab, text)
 
 
 @pytest.mark.skipif(not VOCABULARIES, reason="needs the vocabularies of real models in shared/data")

@@ -189,6 +189,8 @@ def test_what_the_template_trims():
         contents = f"joy, anger\n\nText: {shown}", ANSWER, f"Text: {asked}"
         labelled = layout_of(replace(bare, demonstration="Text: {text}\n{answer}\n"), trims, n_demonstrations=1)
         assert written(labelled, [shown, asked], opening=True) == jinja_text(trims, turns_of(*contents))
+    spaced = layout_of(replace(bare, instruction="\n  {labels}"), trims)
+    assert written(spaced, ["a"], opening=True) == jinja_text(trims, turns_of("\n  joy, anger\n\na"))
     with_words = PromptTemplate("{labels}", "Text: {text} !\n{answer}\n", mode="chat")
     assert written(layout_of(with_words, trims), ["  a "]) == "<|user|>joy, anger\n\nText:   a "
 
