@@ -500,7 +500,7 @@ def test_too_long(make):
     with pytest.raises(
         ValueError,
         match=r"Document 2 has 1[45]\d\d tokens but only \d+ fit beside the prompt of \d+ tokens \(n_ctx=1200\); 2 "
-        r'documents are too long.*Raise n_ctx, shorten them, .*max_labels.*, or cut documents with truncation="end" or "start"',
+        r"documents are too long.*Raise n_ctx, shorten them, .*max_labels.*, or cut documents with truncation=.end. or",
     ):
         answer(fitted, ["short", "short", "x" * 1500, "y" * 1500, "short"])
 
