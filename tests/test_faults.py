@@ -140,7 +140,7 @@ AT_ONCE = """
         folder, start = os.path.join(sys.argv[2], f"{n}-{same}"), time.time() + 0.2
         texts = [[f"we won {0 if same else k} {i}" for i in range(80)][:: -1 if k % 2 else 1] for k in range(n)]
         codes = [finished(*child)[0] for child in [forked(work(k, texts[k], start, folder)) for k in range(n)]]
-        print(sum(codes), len(open_cache(folder)) == 80 * (1 if same else n))
+        print(sum(codes), len(open_cache(folder)) == 1 + 80 * (1 if same else n))
 """
 
 

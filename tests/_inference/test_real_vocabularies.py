@@ -10,6 +10,7 @@ from real_vocabularies import DOCUMENTS, FORMS, LABEL_SETS, TEMPLATE_OF, VOCABUL
 from slow_twin import SlowTwin, slow_beginning, slow_steps, spelled
 
 from skmlmc import StepwiseExtractor, clear_models
+from skmlmc._inference.report import SAMPLE
 
 MARKS = "skmlmcAnswer", "skmlmcNext"
 CASES = [(path, mode) for path in VOCABULARIES for mode in ("plain", "chat")[: 1 + (path.stem in TEMPLATE_OF)]]
@@ -68,12 +69,14 @@ def compare(twin, fitted, labels, texts, documents, seen):
         case = f"{template.mode} {template.answer_format} {fitted.label_tokens} {labels} {document!r}"
         seen.same(got[~np.isnan(got[:, 0])], rows, case)
         seen.same(np.log(mass), np.log(slow_mass), case)
-        if document == documents[0] and template.answer_format == "json":
-            begun = look[2].text(twin.whole(prompt))
-            seen.same(np.log(found.beginning_mass), np.log(slow_beginning(*look, begun)), case)
         seen.documents += 1
         seen.longer += len(rows) > 1
         twin.forget()
+    if template.answer_format == "json":
+        prompt, *behind = texts(template, labels, fitted.demonstrations, SAMPLE)
+        spell = twin.speller_in(template.answer_format, prompt, *behind)
+        begun = slow_beginning(twin.logits, [], spell, [*labels, "none"], spell.text(twin.whole(prompt)))
+        seen.same(np.log(found.beginning_mass), np.log(begun), f"{template.mode} {labels}, the beginning")
 
 
 def compare_all(tmp_path, path, mode, sets, documents):
