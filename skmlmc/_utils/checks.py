@@ -212,7 +212,7 @@ def check_seed(value: Any, name: str = "random_state") -> np.random.RandomState:
     """Return the generator of a `random_state`, or raise ValueError naming the parameter `name`."""
     try:
         return check_random_state(value)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:  # TypeError: scikit-learn below 1.8 cannot print a tuple
         raise ValueError(
             f"Got {name}={value!r:.60} but expected None, a whole number from 0 to 2**32 - 1 or a RandomState."
         ) from error
