@@ -13,7 +13,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
 from . import _version
-from ._utils.arrays import check_targets, default_names, majority
+from ._utils.arrays import check_targets, default_names, largest, majority
 from ._utils.checks import check_threshold
 from ._utils.classes import class_vector, holds_classes
 from ._utils.docs import documented
@@ -159,7 +159,7 @@ class LabelProbabilityMixin(ClassifierMixin):
         if self._classes is not None:
             return self._classes[proba.argmax(axis=1)]
         if not getattr(self, "multi_label", True):
-            return np.eye(proba.shape[1], dtype=int)[proba.argmax(axis=1)]
+            return largest(proba)
         return (proba >= check_threshold(self.threshold, self.labels_)).astype(int)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:

@@ -15,7 +15,7 @@ from sklearn.utils import check_consistent_length
 
 from ._models.files import resolve_model
 from ._models.loaded import load_model
-from ._utils.arrays import check_targets, majority, to_frame
+from ._utils.arrays import check_targets, largest, majority, to_frame
 from ._utils.checks import check_labels, check_splits, check_texts
 from ._utils.classes import class_vector, expand, find_classes, holds_classes
 from ._utils.labelled import labelled, labels_of
@@ -168,7 +168,7 @@ def _base_rate(H, folds, single):
     run = _Run(np.full(H.shape, np.nan))
     for train, test in folds:
         run.proba[test] = H[train].mean(axis=0)
-        sets = _largest(run.proba[test]) if single else (run.proba[test] >= 0.5).astype(int)
+        sets = largest(run.proba[test]) if single else (run.proba[test] >= 0.5).astype(int)
         run.scores.append(_scores(H[test], run.proba[test], sets, single))
     return run
 
@@ -180,7 +180,7 @@ def _cross_validate(name, estimator, texts, y, H, values, folds):
         held_out = [texts[i] for i in test]
         if single:
             run.proba[test] = _class_columns(name, fitted, held_out, values.tolist())
-            sets = _largest(run.proba[test])
+            sets = largest(run.proba[test])
         else:
             run.proba[test], sets = _label_columns(name, fitted, held_out, H)
         run.scores.append(_scores(np.asarray(H[test]), run.proba[test], sets, single))
@@ -204,10 +204,6 @@ def _class_columns(name, fitted, held_out, wanted):
     if np.shape(proba) != (len(held_out), len(found)) or not set(found) <= set(wanted):
         raise ValueError(f"Expected {name!r} to give probabilities of the classes {wanted}, but got {found}.")
     return expand(np.asarray(proba), [wanted.index(value) for value in found], len(wanted))
-
-
-def _largest(proba):
-    return np.eye(proba.shape[1], dtype=int)[proba.argmax(axis=1)]
 
 
 def _columns_of_targets(name, fitted, H):

@@ -42,9 +42,8 @@ def predict_chunks(
         Only the chunk at hand is kept in memory.
     folder : str, path-like or None, default=None
         Where to write each chunk's result as soon as it is there, one ``.npz`` file a chunk, with the permissions that
-        your umask gives. A second call with the
-        same estimator and documents reads what is there and goes on behind it. Give the estimator ``memory=`` to
-        resume within a chunk too. None: nothing is written.
+        your umask gives. A second call with the same estimator and documents reads what is there and goes on behind
+        it. Give the estimator ``memory=`` to resume within a chunk too. None: nothing is written.
     method : str, default="predict_proba"
         Method of the estimator to call.
 

@@ -212,7 +212,7 @@ def _decode(task, todo, texts, files, options):
     model = load_model(files.path) if jobs == 1 else load_vocabulary(files.path)
     n_ctx = min(options.n_ctx, model.n_ctx_train)
     prepared = prepared_prompt(task, model)
-    documents = _cut_documents(prepared, todo, texts, n_ctx, options)
+    documents = _cut_documents(prepared, todo, texts, n_ctx, options.truncation)
     groups = pack(
         [len(tokens) + prepared.cells for tokens in documents],
         batch_size=options.batch_size,
@@ -315,9 +315,9 @@ def _answer_elsewhere(task, documents, groups, options, files, jobs):
             yield from pairs
 
 
-def _cut_documents(prepared: Prepared, todo, texts, n_ctx, options):
+def _cut_documents(prepared: Prepared, todo, texts, n_ctx, truncation):
     """Tokenise all documents and see to it that each fits beside the prompt, before anything is decoded."""
-    limit, truncation = n_ctx - len(prepared.prefix) - prepared.cells, options.truncation
+    limit = n_ctx - len(prepared.prefix) - prepared.cells
     if limit <= len(prepared.document("")):
         raise ValueError(
             f"The prompt does not fit: its instruction and demonstrations have {len(prepared.prefix)} tokens and an "

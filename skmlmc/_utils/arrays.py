@@ -404,6 +404,11 @@ def majority(y: np.ndarray) -> np.ndarray:
     return (np.asarray(y) > 0.5).astype(int)
 
 
+def largest(proba: np.ndarray) -> np.ndarray:
+    """Return label sets (n, L), int, of one label a row: the first of its most probable ones."""
+    return np.eye(proba.shape[1], dtype=int)[proba.argmax(axis=1)]
+
+
 def _to_cube(values: Any, name: str, shape: str, source: str) -> np.ndarray:
     """Return `values` as a float64 array of three dimensions with at least three columns."""
     expected = f"Expected {name} to be numbers of shape {shape} with at least two labels and none, as {source} gives"

@@ -50,7 +50,9 @@ def holds_classes(y: Any, column: bool = False) -> bool:
     if len(shape) == 2:
         return column and bool(shape[1] == 1)
     values = as_list(_as_array(y))
-    return values is not None and not any(hasattr(value, "__len__") and not _is_text(value) for value in values)
+    return values is not None and not any(
+        hasattr(value, "__len__") and not isinstance(value, (str, bytes)) for value in values
+    )
 
 
 def find_classes(y: Any, labels: Any = None) -> Classes:
@@ -61,9 +63,9 @@ def find_classes(y: Any, labels: Any = None) -> Classes:
     y : array-like of shape (n,) or None
         The class of each document: str, int, bool or a category.
     labels : sequence, mapping of class to wording, or None
-        All classes there are, in the order in which a prompt lists them. None: those in `y`. Where `y`
-        holds numbers from 0 in their place, these are the codes of a ``LabelEncoder``, as scikit-learn's ensembles make
-        them; a warning says so where they may mean something else.
+        All classes there are, in the order in which a prompt lists them. None: those in `y`. Where `y` holds numbers
+        from 0 in their place, these are the codes of a ``LabelEncoder``, as scikit-learn's ensembles make them; a
+        warning says so where they may mean something else.
 
     Raises
     ------
@@ -153,10 +155,7 @@ def class_vector(y: Any) -> np.ndarray:
             f"Input y contains NaN. {expected}, but element {missing} is {found[missing]!r}: leave out documents "
             "without a class."
         )
-    kinds = {
-        str if isinstance(value, str) else bool if isinstance(value, (bool, np.bool_)) else float for value in found
-    }
-    if len(kinds) > 1:
+    if len({_kind(value) for value in found}) > 1:
         names = sorted({type(value).__name__ for value in found})
         raise TypeError(f"{expected}, all of one type, but got {' and '.join(names)}.")
     dtype = getattr(y, "dtype", None)
@@ -177,12 +176,8 @@ def _warn_of_numbers(classes):
     )
 
 
-def _is_text(value):
-    return isinstance(value, (str, bytes))
-
-
 def _kind(value):
-    return "text" if _is_text(value) else "bool" if isinstance(value, (bool, np.bool_)) else "number"
+    return "text" if isinstance(value, str) else "bool" if isinstance(value, (bool, np.bool_)) else "number"
 
 
 def _class_values(y, ordered, keys):

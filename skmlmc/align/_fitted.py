@@ -113,7 +113,6 @@ class FittedAligner(AlignerMixin, BaseEstimator):
                 f"{type(self).__name__} requires y to be passed, but the target y is None. Give indicators or soft "
                 "targets of shape (n, L)."
             )
-        check_choice(self.multi_label, "multi_label", (True, False))
         self._check_parameters()
         X, known = learn_columns(self, X, self._takes_labels())
         y, X, known = learn_classes(self, y, X, known, self._takes_labels())

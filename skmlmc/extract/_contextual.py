@@ -138,8 +138,7 @@ class ContextualCalibration(TextEstimatorMixin, TransformerMixin, BaseEstimator,
         """
         check_is_fitted(self)
         answers = self.extractor_.transform(X)
-        divided = divide_by_prior(lay_out(answers), self.prior_, kind_of(answers) == "steps")
-        return _in_the_form_of(answers, divided)
+        return _in_the_form_of(answers, self._divide(answers))
 
     def diagnose(self, X: Any) -> Bunch:
         """Extract and divide, and say what the extractor says of the documents; decodes what ``transform`` does.
@@ -158,8 +157,10 @@ class ContextualCalibration(TextEstimatorMixin, TransformerMixin, BaseEstimator,
         found = self.extractor_.diagnose(X)
         name = next(iter(found))
         given = found[name]
-        divided = divide_by_prior(lay_out(given), self.prior_, kind_of(given) == "steps")
-        return Bunch(**{**found, name: relabel(divided, given)}, uncalibrated=given)
+        return Bunch(**{**found, name: relabel(self._divide(given), given)}, uncalibrated=given)
+
+    def _divide(self, answers):
+        return divide_by_prior(lay_out(answers), self.prior_, kind_of(answers) == "steps")
 
     def set_output(self, *, transform=None):
         """Set the container of `transform`: that of the extractor, which has one where its output has columns.
