@@ -13,13 +13,13 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
 from . import _version
-from ._utils.arrays import check_targets, default_names, largest, majority
+from ._utils.arrays import check_targets, default_names, largest, majority, names_of
 from ._utils.checks import check_threshold
-from ._utils.classes import class_vector, holds_classes
+from ._utils.classes import as_targets, class_vector, holds_classes
 from ._utils.docs import documented
 from ._utils.labelled import restore_names
 from ._utils.warning import warn
-from .metrics import example_f1
+from .metrics import example_f1, output_labels
 
 __all__ = ["AlignerMixin", "LabelColumnsMixin", "LabelProbabilityMixin", "VersionedMixin", "fits_or_forgets"]
 
@@ -182,7 +182,9 @@ class LabelProbabilityMixin(ClassifierMixin):
             if holds_classes(y, column=True):
                 return accuracy_score(class_vector(y), pred, sample_weight=sample_weight)
             pred = (pred[:, None] == self._classes).astype(int)
-        y, _ = check_targets(y, labels=list(self.labels_), n_samples=len(pred))
+        y = as_targets(self, y)
+        labels = output_labels(self, names_of(y, list(self.labels_)))
+        y, _ = check_targets(y, labels=labels, n_samples=len(pred))
         return example_f1(majority(y), pred, sample_weight=sample_weight)
 
     def __sklearn_tags__(self):

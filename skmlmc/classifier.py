@@ -12,13 +12,13 @@ import numpy as np
 from sklearn import get_config
 from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import KFold
-from sklearn.utils import Bunch, check_random_state
+from sklearn.utils import Bunch, check_random_state, get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from ._utils.arrays import check_sample_weight, check_targets, name_targets, names_of
+from ._utils.arrays import check_sample_weight, check_targets, name_targets
 from ._utils.checks import check_choice, check_positive_int, check_texts, check_threshold
-from ._utils.classes import expand, find_classes, holds_classes, refuse_binarisers
+from ._utils.classes import check_class_columns, expand, find_classes, holds_classes, refuse_binarisers
 from ._utils.labelled import labelled
 from ._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Self, Threshold
 from .align._fitted import KINDS as ALIGNERS
@@ -204,7 +204,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         classes = self._find_classes(y, distribution)
         if classes is not None:
             y = classes.targets()
-            _check_order(distribution, classes)
+            check_class_columns(distribution, classes.order, list(classes.wordings), "distribution")
         first = extractor_class(**self._extractor_parameters(extractor_class, classes), **for_extractor)
         first.fit(X, y, distribution=distribution)
         targets = name_targets(y, distribution, first.labels_)
@@ -217,6 +217,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
                 what = f"method={self.method!r}" if aligner is None else f"aligner={self.aligner!r}"
                 raise ValueError(f"Expected texts and targets: {what} is fitted on them. Call fit(texts, y).")
             training = _training_data(first, X, targets, weights)
+            _check_aligner(aligner, training[1], self.multi_label)
         extractors = self._more_extractors(first, X, y, distribution)
         readouts = [deepcopy(readout) for _ in extractors]
         if training is not None:
@@ -372,7 +373,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
 
     def _orders(self, first):
         """Label orders beside the given one."""
-        names = [first.labels_[k] for k in first._order()]
+        names = list(first.label_order_)
         n = min(self.n_label_orders, factorial(len(names)))
         rng, orders = check_random_state(self.random_state), [names]
         while len(orders) < n:
@@ -401,17 +402,6 @@ def _fit_zero_shot(readout, labels):
     shape = {"steps": (1, 1, n + 1), "pairs": (1, n + 1, n + 1)}.get(kind, (1, n))
     undecided = np.full(shape, 1 / (n + 1) if kind == "steps" else 0.5)
     return readout.fit(labelled(undecided, kind, labels, undecided))
-
-
-def _check_order(distribution, classes):
-    """Raise ValueError where nobody can tell whether columns are as in `labels`, or sorted as the classes are."""
-    if distribution is not None and classes.order != list(classes.wordings):
-        if names_of(distribution, classes.order, "distribution") is None:
-            raise ValueError(
-                f"Expected distribution to be a table whose columns are the classes {classes.order}, as labels has "
-                f"them in another order than predict_proba, which sorts them. Give e.g. pandas.DataFrame(distribution, "
-                f"columns={classes.order})."
-            )
 
 
 def _weights(X, sample_weight, aligner):
@@ -464,9 +454,27 @@ def _fit_readouts(extractors, readouts, aligner, training, multi_label):
         _fit_weighted(readout, arrays, Y, weights)
     if aligner is None:
         return None
-    one_label = not multi_label and "multi_label" not in aligner.get_params() and ((Y == 0) | (Y == 1)).all()
     # A classifier of scikit-learn wants the number of a document's class.
-    return _fit_weighted(aligner, np.mean(parts, axis=0), Y.argmax(axis=1) if one_label else Y, weights)
+    one_class = not multi_label and "multi_label" not in aligner.get_params()
+    return _fit_weighted(aligner, np.mean(parts, axis=0), Y.argmax(axis=1) if one_class else Y, weights)
+
+
+def _check_aligner(aligner, Y, multi_label):
+    """Raise ValueError where an estimator of scikit-learn given as `aligner` is known not to take the targets."""
+    # What wraps others, such as a search or a pipeline, does not always say what these take.
+    wraps = {"estimator", "estimators", "steps"} & set(vars(aligner) if aligner is not None else ())
+    if aligner is None or wraps or not type(aligner).__module__.startswith("sklearn."):
+        return
+    tags, name = get_tags(aligner), type(aligner).__name__
+    several = tags.target_tags.multi_output or (tags.classifier_tags is not None and tags.classifier_tags.multi_label)
+    hard = bool(((Y == 0) | (Y == 1)).all())
+    if multi_label and not several:
+        wanted = f"one that takes several labels, such as MultiOutputClassifier({name}())"
+    elif not multi_label and not hard:
+        wanted = "one that takes the shares of annotators, as y has them, such as ScalingAligner(multi_label=False)"
+    else:
+        return
+    raise ValueError(f"Got aligner={name}(...) with multi_label={multi_label}, but expected {wanted}.")
 
 
 def _fit_weighted(estimator, X, Y, weights):

@@ -102,19 +102,28 @@ def compare_methods(
     ['constant base rate', 'compare_to_none', 'linear_probe']
     """
     texts = check_texts(X)
-    single = holds_classes(y)
-    rows = _estimators(methods, estimator, single)
-    find = _find_classes if single else _name_columns
+    classes = holds_classes(y, column=True)
+    rows = _estimators(methods, estimator, classes)
+    single = classes or _one_label(rows)
+    find = _find_classes if classes else _name_columns
     y, H, values = find(y, rows, len(texts))
-    folds = check_splits(cv, texts, y if single else majority(H), classifier=single)
+    folds = check_splits(cv, texts, y if classes else majority(H), classifier=classes)
     if return_proba:
         _check_partition(folds, len(texts))
     runs = {BASE_RATE: _base_rate(H, folds, single)}
-    runs.update((name, _cross_validate(name, row, texts, y, H, values, folds)) for name, row in rows.items())
+    runs.update((name, _cross_validate(name, row, texts, y, H, values, folds, single)) for name, row in rows.items())
     table = to_frame(_table(runs), as_frame)
     if not return_proba:
         return table
     return table, {name: labelled(run.proba, "unary", labels_of(H), None) for name, run in runs.items()}
+
+
+def _one_label(rows):
+    """Return whether the classifiers give one label a document, of a table of targets; ValueError where some do."""
+    tasks = {name: row.multi_label for name, row in rows.items() if isinstance(row, GGUFClassifier)}
+    if len(set(tasks.values())) > 1:
+        raise ValueError(f"Expected the same multi_label of all methods, since scores depend on it, but got {tasks}.")
+    return not all(tasks.values())
 
 
 def _find_classes(y, rows, n_samples):
@@ -173,12 +182,12 @@ def _base_rate(H, folds, single):
     return run
 
 
-def _cross_validate(name, estimator, texts, y, H, values, folds):
-    run, single = _Run(np.full(H.shape, np.nan)), values is not None
+def _cross_validate(name, estimator, texts, y, H, values, folds, single):
+    run = _Run(np.full(H.shape, np.nan))
     for train, test in folds:
         fitted = clone(estimator).fit([texts[i] for i in train], y[train])
         held_out = [texts[i] for i in test]
-        if single:
+        if values is not None:
             run.proba[test] = _class_columns(name, fitted, held_out, values.tolist())
             sets = largest(run.proba[test])
         else:
@@ -208,7 +217,8 @@ def _class_columns(name, fitted, held_out, wanted):
 
 def _columns_of_targets(name, fitted, H):
     """Return where a fitted classifier has each column of the targets: by name, in their order where it has none."""
-    labels, targets = output_labels(fitted), labels_of(H)
+    targets = labels_of(H)
+    labels = output_labels(fitted, targets)
     if labels is None or targets is None:
         return list(range(H.shape[1]))
     if sorted(labels) != sorted(targets):

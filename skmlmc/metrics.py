@@ -7,6 +7,7 @@ alignment". When most labels are 0 a constant distribution scores well on the ne
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from sklearn.metrics._scorer import _Scorer
 
 from ._utils.arrays import check_proba, check_sample_weight, check_targets, majority, names_of, real_names, str_names
 from ._utils.checks import check_positive
-from ._utils.classes import as_indicator
+from ._utils.classes import as_indicator, as_targets
 from ._utils.docs import documented
 from ._utils.warning import warn
 
@@ -243,14 +244,18 @@ class LabelScorer(_Scorer):
 
 
 def _in_order_of(estimator, y):
-    y, labels = as_indicator(estimator, y), output_labels(estimator)
-    if labels is None or names_of(y, labels, "y_true") is None:
+    y = as_targets(estimator, y, "y_true")
+    names = names_of(y, output_labels(estimator), "y_true")
+    labels = output_labels(estimator, names)
+    if labels is None or names is None:
         return y
     return check_targets(y, labels=labels, name="y_true")[0]
 
 
-def output_labels(estimator: Any) -> list[str] | None:
+def output_labels(estimator: Any, others: Sequence[str] | None = None) -> list[str] | None:
     """Return the labels of the columns of ``predict_proba``, of a pipeline or search too; None where nobody knows them.
+
+    "label0", "label1", ... are known where the `others`, with which they are to be matched, are the same ones.
 
     A last step that was fitted on targets without names numbers them. The columns are then those of the step before
     that has names, which took the same targets in the order of its own labels. Estimators of scikit-learn, which
@@ -263,7 +268,8 @@ def output_labels(estimator: Any) -> list[str] | None:
         if inner[-1] is None:
             return None
         parts = inner
-    return next((names for part in reversed(parts) if (names := real_names(getattr(part, "labels_", None)))), None)
+    found = (real_names(getattr(part, "labels_", None), others) for part in reversed(parts))
+    return next(filter(None, found), None)
 
 
 def scorers(*, multi_label: bool = True, eps: float = 1e-8) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import ConfusionMatrixDisplay, accuracy_score, log_loss, roc_auc_score
 from sklearn.model_selection import (
     GridSearchCV,
+    KFold,
     StratifiedKFold,
     TunedThresholdClassifierCV,
     cross_val_predict,
@@ -42,7 +43,7 @@ from skmlmc import (
     compare_methods,
 )
 from skmlmc.classifier import METHODS
-from skmlmc.metrics import scorers
+from skmlmc.metrics import nll, scorers
 from skmlmc.plots import DistributionDisplay, ReliabilityDisplay
 from skmlmc.streaming import predict_chunks
 
@@ -175,7 +176,8 @@ def test_numbers_that_do_not_start_at_zero(classifier, labels):
         warnings.filterwarnings("ignore", "The numbers in y are read as the labels with the same digits")
         fitted = classifier(labels=labels, method="linear_probe", random_state=0).fit(TEXTS, y)
     assert fitted.classes_.tolist() == [1, 2, 3] and fitted.score(TEXTS, y) > 0.9
-    with pytest.warns(UserWarning, match="in sorted order: 0: '?1'?, 1: '?2'?, 2: '?3'?"):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "The numbers in y")
         voting = VotingClassifier([("one", clone(fitted))], voting="soft").fit(TEXTS, y)
     assert voting.score(TEXTS, y) > 0.9
 
@@ -187,6 +189,8 @@ def test_names_that_are_digits(classifier):
         fitted = classifier(labels=["2", "6", "10"], method="linear_probe", random_state=0).fit(TEXTS, y)
     assert fitted.classes_.tolist() == [2, 6, 10] and fitted.score(TEXTS, y) > 0.9
     assert fitted.labels_.tolist() == ["2", "6", "10"]
+    with pytest.warns(UserWarning, match="in sorted order: 0: '10', 1: '2', 2: '6'"):
+        VotingClassifier([("one", clone(fitted))], voting="soft").fit(TEXTS, y)
 
 
 def test_classes_that_a_type_cannot_hold(classifier):
@@ -197,6 +201,21 @@ def test_classes_that_a_type_cannot_hold(classifier):
 def test_one_task_for_classifier_and_aligner(classifier):
     with pytest.raises(ValueError, match="expected the same task for both: give the aligner multi_label=False"):
         classifier(aligner=ScalingAligner()).fit(TEXTS, Y)
+
+
+def test_aligners_of_scikit_learn_that_do_not_fit_the_task(classifier, decoded):
+    H = pd.DataFrame(0.8 * np.eye(3)[NUMBERS] + 0.2 / 3, columns=["pos", "neg", "neu"])
+    single = classifier(labels=SORTED, aligner=LogisticRegression())
+    several = classifier(labels=SORTED, aligner=LogisticRegression(), multi_label=True)
+    with pytest.raises(ValueError, match=r"LogisticRegression.* expected one that takes the shares of annotators"):
+        single.fit(TEXTS, H)
+    with pytest.raises(ValueError, match=r"such as MultiOutputClassifier\(LogisticRegression\(\)\)"):
+        several.fit(TEXTS, (H > 0.5).astype(int))
+    assert decoded() == 0
+    metric = scorers(multi_label=False)["nll"]
+    search = GridSearchCV(ScalingAligner(multi_label=False), {"C": [1.0]}, cv=2, scoring=metric)
+    assert_allclose(single.set_params(aligner=search).fit(TEXTS, H).predict_proba(TEXTS).sum(axis=1), 1)
+    several.set_params(aligner=MultiOutputClassifier(LogisticRegression())).fit(TEXTS, (H > 0.5).astype(int))
 
 
 def test_what_was_written_counts(classifier):
@@ -223,7 +242,7 @@ def test_codes_of_a_label_encoder(classifier):
     assert fitted.classes_.tolist() == [0, 1, 2] and fitted.labels_.tolist() == SORTED
     named = classifier(labels=SORTED).fit(TEXTS, Y)
     assert_array_equal(named.predict(TEXTS), np.array(SORTED)[fitted.predict(TEXTS)])
-    with pytest.warns(UserWarning, match="in sorted order: 0: 'neg', 1: 'neu', 2: 'pos'. That is right where"):
+    with pytest.warns(UserWarning, match="in sorted order: 0: 'neg', 1: 'neu', 2: 'pos'. Say what they mean"):
         classifier(labels=["pos", "neg", "neu"]).fit(TEXTS, encoded)
     for y in (np.minimum(encoded, 1), encoded + 1, encoded - 1):
         with pytest.raises(ValueError, match=r"those of labels, .* but got .*understood where all 3 classes"):
@@ -289,7 +308,8 @@ def test_soft_targets_go_on_working(classifier):
         assert_allclose(named.predict_proba(TEXTS), table.predict_proba(TEXTS))
         named.fit(TEXTS, Y, distribution=pd.DataFrame(soft, columns=SORTED)[["pos", "neg", "neu"]])
         assert_allclose(named.predict_proba(TEXTS), table.predict_proba(TEXTS))
-    assert 0 <= named.score(TEXTS, soft) <= 1 and named.score(TEXTS, np.eye(3)[NUMBERS]) == named.score(TEXTS, Y)
+    shares, hard = (pd.DataFrame(values, columns=SORTED) for values in (soft, np.eye(3)[NUMBERS]))
+    assert 0 <= named.score(TEXTS, shares) <= 1 and named.score(TEXTS, hard) == named.score(TEXTS, Y)
 
 
 KINDS = {
@@ -324,11 +344,11 @@ def test_names_that_scikit_learn_hides(classifier):
 
 @pytest.mark.parametrize("labels", [SORTED, ["pos", "neg", "neu"], {"neu": "so", "neg": "bad", "pos": "good"}])
 def test_ensembles_of_scikit_learn(classifier, labels):
-    """Sorted names need no word of explanation, though voting and stacking hand on the codes of a LabelEncoder."""
+    """No order of labels needs a word of explanation, though voting and stacking hand on codes."""
     probe = classifier(method="linear_probe", labels=labels, random_state=0)
     middle = clone(probe).set_params(layer=0, pooling="mean")
     with warnings.catch_warnings():
-        warnings.filterwarnings("error" if labels == SORTED else "ignore", "The (numbers|classes) in y")
+        warnings.filterwarnings("error", "The (numbers|classes) in y")
         for ensemble in (
             CalibratedClassifierCV(probe, cv=2),
             VotingClassifier([("last", probe), ("middle", middle)], voting="soft"),
@@ -416,6 +436,27 @@ def test_methods_are_compared_on_classes(classifier):
     ]
     with pytest.raises(ValueError, match="the class of each document as y, but the estimator has multi_label=True"):
         compare_methods(TEXTS, Y, estimator=classifier(multi_label=True, labels=SORTED))
+
+
+def test_methods_are_compared_on_tables_of_one_label(classifier):
+    """Shares of annotators in a single-label task: its own likelihood, and its own base rate's label."""
+    H = pd.DataFrame(0.8 * np.eye(3)[NUMBERS] + 0.2 / 3, columns=["pos", "neg", "neu"])
+    base = classifier(labels=SORTED)
+    table, proba = compare_methods(TEXTS, H, ["unary_breakdown"], estimator=base, cv=KFold(2), return_proba=True)
+    for row, name in enumerate(table["method"]):
+        folds = [test for _, test in KFold(2).split(TEXTS)]
+        by_hand = [nll(H.iloc[test], proba[name][test], multi_label=False) for test in folds]
+        assert table["nll"][row] == pytest.approx(np.mean(by_hand))
+    assert table["nll"][0] < 1.2, "of three questions it would be 1.9"
+    with pytest.raises(ValueError, match="Expected the same multi_label of all methods"):
+        compare_methods(TEXTS, H, {"a": base, "b": classifier(labels=SORTED, multi_label=True)})
+
+
+def test_a_table_of_one_column_is_compared(classifier):
+    column = pd.DataFrame({"tone": Y})
+    with pytest.warns(DataConversionWarning, match="column-vector"):
+        table = compare_methods(TEXTS, column, ["unary_breakdown"], estimator=classifier(), cv=2)
+    assert table["nll"] == compare_methods(TEXTS, Y, ["unary_breakdown"], estimator=classifier(), cv=2)["nll"]
 
 
 @pytest.mark.parametrize("kind", ["classifier", "pipeline", "search"])
@@ -528,3 +569,86 @@ def _named_model(tiny_model):
 )
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
+
+
+@pytest.mark.parametrize("order", [["pos", "neg", "neu"], ["neu", "pos", "neg"]])
+def test_columns_of_a_pipeline_are_sorted_for_classes(tiny_model, order):
+    """So that what loses their names on the way loses nothing: the extractor's columns stand as those behind it."""
+    extractor = StepwiseExtractor(model=tiny_model, labels=order, n_threads=1)
+    steps = extractor.fit(TEXTS, Y).transform(TEXTS)
+    assert extractor.labels_.tolist() == SORTED and extractor.label_order_.tolist() == order
+    assert extractor.get_feature_names_out().tolist() == [*SORTED, "none"]
+    given = clone(extractor).fit(TEXTS)
+    assert given.labels_.tolist() == given.label_order_.tolist() == order
+    columns = [order.index(name) for name in SORTED]
+    same_prompt = np.asarray(given.transform(TEXTS))[..., [*columns, 3]]
+    assert_allclose(steps, same_prompt, atol=1e-12)
+    aligner = CompareToNone(multi_label=False)
+    named, nameless = (clone(aligner).fit(array, Y) for array in (steps, np.asarray(steps)))
+    assert_array_equal(named.predict_proba(steps), nameless.predict_proba(np.asarray(steps)))
+
+
+def test_tables_without_names_beside_labels_in_another_order(classifier):
+    """Nobody can tell whether their columns are as in labels, or sorted as those of predict_proba."""
+    H = np.eye(3)[[SORTED.index(name) for name in Y]]
+    fitted = classifier(labels=["pos", "neg", "neu"]).fit(TEXTS, Y)
+    for use in (
+        lambda y: fitted.score(TEXTS, y),
+        lambda y: scorers(multi_label=False)["nll"](fitted, TEXTS, y),
+        lambda y: ReliabilityDisplay.from_estimator(fitted, TEXTS, y),
+        lambda y: DistributionDisplay.from_estimator(fitted, TEXTS[:3], y[:3]),
+    ):
+        with pytest.raises(ValueError, match=r"as labels has them in another order than predict_proba, which sorts"):
+            use(H)
+        use(pd.DataFrame(H, columns=SORTED)[["neu", "pos", "neg"]])
+    fitted = classifier(labels=SORTED).fit(TEXTS, Y)
+    assert fitted.score(TEXTS, H) == fitted.score(TEXTS, Y)
+
+
+@pytest.mark.parametrize("labels", [["pos", "neg", "neu", "odd"], [-1, 0, 1]])
+def test_labels_that_y_lacks_where_scikit_learn_hands_on_numbers(classifier, labels):
+    estimator = classifier(labels=labels)
+    y = Y if isinstance(labels[0], str) else np.where(Y == "pos", 1, -1)
+    assert len(estimator.fit(TEXTS, y).classes_) == len(labels)
+    for run, tool in (
+        (lambda: VotingClassifier([("a", estimator)], voting="soft").fit(TEXTS, y), "VotingClassifier"),
+        (lambda: cross_val_predict(estimator, TEXTS, y, cv=2, method="predict_proba"), "cross_val_predict"),
+    ):
+        with pytest.raises(ValueError, match=rf"{tool} .* numbers the classes that y has .* Name in labels"):
+            run()
+    assert set(cross_val_predict(estimator, TEXTS, y, cv=2)) <= set(labels)
+
+
+@pytest.mark.parametrize("names", [{"pos": 1, "neg": -1, "neu": 0}, {"pos": 10, "neg": 2, "neu": 7}])
+def test_numbers_that_ensembles_number_again(classifier, names):
+    y = np.array([names[name] for name in Y])
+    estimator = classifier(method="linear_probe", labels={code: name for name, code in names.items()}, random_state=0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "The (numbers|classes) in y")
+        vote = VotingClassifier([("a", estimator), ("b", estimator)], voting="soft").fit(TEXTS, y)
+        assert_array_equal(vote.predict_proba(TEXTS), estimator.fit(TEXTS, y).predict_proba(TEXTS))
+        proba = cross_val_predict(estimator, TEXTS, y, cv=2, method="predict_proba")
+    assert_array_equal(vote.classes_, sorted(names.values()))
+    assert (np.array(sorted(names.values()))[proba.argmax(axis=1)] == y).mean() > 0.5
+
+
+def test_prefixes_of_columns_of_classes():
+    proba = np.random.default_rng(0).dirichlet(np.ones(3), len(Y))
+    X = pd.DataFrame(proba, columns=["llm__pos", "llm__neg", "llm__neu"])
+    bare = X.rename(columns=lambda name: name[5:])
+    for aligner in (UnaryBreakdown(multi_label=False), ScalingAligner(multi_label=False)):
+        fitted, same = clone(aligner).fit(X, Y), clone(aligner).fit(bare, Y)
+        assert fitted.classes_.tolist() == fitted.labels_.tolist() == SORTED
+        assert fitted.feature_names_in_.tolist() == ["llm__neg", "llm__neu", "llm__pos"]
+        assert_array_equal(fitted.predict_proba(X[X.columns[::-1]]), same.predict_proba(bare))
+
+
+def test_classes_after_a_fit_on_a_table(classifier):
+    """Targets may be shares in fit and classes later: a table names the labels, and so the classes."""
+    H = pd.DataFrame(np.eye(3)[[SORTED.index(name) for name in Y]], columns=SORTED)
+    fitted = classifier(labels=["pos", "neg", "neu"]).fit(TEXTS, H)
+    assert fitted.score(TEXTS, Y) == fitted.score(TEXTS, H)
+    metric = scorers(multi_label=False)["nll"]
+    assert metric(fitted, TEXTS, Y) == metric(fitted, TEXTS, H)
+    with pytest.raises(ValueError, match="classes that the classifier was fitted with"):
+        fitted.score(TEXTS, ["odd"] * len(Y))

@@ -11,6 +11,7 @@ import pytest
 from campaigns import sampled
 from ecosystem_data import LABELS, TEXTS, H, N, Y, classifier, extractor, label_pipeline
 from inside import labelled
+from numpy.testing import assert_array_equal
 from scipy.sparse import csr_array, dok_array
 from sklearn.base import clone
 from sklearn.model_selection import KFold, cross_validate
@@ -284,7 +285,7 @@ for name, make in ALIGNERS.items():
     WAYS[f"{name}.predict_proba, X"] = Way(predicting(make), P, sparse=DENSE)
     WAYS[f"{name}.transform, X"] = Way(transformed(make), P, sparse=DENSE)
     features = name in ("matrix", "LinearProbe")  # the columns of X are no labels
-    WAYS[f"{name}.fit, X"] = Way(fitted_aligner(make), P, knows=False, free=features, sparse=DENSE)
+    WAYS[f"{name}.fit, X"] = Way(fitted_aligner(make), P, knows=not features, free=features, sparse=DENSE)
     WAYS[f"{name}.fit, y"] = Way(y_of(make), free=features)
     WAYS[f"{name}.score, y"] = Way(lambda t, k, f=make: {"": f().fit(frame(P), frame(H)).score(P, t)})
 for name, make in {"MaxOverGenerations": MaxOverGenerations, "BradleyTerry": BradleyTerry}.items():
@@ -559,3 +560,33 @@ def test_streaming(kind, output, tools, tmp_path):
     frames = pd.DataFrame({"text": TEXTS[:3]})
     with pytest.raises(ValueError, match=r"Select the column of texts, e\.g\. X\['text'\]"):
         next(predict_chunks(pipe, [frames]))
+
+
+def test_labels_that_only_count():
+    """Labels may be called label0 and label1, as those are that nobody named: both sides have the same names then."""
+    names = ["label0", "label1", "label2"]
+    known, counted = P.copy(), labelled(P, "unary", names, None)
+    target = pd.DataFrame(H, columns=names)
+    other = target[names[::-1]]
+    fitted = UnaryBreakdown().fit(counted, other)
+    assert fitted.labels_.tolist() == names
+    assert_array_equal(fitted.predict_proba(pd.DataFrame(known, columns=names)[names[::-1]]), known)
+    assert_array_equal(fitted.predict_proba(labelled(known[:, ::-1], "unary", names[::-1], None)), known)
+    assert fitted.score(counted, other) == fitted.score(counted, target)
+    for scorer in SCORERS.values():
+        assert scorer(fitted, counted, other) == scorer(fitted, counted, target)
+    displays = [ReliabilityDisplay.from_estimator(fitted, counted, table) for table in (target, other)]
+    assert reliability(displays[0]) == reliability(displays[1])
+    assert shown_alike(*(DistributionDisplay.from_estimator(fitted, known[:5], t[:5]) for t in (target, other)))
+
+
+def shown_alike(one, two):
+    one, two = shown(one), shown(two)
+    return one.keys() == two.keys() and all(np.array_equal(one[key], two[key]) for key in one)
+
+
+def test_a_score_by_place_where_fit_had_no_names():
+    fitted = UnaryBreakdown().fit(P)
+    assert fitted.score(P, frame(H)) == fitted.score(P, H)
+    with pytest.raises(ValueError, match="same labels"):
+        fitted.score(P, H[:, :2])

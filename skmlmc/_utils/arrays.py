@@ -111,13 +111,13 @@ def names_of(values: Any, labels: Sequence[str] | None = None, name: str = "y") 
     """Return the names of the columns of a table or an array that knows its labels, None where there are none.
 
     Of columns with several levels it is the level that holds the `labels`, where these are known, else the only level
-    that varies. Numbers that count columns from 0, as pandas gives them to a plain array, and "label0", "label1", ...
-    of an array are no names. TypeError or ValueError, which call the table `name`, where the names are no str, repeated
-    or levels of which nobody can tell which one it is.
+    that varies. Numbers that count columns from 0, as pandas gives them to a plain array, are no names, and "label0",
+    "label1", ... of an array are none where these are not the `labels`. TypeError or ValueError, which call the table
+    `name`, where the names are no str, repeated or levels of which nobody can tell which one it is.
     """
     names: Any = column_names(values)
     if names is None:
-        return real_names(labels_of(values))
+        return real_names(labels_of(values), labels)
     if any(isinstance(column, tuple) for column in names):
         names = _one_level(names, labels, name)
     if names == list(range(len(names))):
@@ -129,11 +129,15 @@ def names_of(values: Any, labels: Sequence[str] | None = None, name: str = "y") 
     return names
 
 
-def real_names(names: Any) -> list[str] | None:
-    """Return label names in a list, None where there are none or they only count: "label0", "label1", ..."""
+def real_names(names: Any, others: Sequence[str] | None = None) -> list[str] | None:
+    """Return label names in a list, None where there are none or they only count: "label0", "label1", ...
+
+    They are names all the same where the `others`, with which they are to be matched, are the same ones.
+    """
     if names is None or not all(isinstance(name, str) for name in names):
         return None  # numbers are the labels_ of a clustering
-    return None if list(names) == default_names(len(names)) else list(names)
+    counted = list(names) == default_names(len(names))
+    return None if counted and sorted([] if others is None else others) != sorted(names) else list(names)
 
 
 def check_order(labels: Any, known: Sequence[str] | None, what: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.multiclass import check_classification_targets
 
-from .arrays import as_list, check_not_empty, describe, first_repeated
+from .arrays import as_list, check_not_empty, describe, first_repeated, names_of
 from .checks import is_missing
 from .labelled import labelled
 from .warning import warn
@@ -20,6 +20,11 @@ BINARISERS = {
     ("sklearn.multiclass", "_fit_binary"): "OneVsRestClassifier (or OneVsOneClassifier, OutputCodeClassifier)",
     ("sklearn.multioutput", "_fit_estimator"): "MultiOutputClassifier",
     ("sklearn.multioutput", "fit"): "ClassifierChain",
+}
+# Functions of scikit-learn that fit an estimator on the codes of a LabelEncoder in place of the classes.
+ENCODERS = {
+    ("sklearn.ensemble._base", "_fit_single_estimator"): "VotingClassifier (or StackingClassifier)",
+    ("sklearn.model_selection._validation", "_fit_and_predict"): "cross_val_predict (or StackingClassifier)",
 }
 
 
@@ -64,8 +69,8 @@ def find_classes(y: Any, labels: Any = None) -> Classes:
         The class of each document: str, int, bool or a category.
     labels : sequence, mapping of class to wording, or None
         All classes there are, in the order in which a prompt lists them. None: those in `y`. Where `y` holds numbers
-        from 0 in their place, these are the codes of a ``LabelEncoder``, as scikit-learn's ensembles make them; a
-        warning says so where they may mean something else.
+        from 0 in their place, these are the codes of a ``LabelEncoder``; a warning says so where they may mean
+        something else. Where a tool of scikit-learn calls that makes such codes they are nothing else.
 
     Raises
     ------
@@ -122,16 +127,41 @@ def _as_array(y):
 
 
 def as_indicator(estimator: Any, y: Any) -> Any:
-    """Return the classes `y` of documents as 0/1 targets (n, L), columns as a fitted classifier has them; else `y`."""
+    """Return the classes `y` of documents as 0/1 targets (n, L), columns as a fitted classifier has them; else `y`.
+
+    One that was fitted on a table of targets and gives one label a document knows classes by its labels.
+    """
     classes: Any = getattr(estimator, "classes_", None)
+    if np.ndim(classes) == 2 and not getattr(estimator, "multi_label", True):
+        classes = estimator.labels_
     if np.ndim(classes) != 1 or not holds_classes(y):
         return y
-    y = class_vector(y)
-    strange = np.setdiff1d(y, classes).tolist()
+    known, y = np.asarray(classes).tolist(), class_vector(y)
+    strange = np.setdiff1d(y, known).tolist()
     if strange:
-        known = list(classes)
         raise ValueError(f"Expected classes that the classifier was fitted with, {known}, but got {strange[:5]}.")
-    return np.eye(len(classes))[np.searchsorted(classes, y)]
+    return np.eye(len(known))[[known.index(value) for value in y.tolist()]]
+
+
+def as_targets(estimator: Any, y: Any, name: str = "y") -> Any:
+    """As ``as_indicator``, of targets, which may be a table: ValueError where nobody knows the order of its columns."""
+    made, classes = as_indicator(estimator, y), np.asarray(getattr(estimator, "classes_", None))
+    parts = [estimator, *(part for _, part in getattr(estimator, "steps", ()))]
+    labels = next((part.labels for part in parts if getattr(part, "labels", None) is not None), None)
+    if made is y and labels is not None and classes.ndim == 1:
+        order, names = list(map(str, labels)), list(map(str, classes.tolist()))
+        check_class_columns(y, order, names if set(names) == set(order) else sorted(order), name)
+    return made
+
+
+def check_class_columns(values: Any, order: list[str], known: list[str], name: str) -> None:
+    """Raise ValueError where columns have no names, so that they may be as in `order`, that of `labels`, or `known`."""
+    if values is None or order == known or names_of(values, order, name):
+        return
+    raise ValueError(
+        f"Expected {name} to be a table whose columns are the classes {order}, as labels has them in another order "
+        f"than predict_proba, which sorts them. Give e.g. pandas.DataFrame({name}, columns={order})."
+    )
 
 
 def class_vector(y: Any) -> np.ndarray:
@@ -185,6 +215,9 @@ def _class_values(y, ordered, keys):
     if y is None:
         return np.array(ordered), ordered
     known, found = set(ordered), np.unique(y).tolist()
+    encoder = _encoder() if y.dtype.kind in "iu" and found != ordered else None
+    if encoder is not None:
+        return _codes(y, ordered, keys, encoder), ordered
     strange = [value for value in found if value not in known]
     if not strange:
         values = np.array(ordered)
@@ -201,6 +234,20 @@ def _class_values(y, ordered, keys):
         f"(cross_val_predict, VotingClassifier, StackingClassifier) are understood where all {len(keys)} classes are "
         "among them."
     )
+
+
+def _codes(y, ordered, keys, encoder):
+    """Take numbers as the codes that a tool of scikit-learn is known to have made of classes."""
+    n = int(y.max()) + 1
+    if y.min() < 0 or n != len(ordered):
+        raise ValueError(
+            f"Got labels={ordered} but expected {n} of them: {encoder} numbers the classes that y has and hands on the "
+            "numbers alone, so nobody can tell which ones these are. Name in labels the classes of y and no others; "
+            "where a fold may lack one, use StratifiedKFold."
+        )
+    # Only of names such as "2" and "10" nobody knows whether y had texts or numbers, which are sorted otherwise.
+    unclear = all(map(_is_number, ordered)) and ordered != sorted(ordered, key=int)
+    return _encoded(y, ordered, keys) if unclear else np.arange(n, dtype=y.dtype)
 
 
 def _is_number(key):
@@ -224,17 +271,15 @@ def _encoded(y, ordered, keys):
     if keys != ordered or not all(isinstance(key, str) for key in keys) or any(map(_is_number, keys)):
         mapping = ", ".join(f"{code}: {key!r}" for code, key in enumerate(ordered))
         warn(
-            f"The numbers in y are read as a LabelEncoder gives them, in sorted order: {mapping}. That is right where "
-            "cross_val_predict, VotingClassifier or StackingClassifier made them of names: write labels in sorted "
-            "order, and the prompt's as label_order, to hear no more of it. Otherwise say what they mean with "
-            f"labels={{{mapping}}}.",
+            f"The numbers in y are read as a LabelEncoder gives them, in sorted order: {mapping}. Say what they mean "
+            f"with labels={{{mapping}}}, or give y as names.",
         )
     return np.arange(len(ordered), dtype=y.dtype)
 
 
 def refuse_binarisers() -> None:
     """Raise ValueError where a tool of scikit-learn that makes one task of each label is what calls."""
-    wrapper = next((BINARISERS[caller] for caller in _callers() if caller in BINARISERS), None)
+    wrapper = next((BINARISERS[caller] for caller, _ in _callers() if caller in BINARISERS), None)
     if wrapper:
         raise ValueError(
             f"Expected y to be a table of all labels, or the class of each document, but {wrapper} asks for a "
@@ -243,11 +288,20 @@ def refuse_binarisers() -> None:
         )
 
 
+def _encoder():
+    """Return the tool of scikit-learn that puts numbers in the place of classes, where one is what calls."""
+    for caller, values in _callers():
+        # cross_val_predict(method="predict") leaves classes as they are.
+        if caller in ENCODERS and values.get("method") != "predict":
+            return ENCODERS[caller]
+    return None
+
+
 def _callers():
-    """Yield module and name of each function that led here."""
+    """Yield module and name of each function that led here, and its variables."""
     frame: Any = sys._getframe(1)
     while frame is not None:
-        yield frame.f_globals.get("__name__"), frame.f_code.co_name
+        yield (frame.f_globals.get("__name__"), frame.f_code.co_name), frame.f_locals
         frame = frame.f_back
 
 

@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from .._utils.arrays import arrange, check_table, column_names, names_of, real_names, table_values
+from .._utils.arrays import arrange, check_table, column_names, names_of, real_names, str_names, table_values
 from .._utils.checks import check_choice
 from .._utils.classes import class_vector, find_classes, holds_classes
 from .._utils.warning import warn
 
 
-def learn_columns(aligner: Any, X: Any, are_labels: bool) -> tuple[Any, list[str] | None]:
-    """Return the values of `X`, and the names of its columns, in ``fit``.
+def learn_columns(aligner: Any, X: Any, y: Any, are_labels: bool) -> tuple[Any, list[str] | None]:
+    """Return the values of `X`, and the names of its columns, in ``fit`` on the targets `y`.
 
     ``feature_names_in_`` has those of a table, and an array's own where the columns are no labels, ``labels_``.
     """
     _check(X)
-    names = names_of(X, name="X")
+    names = names_of(X, str_names(y) if are_labels else None, "X")
     vars(aligner).pop("feature_names_in_", None)
     if names is not None and (column_names(X) is not None or not are_labels):
         aligner.feature_names_in_ = np.array(names, dtype=object)
@@ -37,14 +37,22 @@ def learn_classes(aligner: Any, y: Any, X: Any, known: list[str] | None, are_lab
     multi_label = check_choice(getattr(aligner, "multi_label", True), "multi_label", (True, False))
     if y is None or multi_label or not holds_classes(y):
         return y, X, known
-    named = known if are_labels else None
-    classes = find_classes(y, np.unique(class_vector(y)).tolist() if named is None else named)
+    named = [] if known is None or not are_labels else _class_names(known, y)
+    classes = find_classes(y, named or np.unique(class_vector(y)).tolist())
     aligner._classes, names = classes.values, list(classes.wordings)
-    if named is not None:
-        X, known = arrange(X, known, names), names
-        if hasattr(aligner, "feature_names_in_"):
-            aligner.feature_names_in_ = np.array(names, dtype=object)
-    return classes.targets(), X, known
+    if known is None or not named:
+        return classes.targets(), X, known
+    order = [known[named.index(name)] for name in names]
+    if hasattr(aligner, "feature_names_in_"):
+        aligner.feature_names_in_ = np.array(order, dtype=object)
+    return classes.targets(), arrange(X, known, order), names
+
+
+def _class_names(columns, y):
+    """Return the classes of columns: their names, or those behind the prefix that ColumnTransformer puts there."""
+    bare = [column.rpartition("__")[2] for column in columns]
+    found = set(map(str, class_vector(y).tolist()))
+    return bare if found <= set(bare) and not found <= set(columns) and len(set(bare)) == len(bare) else columns
 
 
 def match_columns(aligner: Any, X: Any, labels: Sequence[str] | None) -> Any:
@@ -56,8 +64,8 @@ def match_columns(aligner: Any, X: Any, labels: Sequence[str] | None) -> Any:
     """
     _check(X)
     fitted = list(getattr(aligner, "feature_names_in_", []))
-    expected = fitted or real_names(labels)
-    names = names_of(X, expected, "X")
+    names = names_of(X, fitted or labels, "X")
+    expected = fitted or real_names(labels, names)
     if names is None or expected is None:
         if fitted or (names is not None and column_names(X) is not None and labels is None):
             _warn(type(aligner).__name__, fitted)

@@ -26,6 +26,7 @@ from .._utils.arrays import (
     labels_of_columns,
     lay_out,
     name_targets,
+    str_names,
 )
 from .._utils.checks import check_choice, check_positive, check_positive_int, check_seed, check_threshold
 from .._utils.docs import documented
@@ -114,7 +115,8 @@ class FittedAligner(AlignerMixin, BaseEstimator):
                 "targets of shape (n, L)."
             )
         self._check_parameters()
-        X, known = learn_columns(self, X, self._takes_labels())
+        targets = distribution if str_names(distribution) else y
+        X, known = learn_columns(self, X, targets, self._takes_labels())
         y, X, known = learn_classes(self, y, X, known, self._takes_labels())
         X = self._check_input(X)
         self.n_features_in_ = X.shape[1]

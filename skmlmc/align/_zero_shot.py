@@ -69,7 +69,7 @@ class ZeroShotAligner(AlignerMixin, BaseEstimator):
         TypeError, ValueError
             If `X`, the shape of `y` or a parameter is not as expected.
         """
-        X, known = learn_columns(self, X, are_labels=True)
+        X, known = learn_columns(self, X, y, are_labels=True)
         y, X, known = learn_classes(self, y, X, known, are_labels=True)
         X = self._check(X)
         labels = check_label_names(y, n_labels=self._n_labels(X), n_samples=len(X), known=known)

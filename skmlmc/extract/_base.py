@@ -68,7 +68,9 @@ ENGINE_PARAMETERS = """model : str, path-like or None, default=None
         Seed of the demonstrations."""
 
 ENGINE_ATTRIBUTES = """labels_ : ndarray of shape (L,), object
-        Label names, in the order of the output's columns.
+        Label names, in the order of the output's columns: sorted, where `y` has the class of each document.
+    label_order_ : ndarray of shape (L,), object
+        The same names as the prompt lists them.
     demonstrations_ : list of (str, tuple of str)
         The demonstrations in the prompt.
     demonstration_indices_ : ndarray of int
@@ -279,13 +281,13 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
             targets, _ = check_targets(given, labels=names, n_samples=None if texts is None else len(texts))
         self.labels_ = np.array(names, dtype=object)
         self.wordings_ = list(wordings.values())
-        self._order()  # raises where label_order is wrong
+        self.label_order_ = np.array(self._find_order(names, classes), dtype=object)
         self.demonstration_indices_ = np.empty(0, int)
         self.demonstrations_ = self._find_demonstrations(texts, targets)
 
     def _find_wordings(self, y, distribution, classes):
         if classes is not None:
-            return check_labels({name: classes.wordings[name] for name in classes.order}, self.none_label)
+            return check_labels(classes.wordings, self.none_label)
         if self.labels is not None:
             return check_labels(self.labels, self.none_label)
         targets = name_targets(y, distribution)
@@ -301,15 +303,21 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
         """Wordings of the labels, the empty answer's word last."""
         return (*self.wordings_, self.none_label)
 
+    def _find_order(self, names, classes):
+        """Names of the labels in the prompt's order."""
+        if self.label_order is None:
+            return names if classes is None else classes.order
+        order = as_list(self.label_order)
+        if order is not None and classes is not None:
+            order = list(map(str, order))
+        if order is None or sorted(order, key=str) != sorted(names):
+            raise ValueError(f"Got label_order={self.label_order!r} but expected each of the labels once: {names}.")
+        return order
+
     def _order(self):
         """Numbers of the labels in the prompt's order."""
         names = list(self.labels_)
-        if self.label_order is None:
-            return tuple(range(len(names)))
-        order = as_list(self.label_order)
-        if order is None or sorted(order, key=str) != sorted(names):
-            raise ValueError(f"Got label_order={self.label_order!r} but expected each of the labels once: {names}.")
-        return tuple(names.index(name) for name in order)
+        return tuple(names.index(name) for name in self.label_order_)
 
     def _find_demonstrations(self, texts, targets):
         shots = self.shots
@@ -332,7 +340,7 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
         return [(texts[i], tuple(self.labels_[order[Y[i, order] == 1]])) for i in rows]
 
     def _check_given(self):
-        known = [self.labels_[k] for k in self._order()]
+        known = list(self.label_order_)
         given = as_list(self.demonstrations)
         if given is None:
             raise TypeError(

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .._utils.arrays import as_list
+from .._utils.arrays import as_list, str_names
 from .._utils.checks import check_texts
-from .._utils.classes import as_indicator
+from .._utils.classes import as_targets
 from .._utils.typing import Names, Self
 from ..metrics import l1_distance, output_labels
 from . import _canvas as canvas
@@ -77,9 +77,9 @@ class DistributionDisplay(canvas.Display):
         """
         canvas.import_matplotlib(cls.__name__)
         _check_number(X.shape[0] if hasattr(X, "shape") else len(X))
-        names = output_labels(estimator) if labels is None else labels
+        names = output_labels(estimator, str_names(y)) if labels is None else labels
         texts = as_list(X) if are_texts(X) else None
-        y = as_indicator(estimator, y)
+        y = as_targets(estimator, y, "y_true")
         return cls.from_predictions(y, predict_labels(estimator, X), labels=names, texts=texts, ax=ax, sort=sort)
 
     @classmethod

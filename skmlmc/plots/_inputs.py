@@ -58,7 +58,8 @@ def predict_beside_steps(estimator: Any, texts: Sequence[str]) -> np.ndarray | N
     """
     if not hasattr(estimator, "predict_proba"):
         return None
-    proba, names, order = predict_labels(estimator, texts)[0], output_labels(estimator), find_step_labels(estimator)
+    proba, order = predict_labels(estimator, texts)[0], find_step_labels(estimator)
+    names = output_labels(estimator, order)
     if names is None or order is None or set(names) != set(order):
         return proba
     return proba[[names.index(name) for name in order]]

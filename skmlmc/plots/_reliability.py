@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._utils.arrays import str_names
 from .._utils.checks import check_choice, check_positive_int
-from .._utils.classes import as_indicator
+from .._utils.classes import as_targets
 from .._utils.typing import Names, Self
 from ..metrics import output_labels
 from . import _canvas as canvas
@@ -123,9 +124,9 @@ class ReliabilityDisplay(canvas.Display):
         {ax_sort_drawn}
         """
         canvas.import_matplotlib(cls.__name__)
-        names = output_labels(estimator) if labels is None else labels
+        names = output_labels(estimator, str_names(y)) if labels is None else labels
         bins: dict[str, Any] = {"n_bins": n_bins, "strategy": strategy, "pooled": pooled}
-        y = as_indicator(estimator, y)
+        y = as_targets(estimator, y, "y_true")
         return cls.from_predictions(y, predict_labels(estimator, X), labels=names, ax=ax, sort=sort, **bins)
 
     @classmethod

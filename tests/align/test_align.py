@@ -1,7 +1,6 @@
 import copy
 import pickle
 from functools import partial
-from inspect import signature
 
 import numpy as np
 import pandas as pd
@@ -22,7 +21,6 @@ from sklearn.model_selection import KFold, cross_val_predict, cross_validate
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import get_tags
-from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted, validate_data
 from sklearn_checks import parametrize_with_applicable_checks
 
@@ -567,14 +565,9 @@ EXPECTED_FAILURES = {
 }
 
 
-# scikit-learn below 1.8 knows no strict expected failures.
-STRICT = {"xfail_strict": True} if "xfail_strict" in signature(parametrize_with_checks).parameters else {}
-
-
 @parametrize_with_applicable_checks(
     [FlatCompareToNone(), FlatHardPredictions(), FlatMaxOverGenerations(), FlatBradleyTerry()],
     expected_failed_checks=lambda estimator: EXPECTED_FAILURES,
-    **STRICT,
 )
 def test_scikit_learn_checks(estimator, check):
     check(estimator)

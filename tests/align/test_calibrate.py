@@ -665,10 +665,11 @@ LABEL_BY_LABEL = dict.fromkeys(
     check_classifier_not_supporting_multiclass""".split(),
     "for classifiers of a column of classes: here y is (n, L), may be soft, and predict gives an indicator",
 )
-ONE_COLUMN = LABEL_BY_LABEL | dict.fromkeys(
+# A y of one class is refused with a message that names its class, as the check asks.
+ONE_COLUMN = {check: reason for check, reason in LABEL_BY_LABEL.items() if "one_label" not in check} | dict.fromkeys(
     """check_estimators_dtypes check_sample_weights_pandas_series check_sample_weights_not_an_array
     check_sample_weights_shape check_sample_weights_not_overwritten check_sample_weight_equivalence_on_dense_data
-    check_classifier_data_not_an_array check_classifiers_one_label_sample_weights check_transformer_data_not_an_array
+    check_classifier_data_not_an_array check_transformer_data_not_an_array
     check_transformer_general check_transformer_preserve_dtypes check_fit2d_1feature""".split(),
     "y is a column of classes, which is refused with a hint; run on ProbeOfClasses and AlignerOfReals",
 )
