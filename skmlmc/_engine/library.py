@@ -9,12 +9,13 @@ from ctypes import CDLL
 
 # How often a thread of GNU's OpenMP looks whether the others have come before it goes to sleep, at each of some
 # thousand barriers of a call. By default 300,000 times, some milliseconds: for nothing where another program has the
-# processor of the others. Milliseconds of a call with two threads, SmolLM2, two processors:
+# processor of the others. Milliseconds of a call with two threads, SmolLM2, two processors (busy: four programs and now
+# and then others, a few calls each, so only their order of magnitude counts):
 #     looks                              0    100    300   1000   300,000   one thread
 #     16 tokens, idle                   90     62     56     54        58          103
 #     2 tokens, idle                    55     15     14     15        14           21
-#     30 tokens, 4 busy programs         -    385    652    448    45,959  1,000-1,900
-#     3 tokens, 4 busy programs          -     95    131    358    29,879      130-270
+#     30 tokens, busy                    -    385    652    448    45,959  1,000-1,900
+#     3 tokens, busy                     -     95    131    358    29,879      130-270
 SPINS = "1000"
 
 
