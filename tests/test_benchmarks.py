@@ -5,6 +5,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from benchmarks import (
     _scores,
     _statistics,
     architectures,
+    busy,
     findings,
     label_tokens,
     paper_table,
@@ -310,6 +312,22 @@ def test_label_tokens_from_end_to_end(tiny_model, tmp_path):
     low, high = found["nll_difference"]
     assert low <= found["nll"][1] - found["nll"][0] <= high
     assert "--wording 'kinds of joy'" in path.with_suffix(".md").read_text()
+
+
+def test_busy_from_end_to_end(tiny_model, tmp_path, monkeypatch):
+    started, popen = [], busy.subprocess.Popen
+    noted = SimpleNamespace(Popen=lambda *args: started.append(popen(*args)) or started[-1])
+    monkeypatch.setattr(busy, "subprocess", noted)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    options = ["--model", str(tiny_model), "--name", "tiny", "--out", str(tmp_path), "--labels", "3"]
+    busy.main([*options, "--others", "0", "1", "--rounds", "1", "--seconds", "0.01"])
+    result = json.loads((tmp_path / "busy-tiny.json").read_text())
+    assert [row["others"] for row in result["rows"]] == [0, 1] and [row["others"] for row in result["changes"]] == [1]
+    assert all(min(row["default"], row["one"], row["all"], row["ratio"]) > 0 for row in result["rows"])
+    assert "1 others come: slowest document" in (tmp_path / "busy-tiny.md").read_text()
+    with pytest.raises(ZeroDivisionError), busy.busy(1):
+        1 / 0  # noqa: B018
+    assert len(started) == 3 and all(other.poll() is not None for other in started)
 
 
 def test_architectures_of_a_folder(tmp_path):

@@ -49,6 +49,8 @@ class Settings(NamedTuple):
         State of each adapter's file, its path first, and its scale.
     n_threads : int
         Threads; another number needs no other context.
+    fewer : bool
+        Whether a call uses fewer where they do not pay.
     """
 
     n_ctx: int = 4096
@@ -56,6 +58,7 @@ class Settings(NamedTuple):
     tap: Hidden | Attention | None = None
     lora: tuple[tuple[tuple, float], ...] = ()
     n_threads: int = 1
+    fewer: bool = False
 
 
 def block_number(layer: float | None, n: int, path: Path) -> int | None:

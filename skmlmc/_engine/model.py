@@ -17,7 +17,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import llama_cpp as C  # noqa: N812
 import numpy as np
 
 from .._utils.warning import warn
@@ -25,8 +24,10 @@ from . import log
 from .buffers import BatchArrays
 from .context import Hidden, Settings, block_number
 from .forest import PREFIX, Ask, Forest, Plan, Reading, levels
+from .library import WAITS_BRIEFLY, C
 from .memory import available_memory
 from .tap import TRIAL_TOKENS, make_tap
+from .threads import ROOM, Pace
 from .vocabulary import Vocabulary
 
 # llama.cpp keeps scratch memory for every token of a batch; more than 256 bring no speed.
@@ -137,6 +138,7 @@ class Model(Vocabulary):
         self._slow = C.llama_model_size(self._model) >= SLOW_BYTES
         self.decoded = self.calls = 0
         self._settings: Any = None
+        self._threads = (1, False)
         self._prefix: tuple[int, ...] | None = None
 
     # ------------------------------------------------------------- context
@@ -144,12 +146,13 @@ class Model(Vocabulary):
     def _prepare(self, settings: Settings):
         """Make the context that `settings` ask for, or keep the one there is, which may have more cells."""
         log.begin()
-        now = self._settings
+        now, self._threads = self._settings, (settings.n_threads, settings.fewer)
         if now is not None and now[1:4] == settings[1:4] and now.n_ctx >= settings.n_ctx:
             C.llama_set_n_threads(self._ctx, settings.n_threads, settings.n_threads)
             self._settings = settings._replace(n_ctx=now.n_ctx)
             return
         self._settings = self._prefix = None
+        self._pace = Pace(ROOM, WAITS_BRIEFLY)
         while self._contexts:
             C.llama_free(self._contexts.pop())
         fits = self._cells_that_fit(settings)
@@ -324,16 +327,28 @@ class Model(Vocabulary):
     def _call(self, batch):
         """Decode a batch; of a slow model so that an interrupt stops it at once."""
         if not self._slow:
-            return _llama_decode(self._ctx, batch)
+            return self._llama_decode(batch)
         # The main thread, which gets the interrupts, waits; llama.cpp asks between two operations whether to stop.
         self._stop.clear()
         with ThreadPoolExecutor(1) as other:
-            decoding = other.submit(_llama_decode, self._ctx, batch)
+            decoding = other.submit(self._llama_decode, batch)
             try:
                 return decoding.result()
             except BaseException:
                 self._stop.set()
                 raise
+
+    def _llama_decode(self, batch):
+        """Decode a batch with as many threads as were asked for, or as pay."""
+        most, fewer = self._threads
+        with log.own():
+            if not fewer:
+                return C.llama_decode(self._ctx, batch)
+            return self._pace.run(lambda n: self._decode_with(n, batch), batch.n_tokens, most)
+
+    def _decode_with(self, n_threads, batch):
+        C.llama_set_n_threads(self._ctx, n_threads, n_threads)
+        return C.llama_decode(self._ctx, batch)
 
     def _tapped(self, plan, states, at, output):
         """Return what the tap has read at token `at`, or the mean over its branch up to there."""
@@ -358,11 +373,6 @@ class Model(Vocabulary):
         if not read.total:
             return Reading(values, None, tapped)
         return Reading(values, float(top) + float(np.log(np.exp(row - top).sum(dtype=np.float64))), tapped)
-
-
-def _llama_decode(ctx, batch):
-    with log.own():
-        return C.llama_decode(ctx, batch)
 
 
 def batches(n: int, outputs: np.ndarray, most: int) -> list[tuple[int, int]]:

@@ -254,16 +254,18 @@ def answer(
     groups: Sequence[Sequence[int]],
     options: Options,
     files: ModelFiles,
+    share: int | None = None,
 ) -> Generator:
     """Answer tokenised documents, short enough for the context, in this process; yields (number, result).
 
-    `documents` gives the tokens of each by its number, `groups` says which are decoded together, and `files` are the
-    model and its adapters as the call found them. RuntimeError: they hold something else now; the result at hand is not
-    given.
+    `documents` gives the tokens of each by its number, `groups` says which are decoded together, `files` are the model
+    and its adapters as the call found them, and `share` is this process's part of the threads. RuntimeError: the files
+    hold something else now; the result at hand is not given.
     """
     most = max(sum(len(documents[i]) + prepared.cells for i in group) for group in groups)
     n_ctx = context_size(len(prepared.prefix) + most, min(options.n_ctx, model.n_ctx_train))
-    settings = Settings(n_ctx, options.kv_dtype, prepared.tap, files.lora, count_threads(options.n_threads))
+    n_threads, fewer = count_threads(options.n_threads, share), options.n_threads is None
+    settings = Settings(n_ctx, options.kv_dtype, prepared.tap, files.lora, n_threads, fewer)
     with closing(model.run(prepared.prefix, lambda i: prepared.job(documents[i]), groups, settings)) as done:
         for k, pair in enumerate(done):
             files.check(loaded=k > 0)
@@ -278,6 +280,7 @@ class _Worker:
     options: Options
     content: Fingerprints
     path: Path | None = None
+    share: int | None = None
 
     def __call__(self, piece):
         """Answer ``(documents by number, groups of numbers)``; returns pairs of number and result."""
@@ -296,7 +299,8 @@ class _Worker:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The prompt is laid out as plain text")  # the caller has been told
             model = load_model(files.path)
-            return list(answer(model, prepared_prompt(self.task, model), documents, groups, self.options, files))
+            prepared = prepared_prompt(self.task, model)
+            return list(answer(model, prepared, documents, groups, self.options, files, self.share))
 
 
 def _answer_elsewhere(task, documents, groups, options, files, jobs):
@@ -304,9 +308,8 @@ def _answer_elsewhere(task, documents, groups, options, files, jobs):
 
     A group's results depend on the group alone, so it does not matter who answers which.
     """
-    threads = share_of_threads(options.n_threads, jobs)
-    theirs = replace(options, memory=None, verbose=0, n_jobs=1, n_threads=threads)
-    worker = _Worker(task, theirs, files.content, files.path)
+    theirs = replace(options, memory=None, verbose=0, n_jobs=1)
+    worker = _Worker(task, theirs, files.content, files.path, share_of_threads(jobs))
     size = min(FLUSH_DOCUMENTS // options.batch_size, len(groups) // (PIECES * jobs)) or 1
     parts = [groups[at : at + size] for at in range(0, len(groups), size)]
     pieces = [({i: documents[i] for group in part for i in group}, part) for part in parts]

@@ -309,6 +309,35 @@ def test_slow_models_decode_in_a_second_thread_and_give_the_same(tiny_model, mon
     assert_same(extractor(tiny_model).transform(TEXTS), expected)
 
 
+class Changing:
+    """Gives every call another number of threads."""
+
+    def __init__(self, room, bold):
+        self.seen = []
+
+    def run(self, call, tokens, most):
+        self.seen.append((1, 2, 3)[len(self.seen) % 3])
+        return call(self.seen[-1])
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_threads_that_change_within_a_document_change_no_bit(tiny_model, monkeypatch, batch_size):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    expected = extractor(tiny_model, batch_size=batch_size).transform(TEXTS)
+    clear_models()
+    monkeypatch.setattr(engine, "Pace", Changing)
+    fitted = extractor(tiny_model, n_threads=None, batch_size=batch_size)
+    assert_same(fitted.transform(TEXTS), expected)
+    seen = loaded(tiny_model)._pace.seen
+    assert seen[:4] == [1, 2, 3, 1] and len(seen) > 2 * len(TEXTS) / batch_size
+
+
+def test_a_number_of_threads_is_kept(tiny_model, monkeypatch):
+    monkeypatch.setattr(engine, "Pace", Changing)
+    extractor(tiny_model, n_threads=1).transform(TEXTS)
+    assert loaded(tiny_model)._pace.seen == []
+
+
 @pytest.mark.model
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_an_interrupt_stops_a_slow_decode_call(embedded_model):
