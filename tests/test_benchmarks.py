@@ -25,6 +25,7 @@ from benchmarks import (
     _statistics,
     architectures,
     busy,
+    cores,
     findings,
     label_tokens,
     paper_table,
@@ -328,6 +329,15 @@ def test_busy_from_end_to_end(tiny_model, tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError), busy.busy(1):
         1 / 0  # noqa: B018
     assert len(started) == 3 and all(other.poll() is not None for other in started)
+
+
+def test_cores_from_end_to_end(tiny_model, tmp_path):
+    options = ["--model", str(tiny_model), "--name", "tiny", "--out", str(tmp_path), "--labels", "3", "--cores", "2"]
+    cores.main([*options, "--documents", "2", "--rounds", "1"])
+    rows = json.loads((tmp_path / "cores-tiny.json").read_text())["rows"]
+    assert [(r["processes"], r["threads"]) for r in rows] == [(1, 1), (1, 2), (2, 1), (1, "default")]
+    assert all(row["rate"] > 0 for row in rows) and rows[1]["ratio"] == 1
+    assert "| 2 | 1 |" in (tmp_path / "cores-tiny.md").read_text()
 
 
 def test_architectures_of_a_folder(tmp_path):
