@@ -2,7 +2,8 @@
 
     python -m benchmarks.cores --model model.gguf --name SmolLM2-135M
 
-Processes are joblib's (``n_jobs=``), started and warm before anything is timed. Needs a machine with nothing else to do.
+Processes are joblib's (``n_jobs=``), started and warm before anything is timed. Needs a machine with nothing else to
+do.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def parse(options=None):
     parser.add_argument("--name", default="model", help="what the tables call the model")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--cores", type=int, default=joblib.cpu_count(only_physical_cores=True))
+    parser.add_argument("--processes", type=int, nargs="+", default=None, help="default: powers of two")
     parser.add_argument("--documents", type=int, default=64, help="of each process")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--labels", type=int, default=7)
@@ -53,11 +55,12 @@ def rate(extractor, texts):
 def measure(args):
     """Rows of the table: one process with more and more threads, then all processors shared out otherwise."""
     made = extractors(args.model, args)["steps"]
-    ways = [(1, n) for n in powers(args.cores)] + [(n, args.cores // n) for n in powers(args.cores)[1:]]
+    several = powers(args.cores)[1:] if args.processes is None else args.processes
+    ways = [(1, n) for n in powers(args.cores)] + [(n, args.cores // n) for n in several]
     rows = []
     for jobs, threads in ways:
         made.set_params(n_jobs=jobs, n_threads=threads)
-        made.transform(sentences(4 * jobs, 8, 30, seed=99))
+        made.transform(sentences(2 * jobs, 8, 30, seed=99))
         rates = [rate(made, sentences(jobs * args.documents, 8, 30, seed=k)) for k in range(args.rounds)]
         rows.append({"processes": jobs, "threads": threads, "rate": median(rates)})
         print(rows[-1], flush=True)
