@@ -279,6 +279,8 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     def diagnose(self, X: Any) -> Bunch:
         """Probability of each label, and how the model came to it; decodes what ``predict_proba`` does.
 
+        Of "linear_probe", which needs no answer, it decodes the answer beside.
+
         {documents}
 
         Returns

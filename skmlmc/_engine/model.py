@@ -402,7 +402,7 @@ def _ggml(which="ggml-base"):
 
 
 def _other_backends():
-    """Whether llama.cpp may have something beside the CPU compute parts of a graph, such as BLAS, or None can tell."""
+    """Whether something beside the CPU, such as BLAS, may compute parts of a graph; yes where nothing tells."""
     with suppress(RuntimeError, AttributeError):
         devices, base = _ggml("ggml"), _ggml()
         devices.ggml_backend_dev_count.restype, devices.ggml_backend_dev_get.restype = c_size_t, c_void_p

@@ -247,7 +247,7 @@ def read_widths(path: Path, layers: Sequence[float | None]) -> list[tuple[int, i
     # llama.cpp counts blocks that only predict later tokens apart.
     blocks = values[f"{arch}.block_count"] - values.get(f"{arch}.nextn_predict_layers", 0)
     # Gemma 3n's number stands in llama.cpp's code.
-    streams = 4 if arch == "gemma3n" else values.get(f"{arch}.hyper_connection.count", 1)
+    streams = 4 if arch == "gemma3n" else values.get(f"{arch}.hyper_connection.count") or 1
     width = int(values.get(f"{arch}.embedding_length", 0))
     numbers = [block_number(layer, blocks, path) for layer in layers]
     return [(blocks - 1, width) if block is None else (block, width * streams) for block in numbers]
