@@ -272,8 +272,7 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
 
         {document_errors}
         """
-        task = StatesTask(self._task(), Hidden(check_layers(self.layer), self.pooling))
-        return labelled(np.array(self._run(X, task)), "hidden", None, X)
+        return self._read_states(X)
 
     def diagnose(self, X: Any) -> Bunch:
         """Read the hidden states, and let the model answer too, in a second pass that ``transform`` does without.
@@ -292,7 +291,14 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
 
         {document_errors}
         """
-        return Bunch(hidden=self.transform(X), **self._describe(X, self._run(X, self._task())))
+        answers = self._run(X, self._task())  # before the states: it has the less room for documents, and says so first
+        return Bunch(hidden=self._read_states(X), **self._describe(X, answers))
+
+    def _read_states(self, X):
+        return labelled(np.array(self._run(X, self._transform_task())), "hidden", None, X)
+
+    def _transform_task(self):
+        return StatesTask(self._task(), Hidden(check_layers(self.layer), self.pooling))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the output columns.

@@ -14,6 +14,7 @@ from skmlmc._engine import model as engine
 from skmlmc._engine import tap
 from skmlmc._engine.context import Hidden, Settings
 from skmlmc._engine.forest import Ask, Branch, Read
+from skmlmc.streaming import predict_chunks
 
 LABELS = ["joy", "anger", "sadness"]
 SHOTS = [("ha ha", ["joy"]), ("oh no", ["sadness", "anger"])]
@@ -150,9 +151,15 @@ def test_a_probe_on_several_layers(deep_model):
     y = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]] * 2)
     texts = [*TEXTS, *(text + " again" for text in TEXTS)]
     params = {"labels": LABELS, "method": "linear_probe", "layer": [0, 0.5], "pooling": "mean", "n_threads": 1}
-    fitted = GGUFClassifier(str(deep_model), **params).fit(texts, y)
-    assert fitted.predict_proba(TEXTS).shape == (4, 3)
+    fitted = GGUFClassifier(str(deep_model), **params, method_params={"C": 0.5}).fit(texts, y)
+    proba, found = fitted.predict_proba(TEXTS), fitted.diagnose(TEXTS)
+    assert proba.shape == (4, 3) and fitted.readouts_[0].C == 0.5
     assert fitted.readouts_[0].n_features_in_ == 2 * 32
+    np.testing.assert_array_equal(found.proba, proba)
+    (extractor,) = fitted.extractors_
+    np.testing.assert_array_equal(found.hidden, extractor.transform(TEXTS))
+    chunks = predict_chunks(extractor, [TEXTS[:3], TEXTS[3:]], method="transform")
+    np.testing.assert_array_equal(np.concatenate([*chunks]), found.hidden)
 
 
 def test_kept_results_know_the_depth(deep_model, tmp_path):
@@ -181,6 +188,34 @@ def test_a_diagnosis_adds_the_answer(first, deep_model, tmp_path):
     np.testing.assert_array_equal(found[0].hidden, states(deep_model, layer=0))
     clear_models()
     assert other.diagnose(TEXTS) and loaded(other).decoded == 0
+
+
+def test_a_diagnosis_gives_arrays_and_says_beforehand_what_does_not_fit(deep_model):
+    """Of documents there is less room beside an answer."""
+    fitted = probed(deep_model, layer=[0, 2]).set_output(transform="pandas")
+    assert [*fitted.transform(TEXTS).columns] == [*fitted.get_feature_names_out()]
+    found = fitted.diagnose(TEXTS)
+    assert type(found.hidden) is type(found.steps)
+    ready = prepared(fitted)
+    most = len(ready.prefix) + len(ready.document("a" * 50)) + len(ready.compiled.answers.slot().lead)
+    tight = probed(deep_model, layer=0, n_ctx=most)
+    assert tight.transform(["a" * 50]).shape == (1, 32)
+    decoded = loaded(tight).decoded
+    with pytest.raises(ValueError, match="Document 0 has"):
+        tight.diagnose(["a" * 50])
+    assert loaded(tight).decoded == decoded
+
+
+def test_a_report_counts_what_is_written(deep_model):
+    """Of an answer that is only what leads to its first label."""
+    fitted = probed(deep_model)
+    probe = GGUFClassifier(str(deep_model), labels=LABELS, method="linear_probe", n_threads=1, prompt=fitted.prompt)
+    lead = len(prepared(fitted).compiled.answers.slot().lead)
+    trained = probe.fit(list("abcdefgh"), np.eye(3)[[0, 1, 2, 0, 1, 2, 0, 1]])
+    assert fitted.model_report().n_answer == trained.model_report().n_answer == lead
+    steps = StepwiseExtractor(str(deep_model), labels=LABELS, prompt=fitted.prompt).fit()
+    assert steps.model_report().n_answer > lead
+    assert trained.prompt_text("a") == steps.prompt_text("a")
 
 
 def test_an_interruptible_call_ends_there_too(deep_model, monkeypatch, asked):
