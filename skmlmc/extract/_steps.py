@@ -205,8 +205,8 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
 
     Of several layers each has columns of its own.
 
-    >>> early_and_late = HiddenStateExtractor(labels=["anger", "joy"], layer=[0.25, 0.75], pooling="mean").fit()
-    >>> early_and_late.transform(["We won!!!"]).shape == (1, 2 * hidden.shape[1])
+    >>> middle_and_last = HiddenStateExtractor(labels=["anger", "joy"], layer=[0.5, None]).fit()
+    >>> middle_and_last.transform(["We won!!!"]).shape == (1, 2 * hidden.shape[1])
     True
     """
 
