@@ -6,6 +6,9 @@ from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
+# llama.cpp keeps scratch memory for every token of a batch; more than 256 bring no speed.
+N_UBATCH = 256
+
 
 class Hidden(NamedTuple):
     """Hidden states to read; calls then end at the deepest of them and have no logits.

@@ -23,14 +23,12 @@ import numpy as np
 from .._utils.warning import warn
 from . import log
 from .buffers import BatchArrays
-from .context import Hidden, Settings, block_number
+from .context import N_UBATCH, Hidden, Settings, block_number
 from .forest import PREFIX, Ask, Forest, Plan, Reading, levels
 from .memory import available_memory
 from .tap import TRIAL_TOKENS, make_tap
 from .vocabulary import Vocabulary
 
-# llama.cpp keeps scratch memory for every token of a batch; more than 256 bring no speed.
-N_UBATCH = 256
 # Where a decode call may take seconds, an interrupt should not wait for its end.
 SLOW_BYTES = 400_000_000
 # A list of devices that ends at once. Builds with Metal or CUDA would else take the GPU for all layers, whose sums

@@ -55,6 +55,7 @@ class Prepared(Protocol):
     prefix: list[int]
     sequences: int
     cells: int
+    first: int
     tap: Hidden | Attention | None
 
     def document(self, text: str) -> list[int]:
@@ -221,6 +222,7 @@ def _decode(task, todo, texts, files, options):
         per_document=prepared.sequences,
         sequences=model.sequences,
         enough=ENOUGH_CELLS,
+        firsts=[len(tokens) + prepared.first for tokens in documents],
     )
     if jobs == 1:
         answers = answer(model, prepared, documents, groups, options, files)

@@ -44,6 +44,12 @@ class PreparedSteps:
         """Cells of the longest answer."""
         return self.compiled.answers.longest(self.max_labels, self.budget)
 
+    @cached_property
+    def first(self):
+        """Tokens that are decoded together with the document."""
+        slot = self.compiled.answers.slot()
+        return len(slot.lead) + sum(len(branch.tokens) for branch in slot.trie.branches(None))
+
     def document(self, text):
         """Tokens of a document up to its answer."""
         return [*self.compiled.document(text), *self.compiled.bridge]
@@ -125,6 +131,10 @@ class PreparedStates(PreparedSteps):
     def cells(self):
         """Cells of what leads to the first label."""
         return len(self.compiled.answers.slot().lead)
+
+    @property
+    def first(self):
+        return self.cells
 
     def job(self, tokens):
         return read_state(tokens, self.compiled.answers)
@@ -271,6 +281,11 @@ class PreparedQuestions:
     def cells(self):
         """Cells of all questions."""
         return len(self.questionnaire.common) + self.questionnaire.cells
+
+    @property
+    def first(self):
+        """Tokens that are decoded together with the document: of all questions."""
+        return self.cells
 
     def document(self, text):
         return self.compiled.document(text)
