@@ -55,6 +55,7 @@ class Prepared(Protocol):
     prefix: list[int]
     sequences: int
     cells: int
+    first: int
     tap: Hidden | Attention | None
 
     def document(self, text: str) -> list[int]:
@@ -73,7 +74,7 @@ class Task(Protocol):
 
     @property
     def tap(self) -> Hidden | Attention | None:
-        """What is read beside logits."""
+        """What is read beside logits, or in their place."""
 
     def key(self) -> tuple:
         """Everything that a result depends on beside the model, the document and the options."""
@@ -85,7 +86,7 @@ class Task(Protocol):
         """Turn a result into named arrays for the cache."""
 
     def from_arrays(self, arrays: dict):
-        """Turn a cache entry into a result, or None where the entry lacks something; raises DamagedEntryError."""
+        """Turn a cache entry into a result; raises DamagedEntryError."""
 
 
 def check_options(options: Options) -> Options:
@@ -160,7 +161,7 @@ def run(task: Task, texts: Sequence[str], options: Options, expected: Fingerprin
             ):
                 results.update(saved)
             # Hidden states have one length, the model's, which cannot be seen from one entry.
-            if not isinstance(task.tap, Hidden) or len({r.hidden.shape for r in results.values()}) < 2:
+            if not isinstance(task.tap, Hidden) or len({state.shape for state in results.values()}) < 2:
                 return [results[t] for t in texts]
             warn(
                 f"Entries read from {cache.path} were damaged: expected hidden states of one length, got several. All "
@@ -170,8 +171,9 @@ def run(task: Task, texts: Sequence[str], options: Options, expected: Fingerprin
 
 
 def _largest_entry(task):
-    """Bytes that an entry may have: a hidden state wider than any model's, and two tables of labels by labels."""
-    return 300_000 + 16 * len(task.words) ** 2
+    """Bytes that an entry may have: hidden states wider than any model's, and two tables of labels by labels."""
+    layers = len(task.tap.layers) if isinstance(task.tap, Hidden) else 1
+    return 300_000 * layers + 16 * len(task.words) ** 2
 
 
 def key_parts(task, content, options):
@@ -220,6 +222,7 @@ def _decode(task, todo, texts, files, options):
         per_document=prepared.sequences,
         sequences=model.sequences,
         enough=ENOUGH_CELLS,
+        firsts=[len(tokens) + prepared.first for tokens in documents],
     )
     if jobs == 1:
         answers = answer(model, prepared, documents, groups, options, files)

@@ -221,11 +221,15 @@ class PromptedMixin(TextEstimatorMixin):
         """
         check_is_fitted(self)
         asking = self._first_extractor()
-        return model_report(asking._task(), asking._options(), fitted_with(asking))
+        return model_report(asking._transform_task(), asking._options(), fitted_with(asking))
 
     def _first_extractor(self) -> Any:
         """Return the fitted extractor whose prompt it is."""
         return self
+
+    def _transform_task(self) -> Any:
+        """Return what an extractor's ``transform`` asks of each document."""
+        return self._task()  # type: ignore[attr-defined]
 
     def _options(self) -> Options:
         return check_options(Options(**{f.name: getattr(self, f.name) for f in fields(Options)}))

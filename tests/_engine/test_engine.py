@@ -16,7 +16,7 @@ from scripts import run_script
 from tiny_gguf import CONTROL_TOKENS, byte_letters, write_tiny_gguf
 
 import skmlmc._engine.model as engine
-from skmlmc import StepwiseExtractor, clear_models
+from skmlmc import HiddenStateExtractor, StepwiseExtractor, UnaryExtractor, clear_models
 from skmlmc._engine import memory
 from skmlmc._engine.model import C
 from skmlmc.prompts import PromptTemplate
@@ -190,6 +190,20 @@ def test_the_size_of_the_context_does_not_change_a_bit(tiny_model):
     clear_models()
     assert_same(extractor(tiny_model, n_ctx=400).transform(TEXTS), steps)
     assert loaded(tiny_model)._settings.n_ctx == 400
+
+
+@pytest.mark.parametrize("cls", [UnaryExtractor, StepwiseExtractor, HiddenStateExtractor])
+def test_a_group_fills_no_more_than_one_call(cls, tmp_path, monkeypatch):
+    """What has to be divided is slower than the documents one by one."""
+    sizes, divide = [], engine.batches
+    monkeypatch.setattr(engine, "batches", lambda n, *more: sizes.append(n) or divide(n, *more))
+    model = write_tiny_gguf(tmp_path / "words.gguf", words=("joy", "ful", " joy", "sad"))
+    texts = [f"{text} number {k} " * 2 for k in range(8) for text in TEXTS[:2]]
+    estimator = cls(str(model), labels=["joy", "sad"], random_state=0, batch_size=16, n_threads=1).fit()
+    estimator.transform(texts[:1])
+    sizes.clear()
+    estimator.transform(texts)
+    assert max(sizes) <= engine.N_UBATCH and 1 < len(sizes) < len(texts)
 
 
 def test_no_more_context_than_the_model_was_trained_for(tiny_model):
