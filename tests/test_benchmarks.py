@@ -27,8 +27,10 @@ from benchmarks import (
     busy,
     cores,
     findings,
+    first_answer,
     label_tokens,
     paper_table,
+    speed,
     tested_models,
 )
 from skmlmc.metrics import entropy_correlation, example_f1, l1_distance, nll
@@ -338,6 +340,27 @@ def test_cores_from_end_to_end(tiny_model, tmp_path):
     assert [(r["processes"], r["threads"]) for r in rows] == [(1, 1), (1, 2), (2, 1), (1, "default")]
     assert all(row["rate"] > 0 for row in rows) and rows[1]["ratio"] == 1
     assert "| 2 | 1 |" in (tmp_path / "cores-tiny.md").read_text()
+
+
+def test_first_answer_from_end_to_end(tiny_model, tmp_path):
+    first_answer.main(["--model", str(tiny_model), "--name", "tiny", "--out", str(tmp_path), "--rounds", "1"])
+    rows = json.loads((tmp_path / "first-answer-tiny.json").read_text())["rows"]
+    assert [row["what"] for row in rows] == ["warm", "cold file", "once: with the trial run"]
+    assert all(0 < row["load"] + row["prefix"] < row["first"] and row["next"] > 0 for row in rows)
+    assert "| cold file |" in (tmp_path / "first-answer-tiny.md").read_text()
+
+
+def test_speed_of_hidden_states(tiny_model, tmp_path, monkeypatch):
+    options = ["speed", "--model", str(tiny_model), "--name", "tiny", "--out", str(tmp_path), "--only", "depth"]
+    monkeypatch.setattr(sys, "argv", [*options, "--documents", "6", "--rounds", "1", "--demonstrations", "0"])
+    monkeypatch.setattr(speed._engine.C, "llama_decode", speed._engine.C.llama_decode)  # which it counts, put back
+    monkeypatch.setattr(speed, "STATES", {"first": {"layer": 0, "pooling": "mean"}})
+    monkeypatch.setattr(speed, "LONG", speed.SHORT)
+    monkeypatch.setattr(speed, "PromptSpeed", lambda *args: lambda: 1000.0)
+    speed.main()
+    rows = json.loads((tmp_path / "speed-tiny.json").read_text())["rows"]
+    assert len(rows) == 2 and all(row["rate"] > 0 and row["share"] > 0 for row in rows)
+    assert "hidden states, first, short documents" in (tmp_path / "speed-tiny.md").read_text()
 
 
 def test_architectures_of_a_folder(tmp_path):
