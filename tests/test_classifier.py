@@ -725,7 +725,7 @@ def test_progress(classifier, capsys, tmp_path):
     out, err = capsys.readouterr()
     assert out == ""
     assert f"{len(TEXTS)}/{len(TEXTS)}" in err
-    assert "Steps:" in err and "doc" in err
+    assert "Steps, first a prompt of" in err and "Steps:" in err and "doc" in err
     classifier(verbose=1, memory=tmp_path).fit().predict(TEXTS)
     assert capsys.readouterr() == ("", ""), "nothing to do, nothing to show"
 

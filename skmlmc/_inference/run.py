@@ -229,11 +229,14 @@ def _decode(task, todo, texts, files, options):
     else:
         answers = _answer_elsewhere(task, documents, groups, options, files, jobs)
     name = type(task).__name__.removesuffix("Task")
+    # Of a large model the prompt takes longer than any document.
+    first = f"{name}, first a prompt of {len(prepared.prefix)} tokens"
     with (
         closing(answers) as done,
-        tqdm(done, total=len(todo), disable=not options.verbose, unit="doc", desc=name) as shown,
+        tqdm(done, total=len(todo), disable=not options.verbose, unit="doc", desc=first) as shown,
     ):
         for i, result in shown:
+            shown.set_description(name, refresh=False)
             yield todo[i], result
 
 
