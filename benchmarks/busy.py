@@ -22,7 +22,7 @@ from statistics import median
 
 import joblib
 
-from benchmarks._bench import read_json, table, write_json
+from benchmarks._bench import command_of, read_json, table, write_json
 from benchmarks._workload import extractors, sentences
 
 BUSY = "import os, time\nwhile os.getppid() == {parent}:\n end = time.time() + 1\n while time.time() < end: pass"
@@ -30,10 +30,10 @@ AFTER = 20  # documents within which the speed should be back
 HEAD = ["other processes", "default", "1 thread", "all threads", "default against the better", "slowest document"]
 
 
-def parse(options=None):
+def make_parser():
     parser = argparse.ArgumentParser("python -m benchmarks.busy", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--model", default=None)
+    parser.add_argument("--model", type=Path, default=None)
     parser.add_argument("--name", default="model", help="what the tables call the model")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--others", type=int, nargs="+", default=[0, 1, 2, 4], help="busy processes")
@@ -42,7 +42,7 @@ def parse(options=None):
     parser.add_argument("--labels", type=int, default=7)
     parser.add_argument("--demonstrations", type=int, default=10)
     parser.add_argument("--threads", type=int, default=joblib.cpu_count(only_physical_cores=True), help="all of them")
-    return parser.parse_args(options)
+    return parser
 
 
 @contextmanager
@@ -121,7 +121,7 @@ def write(result, path):
     lines = [
         f"# {result['model']} beside other programs",
         "",
-        "    python -m benchmarks.busy --model MODEL.gguf --name " + result["model"],
+        f"    {result['command']}",
         "",
         f"{result['machine']}, {result['date']}. Documents a second, steps, over all rounds.",
         "",
@@ -137,12 +137,14 @@ def write(result, path):
 
 
 def main(options=None):
-    args = parse(options)
+    parser = make_parser()
+    args = parser.parse_args(options)
     os.environ.pop("OMP_NUM_THREADS", None)  # it would be the default number
     runner, path = Runner(args), args.out / f"busy-{args.name}"
     result = {
         **read_json(path.with_suffix(".json")),
         "model": args.name,
+        "command": command_of(parser, args),
         "machine": f"{platform.machine()}, {platform.system()}, {args.threads} threads",
         "date": str(date.today()),
         "rows": [],

@@ -18,16 +18,16 @@ from statistics import median
 
 import joblib
 
-from benchmarks._bench import table, write_json
+from benchmarks._bench import command_of, table, write_json
 from benchmarks._workload import extractors, sentences
 
 HEAD = ["processes", "threads each", "documents/s", "against all threads of one"]
 
 
-def parse(options=None):
+def make_parser():
     parser = argparse.ArgumentParser("python -m benchmarks.cores", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--model", default=None)
+    parser.add_argument("--model", type=Path, default=None)
     parser.add_argument("--name", default="model", help="what the tables call the model")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--cores", type=int, default=joblib.cpu_count(only_physical_cores=True))
@@ -37,7 +37,7 @@ def parse(options=None):
     parser.add_argument("--labels", type=int, default=7)
     parser.add_argument("--demonstrations", type=int, default=10)
     parser.add_argument("--threads", type=int, default=None, help=argparse.SUPPRESS)
-    return parser.parse_args(options)
+    return parser
 
 
 def powers(most):
@@ -72,18 +72,20 @@ def measure(args):
 
 
 def main(options=None):
-    args = parse(options)
+    parser = make_parser()
+    args = parser.parse_args(options)
     os.environ.pop("OMP_NUM_THREADS", None)  # it would be the default number
     rows = measure(args)
     machine = f"{platform.machine()}, {platform.system()}, {args.cores} processors, {date.today()}"
     path = args.out / f"cores-{args.name}"
     args.out.mkdir(parents=True, exist_ok=True)
-    write_json(path.with_suffix(".json"), {"model": args.name, "machine": machine, "rows": rows})
+    command = command_of(parser, args)
+    write_json(path.with_suffix(".json"), {"model": args.name, "command": command, "machine": machine, "rows": rows})
     cells = [[str(r["processes"]), str(r["threads"]), f"{r['rate']:.2f}", f"{r['ratio']:.2f}"] for r in rows]
     lines = [
         f"# {args.name}: threads against processes",
         "",
-        f"    python -m benchmarks.cores --model MODEL.gguf --name {args.name}",
+        f"    {command}",
         "",
         f"{machine}. Documents a second, steps, medians of {args.rounds} rounds.",
         "",
