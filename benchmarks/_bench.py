@@ -26,10 +26,24 @@ IDS = "one a line; the paper's lists are in the folder prob_distr_ids of its aut
 NO_RESULT = ("out", "cache", "n_jobs", "data_home")
 
 
-def make_parser(name, description):
-    """Return a parser of the options that all benchmarks with a model have."""
+def new_parser(name, description):
+    """Return a parser without options for the benchmark of that name."""
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(f"python -m benchmarks.{name}", description=description, formatter_class=form)
+    return argparse.ArgumentParser(f"python -m benchmarks.{name}", description=description, formatter_class=form)
+
+
+def make_timing_parser(name, description):
+    """Return a parser of the options that benchmarks have which time a model and need no data."""
+    parser = new_parser(name, description)
+    parser.add_argument("--model", type=Path, default=None)
+    parser.add_argument("--name", default="model", help="what the tables call the model")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    return parser
+
+
+def make_parser(name, description):
+    """Return a parser of the options that all benchmarks with a model and data have."""
+    parser = new_parser(name, description)
     parser.add_argument("--data", required=True, help=f"one of {', '.join(SOURCES)}; any name with --file")
     parser.add_argument("--model", type=Path, default=None, help="GGUF file; default: the embedded model")
     parser.add_argument("--name", default="model", help="what the tables call the model")

@@ -8,7 +8,6 @@ machine should have nothing to do. All that is compared runs in turn, round afte
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 import subprocess
@@ -22,7 +21,7 @@ from statistics import median
 
 import joblib
 
-from benchmarks._bench import command_of, read_json, table, write_json
+from benchmarks._bench import command_of, make_timing_parser, read_json, table, write_json
 from benchmarks._workload import extractors, sentences
 
 BUSY = "import os, time\nwhile os.getppid() == {parent}:\n end = time.time() + 1\n while time.time() < end: pass"
@@ -31,11 +30,7 @@ HEAD = ["other processes", "default", "1 thread", "all threads", "default agains
 
 
 def make_parser():
-    parser = argparse.ArgumentParser("python -m benchmarks.busy", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--model", type=Path, default=None)
-    parser.add_argument("--name", default="model", help="what the tables call the model")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser = make_timing_parser("busy", __doc__)
     parser.add_argument("--others", type=int, nargs="+", default=[0, 1, 2, 4], help="busy processes")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of a turn, at least")

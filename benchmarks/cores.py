@@ -18,18 +18,14 @@ from statistics import median
 
 import joblib
 
-from benchmarks._bench import command_of, table, write_json
+from benchmarks._bench import command_of, make_timing_parser, table, write_json
 from benchmarks._workload import extractors, sentences
 
 HEAD = ["processes", "threads each", "documents/s", "against all threads of one"]
 
 
 def make_parser():
-    parser = argparse.ArgumentParser("python -m benchmarks.cores", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--model", type=Path, default=None)
-    parser.add_argument("--name", default="model", help="what the tables call the model")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser = make_timing_parser("cores", __doc__)
     parser.add_argument("--cores", type=int, default=joblib.cpu_count(only_physical_cores=True))
     parser.add_argument("--processes", type=int, nargs="+", default=None, help="default: powers of two")
     parser.add_argument("--documents", type=int, default=64, help="of each process")

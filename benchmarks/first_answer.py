@@ -9,7 +9,6 @@ random weights to a temporary folder; "cold" means that the system was told to f
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -20,7 +19,7 @@ from datetime import date
 from pathlib import Path
 from statistics import median
 
-from benchmarks._bench import table, write_json
+from benchmarks._bench import make_timing_parser, table, write_json
 from skmlmc._models.files import resolve_model
 
 LABELS = ["anger", "fear", "joy", "love", "sadness", "surprise", "hope"]
@@ -59,12 +58,8 @@ print(json.dumps(seen))
 
 
 def parse(options=None):
-    parser = argparse.ArgumentParser("python -m benchmarks.first_answer", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--model", default=None)
-    parser.add_argument("--name", default="model", help="what the tables call the model")
+    parser = make_timing_parser("first_answer", __doc__)
     parser.add_argument("--random", default=None, help="a shape of benchmarks.scaling in place of a model")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--rounds", type=int, default=5)
     return parser.parse_args(options)
 

@@ -30,6 +30,7 @@ from .extract._contextual import ContextualCalibration
 from .extract._marginal import MarginalExtractor
 from .extract._questions import PairwiseExtractor, UnaryExtractor
 from .extract._steps import HiddenStateExtractor, StepwiseExtractor
+from .metrics import wrapped
 from .prompts._templates import PromptTemplate, QuestionTemplate
 
 __all__ = ["GGUFClassifier"]
@@ -485,13 +486,10 @@ def _tasks(aligner):
 
 
 def _innermost(estimator):
-    """Return the estimator that a search or pipeline wraps, or the last step of one."""
-    while True:
-        steps = getattr(estimator, "steps", None)
-        inner = steps[-1][1] if steps else getattr(estimator, "estimator", None)
-        if inner is None:
-            return estimator
+    """Return what searches and pipelines around an estimator wrap in the end."""
+    while (inner := wrapped(estimator)) is not None:
         estimator = inner
+    return estimator
 
 
 def _fit_weighted(estimator, X, Y, weights):

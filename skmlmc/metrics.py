@@ -250,12 +250,15 @@ class LabelScorer(_Scorer):
 
 def gives_several(estimator: Any) -> bool | None:
     """Return the `multi_label` of an estimator, or of the last step of a pipeline or search; None where it has none."""
-    while not hasattr(estimator, "multi_label"):
-        steps = getattr(estimator, "steps", None)
-        estimator = steps[-1][1] if steps else getattr(estimator, "estimator", None)
-        if estimator is None:
-            return None
-    return bool(estimator.multi_label)
+    while estimator is not None and not hasattr(estimator, "multi_label"):
+        estimator = wrapped(estimator)
+    return None if estimator is None else bool(estimator.multi_label)
+
+
+def wrapped(estimator: Any) -> Any:
+    """Return the last step of a pipeline, or what a search or the like wraps; None where there is nothing inside."""
+    steps = getattr(estimator, "steps", None)
+    return steps[-1][1] if steps else getattr(estimator, "estimator", None)
 
 
 def _in_order_of(estimator, y):

@@ -339,20 +339,20 @@ def _find_encoder() -> tuple[str | None, list[np.ndarray]]:
     tool: str | None = None
     found: list[Any] = []
     open_ = False
-    for caller, values in _callers():
-        if caller in ENCODERS and values.get("method") != "predict":  # which leaves classes as they are
+    for caller, frame in _callers():
+        if caller in ENCODERS and frame.f_locals.get("method") != "predict":  # which leaves classes as they are
             tool, open_ = tool or ENCODERS[caller], True
-        encoder = ENCODES[caller](values) if caller in ENCODES else None
+        encoder = ENCODES[caller](frame.f_locals) if caller in ENCODES else None
         if isinstance(encoder, LabelEncoder) and not any(encoder is one for one in found):
             found, open_ = [*found, encoder], False
     return tool, [] if tool is None or open_ else [encoder.classes_ for encoder in found]
 
 
 def _callers():
-    """Yield module and name of each function that led here, and its variables."""
+    """Yield module and name of each function that led here, and its frame."""
     frame: Any = sys._getframe(1)
     while frame is not None:
-        yield (frame.f_globals.get("__name__"), frame.f_code.co_name), frame.f_locals
+        yield (frame.f_globals.get("__name__"), frame.f_code.co_name), frame
         frame = frame.f_back
 
 

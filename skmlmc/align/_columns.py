@@ -37,8 +37,8 @@ def learn_classes(aligner: Any, y: Any, X: Any, known: list[str] | None, are_lab
     multi_label = check_choice(getattr(aligner, "multi_label", True), "multi_label", (True, False))
     if y is None or not holds_classes(y):
         return y, X, known
-    refuse_binarisers()
     if multi_label:
+        refuse_binarisers()
         return y, X, known
     named = [] if known is None or not are_labels else _class_names(known, y)
     classes = find_classes(y, named or None, asked=False)
