@@ -130,14 +130,18 @@ class Model(Vocabulary):
         self._adapters: dict[tuple, Any] = {}  # by state of their file; freed with the model
         self._finalizer = weakref.finalize(self, _free, self._model, self._contexts, os.getpid())
         self._finalizer.atexit = False
-        if self.n_vocab == 0 or C.llama_model_has_encoder(self._model) or not C.llama_model_has_decoder(self._model):
-            raise ValueError(f"{str(path)!r} is no text generation model: expected a decoder with a vocabulary.")
+        self._encodes = bool(C.llama_model_has_encoder(self._model))
+        self._check_kind()
         self.n_embd = C.llama_model_n_embd(self._model)
         self.one_state = bool(C.llama_model_is_recurrent(self._model) or C.llama_model_is_hybrid(self._model))
         self._slow = C.llama_model_size(self._model) >= SLOW_BYTES
         self.decoded = self.calls = 0
         self._settings: Any = None
         self._prefix: tuple[int, ...] | None = None
+
+    def _check_kind(self):
+        if self.n_vocab == 0 or self._encodes or not C.llama_model_has_decoder(self._model):
+            raise ValueError(f"{str(self.path)!r} is no text generation model: expected a decoder with a vocabulary.")
 
     # ------------------------------------------------------------- context
 
@@ -324,11 +328,11 @@ class Model(Vocabulary):
     def _call(self, batch):
         """Decode a batch; of a slow model so that an interrupt stops it at once."""
         if not self._slow:
-            return _llama_decode(self._ctx, batch)
+            return _llama_decode(self._ctx, batch, self._encodes)
         # The main thread, which gets the interrupts, waits; llama.cpp asks between two operations whether to stop.
         self._stop.clear()
         with ThreadPoolExecutor(1) as other:
-            decoding = other.submit(_llama_decode, self._ctx, batch)
+            decoding = other.submit(_llama_decode, self._ctx, batch, self._encodes)
             try:
                 return decoding.result()
             except BaseException:
@@ -350,19 +354,15 @@ class Model(Vocabulary):
         values, top = row[read.columns], row.max() if read.total else 0.0
         sums = [values.max() if len(values) else 0.0, top, 0.0 if tapped is None else tapped.sum()]
         if not np.isfinite(sums).all():
-            raise ValueError(
-                f"{str(self.path)!r} computes infinite numbers or none at all (NaN): its weights are damaged, or "
-                "numbers in its header, or an adapter's scale is too large. Download the file again and compare its "
-                "checksum."
-            )
+            raise ValueError(_damaged(self.path))
         if not read.total:
             return Reading(values, None, tapped)
         return Reading(values, float(top) + float(np.log(np.exp(row - top).sum(dtype=np.float64))), tapped)
 
 
-def _llama_decode(ctx, batch):
+def _llama_decode(ctx, batch, encodes):
     with log.own():
-        return C.llama_decode(ctx, batch)
+        return (C.llama_encode if encodes else C.llama_decode)(ctx, batch)
 
 
 def batches(n: int, outputs: np.ndarray, most: int) -> list[tuple[int, int]]:
@@ -392,6 +392,14 @@ def _ggml():
     raise RuntimeError(
         f"Found no library ggml-base beside {C.__file__} nor where the system looks: expected it for hidden states of "
         "inner layers (layer=) and attention. Install llama-cpp-python with pip, or use layer=None."
+    )
+
+
+def _damaged(path):
+    """Message for numbers that no sound model computes."""
+    return (
+        f"{str(path)!r} computes infinite numbers or none at all (NaN): its weights are damaged, or numbers in its "
+        "header, or an adapter's scale is too large. Download the file again and compare its checksum."
     )
 
 

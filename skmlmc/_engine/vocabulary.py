@@ -16,6 +16,8 @@ LOGIT_BYTES, MIN_SEQ, MAX_SEQ = 25_000_000, 24, 64
 PIECE = 1000
 # Vocabularies of SentencePiece split no words, but the time for letters that they lack grows with the square.
 LONG_PIECE = 10_000
+# WordPiece and unigram vocabularies (of encoders) go through a text once, whatever its length.
+WHOLE = 1 << 62
 # Where words are split in every vocabulary, so that a cut changes no token: before a space between two words, and
 # before a stop of Chinese or Japanese.
 _WORD_BORDER = re.compile(r"(?<=\S) (?=\S)|(?<=\w)(?=[，。、！？；：]\w)")
@@ -53,8 +55,18 @@ class Vocabulary:
         self._vocab = library.llama_model_get_vocab(model)
         self.n_vocab = library.llama_vocab_n_tokens(self._vocab)
         self.n_seq = min(MAX_SEQ, max(MIN_SEQ, LOGIT_BYTES // (4 * max(1, self.n_vocab))))
-        self._is_sentencepiece = library.llama_vocab_type(self._vocab) == library.LLAMA_VOCAB_TYPE_SPM
+        whole = dict.fromkeys((library.LLAMA_VOCAB_TYPE_WPM, library.LLAMA_VOCAB_TYPE_UGM), WHOLE)
+        sizes = {library.LLAMA_VOCAB_TYPE_SPM: LONG_PIECE, **whole}
+        self._piece_size = sizes.get(library.llama_vocab_type(self._vocab), PIECE)
         self._reserved: dict[int, bool] = {}
+        self._unknown = int(self.metadata("tokenizer.ggml.unknown_token_id") or -1)
+
+    @cached_property
+    def ends(self) -> tuple[list[int], list[int]]:
+        """Tokens that llama.cpp puts before and behind a whole text: begin and end, or CLS and SEP; perhaps none."""
+        plain, whole = self._tokenize("a", False), self._tokenize("a", False, ends=True)
+        at = next(k for k in range(len(whole)) if whole[k : k + len(plain)] == plain)
+        return whole[:at], whole[at + len(plain) :]
 
     @cached_property
     def adds_space(self) -> bool:
@@ -77,7 +89,7 @@ class Vocabulary:
         list of int
             Token ids.
         """
-        first, *others = pieces(text, LONG_PIECE if self._is_sentencepiece else PIECE)
+        first, *others = pieces(text, self._piece_size)
         tokens = self._tokenize(first, False) if fresh else self._continue(first)
         for part in others:
             tokens += self._continue(part)
@@ -87,14 +99,14 @@ class Vocabulary:
         spelled = {token: self._spell(token) for token in reserved}
         return [t for token in tokens for t in spelled.get(token, (token,))]
 
-    def _tokenize(self, text, special):
+    def _tokenize(self, text, special, ends=False):
         call = self._library.llama_tokenize
         raw = text.encode("utf-8", "replace")
         buffer = (self._library.llama_token * (len(raw) + 16))()
-        n = call(self._vocab, raw, len(raw), buffer, len(buffer), False, special)
+        n = call(self._vocab, raw, len(raw), buffer, len(buffer), ends, special)
         if n < 0:
             buffer = (self._library.llama_token * -n)()
-            n = call(self._vocab, raw, len(raw), buffer, len(buffer), False, special)
+            n = call(self._vocab, raw, len(raw), buffer, len(buffer), ends, special)
         return buffer[:n]
 
     def text_of(self, tokens: Sequence[int]) -> str:
@@ -146,7 +158,8 @@ class Vocabulary:
         if token not in self._reserved:
             library = self._library
             attributes = library.llama_vocab_get_attr(self._vocab, token)
-            reserved = bool(attributes & library.LLAMA_TOKEN_ATTR_CONTROL)
+            # BERT's files call the unknown token a control token too, but any text may hold that.
+            reserved = bool(attributes & library.LLAMA_TOKEN_ATTR_CONTROL) and token != self._unknown
             if attributes & library.LLAMA_TOKEN_ATTR_USER_DEFINED:
                 text = self.token_text(token).strip()
                 ends = token == library.llama_vocab_bos(self._vocab) or library.llama_vocab_is_eog(self._vocab, token)
