@@ -34,13 +34,13 @@ class EmbeddingModel(Model):
         return params
 
     def _cells_that_fit(self, settings: Settings):
-        """Tokens for which there is memory, with their rows of logits and the square table of attention weights."""
+        """Tokens for which there is memory, with their rows of logits, and square tables: of each head, and masks."""
         free, n = available_memory(), settings.n_ctx
-        heads = max(self._numbers("{arch}.attention.head_count"), default=0)
-        a_token = self.cell_bytes(4 if settings.kv_dtype == "float32" else 2) + 4 * self.n_vocab
-        if free is None or n * a_token + 4 * heads * n * n <= free:
+        square = 4 * (2 + max(self._numbers("{arch}.attention.head_count"), default=0))
+        line = self.cell_bytes(4 if settings.kv_dtype == "float32" else 2) + 4 * self.n_vocab
+        if free is None or n * line + square * n * n <= free:
             return n
-        return int((np.sqrt(a_token**2 + 16.0 * heads * free) - a_token) / (8 * heads)) if heads else free // a_token
+        return int((np.sqrt(line**2 + 4.0 * square * free) - line) / (2 * square))
 
     def _decode(self, plan: Plan) -> list[Reading]:
         n = len(plan.tokens)

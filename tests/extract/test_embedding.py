@@ -1,6 +1,7 @@
 """Embeddings of tiny random models of each kind: against llama.cpp's own, reproducible, and of the right files."""
 
 import os
+import re
 
 import joblib
 import llama_cpp as C  # noqa: N812
@@ -186,6 +187,19 @@ def test_long_texts(paths):
     np.testing.assert_array_equal(start, embed(paths["bert"], ["c " + "a b c " * 5 + "d e"]))
     with pytest.raises(ValueError, match="Got n_ctx=2, which leaves no room for a text between the 2 tokens"):
         embed(paths["bert"], n_ctx=2)
+
+
+@pytest.mark.parametrize("arch", ["nomic-bert", "qwen3"])
+def test_memory_that_is_not_there(arch, paths, monkeypatch):
+    """Of a long text it grows with the square: what is said to fit does, and hardly more."""
+    path, free = write_encoder(f"{paths[arch]}.long", arch, context_length=8192), 12_000_000
+    monkeypatch.setattr("skmlmc._engine.embedding.available_memory", lambda: free)
+    with pytest.raises(MemoryError, match=r"not enough memory .* about n_ctx=\d+ would fit") as caught:
+        embed(path, ["joy " * 2000])
+    fits = int(re.search(r"about n_ctx=(\d+)", str(caught.value))[1])
+    assert 512 <= fits < 1200
+    with pytest.warns(UserWarning, match=f"cut to {fits} tokens"):
+        assert embed(path, ["joy " * 2000], truncation="end", n_ctx=fits).shape == (1, WIDTH)
 
 
 # ------------------------------------------------------------------- files
