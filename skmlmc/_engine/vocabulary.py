@@ -16,8 +16,6 @@ LOGIT_BYTES, MIN_SEQ, MAX_SEQ = 25_000_000, 24, 64
 PIECE = 1000
 # Vocabularies of SentencePiece split no words, but the time for letters that they lack grows with the square.
 LONG_PIECE = 10_000
-# WordPiece and unigram vocabularies (of encoders) go through a text once, whatever its length.
-WHOLE = 1 << 62
 # Where words are split in every vocabulary, so that a cut changes no token: before a space between two words, and
 # before a stop of Chinese or Japanese.
 _WORD_BORDER = re.compile(r"(?<=\S) (?=\S)|(?<=\w)(?=[，。、！？；：]\w)")
@@ -55,11 +53,13 @@ class Vocabulary:
         self._vocab = library.llama_model_get_vocab(model)
         self.n_vocab = library.llama_vocab_n_tokens(self._vocab)
         self.n_seq = min(MAX_SEQ, max(MIN_SEQ, LOGIT_BYTES // (4 * max(1, self.n_vocab))))
-        whole = dict.fromkeys((library.LLAMA_VOCAB_TYPE_WPM, library.LLAMA_VOCAB_TYPE_UGM), WHOLE)
-        sizes = {library.LLAMA_VOCAB_TYPE_SPM: LONG_PIECE, **whole}
-        self._piece_size = sizes.get(library.llama_vocab_type(self._vocab), PIECE)
+        kind = library.llama_vocab_type(self._vocab)
+        self._is_sentencepiece = kind == library.LLAMA_VOCAB_TYPE_SPM
+        # Those of encoders, WordPiece and unigrams, go through a text once, whatever its length.
+        self._takes_all = kind in (library.LLAMA_VOCAB_TYPE_WPM, library.LLAMA_VOCAB_TYPE_UGM)
         self._reserved: dict[int, bool] = {}
-        self._unknown = int(self.metadata("tokenizer.ggml.unknown_token_id") or -1)
+        # BERT's files call the unknown token a control token, but any text may hold it. Elsewhere it may end texts too.
+        self._unknown = int(self.metadata("tokenizer.ggml.unknown_token_id") or -1) if self._takes_all else -1
 
     @cached_property
     def ends(self) -> tuple[list[int], list[int]]:
@@ -89,7 +89,8 @@ class Vocabulary:
         list of int
             Token ids.
         """
-        first, *others = pieces(text, self._piece_size)
+        size = LONG_PIECE if self._is_sentencepiece else PIECE
+        first, *others = [text] if self._takes_all else pieces(text, size)
         tokens = self._tokenize(first, False) if fresh else self._continue(first)
         for part in others:
             tokens += self._continue(part)
@@ -158,7 +159,6 @@ class Vocabulary:
         if token not in self._reserved:
             library = self._library
             attributes = library.llama_vocab_get_attr(self._vocab, token)
-            # BERT's files call the unknown token a control token too, but any text may hold that.
             reserved = bool(attributes & library.LLAMA_TOKEN_ATTR_CONTROL) and token != self._unknown
             if attributes & library.LLAMA_TOKEN_ATTR_USER_DEFINED:
                 text = self.token_text(token).strip()

@@ -25,9 +25,9 @@ from ._base import TextMixin, documented_extractor, keep_parameters
 class EmbeddingExtractor(TextMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=("transform",)):  # type: ignore[call-arg]
     """Vector of each text from an embedding model: an encoder (BERT and its kin), or a causal one.
 
-    Features for `LinearProbe`, or for any estimator of vectors. An encoder of 20 MB reads a text in a few milliseconds,
-    without prompt, labels or demonstrations, and was trained for what a text is about: where some hundreds of documents
-    are annotated, it is the baseline that larger models have to beat.
+    Features for `LinearProbe`, or for any estimator of vectors. An encoder of 25 MB reads a text in some ten
+    milliseconds, without prompt, labels or demonstrations, and was trained for what texts have in common: where some
+    hundreds of documents are annotated, it is the baseline that larger models have to beat.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class EmbeddingExtractor(TextMixin, TransformerMixin, BaseEstimator, auto_wrap_o
         Whether vectors are divided by their length, so that their products are cosines.
     batch_size : int, default=1
         Texts a call, at most: fewer where they are long. 1: a text's numbers depend on that text alone, bit for bit.
-        More is hardly faster, and moves the last digits, on quantised models a few hundredths of the vector's length.
+        More is hardly faster on processors, and moves a vector, on quantised models by up to two hundredths.
     truncation : {None, "end", "start"}, default=None
         What to cut of texts that do not fit the context; None: an error that names the first.
     n_ctx : int, default=4096
