@@ -93,11 +93,12 @@ def _check_model(file, header, path):
             raise HeaderError(f"its part {part.name!r} is damaged: {error}") from None
         if rest.kinds.get("split.no") != 2:
             raise HeaderError(f"its part {part.name!r} has no number (split.no)")
-    return _embedder(arch, header.values)
+    return _embedder(arch, header)
 
 
-def _embedder(arch, values):
+def _embedder(arch, header):
     """Say what an embedding model is; None where it is none."""
+    values = header.values
     number = values.get(f"{arch}.pooling_type")
     pooling = next((name for name, k in POOLINGS.items() if k == number), None)
     if arch in ENCODERS:
@@ -108,8 +109,11 @@ def _embedder(arch, values):
         what = f"an embedding model ({arch}.pooling_type is {number}, {pooling})"
     else:
         return None
-    width = values.get(f"{arch}.embedding_length_out", values.get(f"{arch}.embedding_length", 0))
-    return Embedder(what, pooling, int(width))
+    out = f"{arch}.embedding_length_out"
+    key = out if out in values else f"{arch}.embedding_length"
+    width = values.get(key)
+    _expect(type(width) is int and 0 < width < 1 << 31, header, key, f"1 to {(1 << 31) - 1}")
+    return Embedder(what, pooling, width)
 
 
 def _check_is_model(header: Header) -> str:

@@ -360,7 +360,10 @@ def test_files_of_another_kind(name, tmp_path, parts):
 
 
 EMBEDDERS = {
-    "bert": ({"general.architecture": (STR, "bert"), "bert.context_length": (U32, 64)}, "an encoder .general.arch"),
+    "bert": (
+        {"general.architecture": (STR, "bert"), **{f"bert.{k}_length": (U32, 64) for k in ("context", "embedding")}},
+        "an encoder .general.architecture is 'bert'",
+    ),
     "not causal": ({"llama.attention.causal": (BOOL, False)}, "an encoder .llama.attention.causal is false"),
     "pooled": ({"llama.pooling_type": (U32, 1)}, "an embedding model .llama.pooling_type is 1, mean"),
 }

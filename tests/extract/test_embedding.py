@@ -11,7 +11,7 @@ import pytest
 from adapters import write_adapter
 from ecosystem_data import H, Y
 from encoders import POOLINGS, SPECS, WIDTH, write_encoder
-from gguf_bytes import U32, take_apart
+from gguf_bytes import ARR, BOOL, F32, STR, U32, take_apart
 from inside import kept, loaded
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
@@ -261,6 +261,14 @@ def test_a_file_that_ends_the_process(tmp_path, trials):
     path = write_encoder(tmp_path / "m.gguf", "gemma-embedding", **{"dense_2_feat_in": 3, "dense_2_feat_out": 4})
     with pytest.raises(ValueError, match=r"trial run of .*m.gguf.* ended its process: .*GGML_ASSERT.*dense_2_feat_in"):
         embed(path)
+
+
+@pytest.mark.parametrize(("kind", "value"), [(STR, "64"), (U32, 0), ((ARR, U32), [64, 64]), (F32, 64.0), (BOOL, True)])
+@pytest.mark.parametrize("key", ["embedding_length", "embedding_length_out"])
+def test_a_header_without_a_width(key, kind, value, paths, tmp_path):
+    path = take_apart(paths["bert"]).set(f"bert.{key}", kind, value).write(tmp_path / "bad.gguf")
+    with pytest.raises(ValueError, match=f"is no sound GGUF file: its key 'bert.{key}' is .*, expected 1 to"):
+        EmbeddingExtractor(path).fit()
 
 
 def test_damaged_weights(paths, tmp_path):
