@@ -9,6 +9,7 @@ from .classifier import GGUFClassifier
 from .comparison import compare_methods
 from .extract import (
     ContextualCalibration,
+    EmbeddingExtractor,
     HiddenStateExtractor,
     MarginalExtractor,
     PairwiseExtractor,
@@ -21,6 +22,7 @@ __all__ = [
     "BradleyTerry",
     "CompareToNone",
     "ContextualCalibration",
+    "EmbeddingExtractor",
     "GGUFClassifier",
     "HardPredictions",
     "HiddenStateExtractor",

@@ -199,12 +199,20 @@ SPECS = {
 }
 
 
-def write_architecture(path, arch, n_blocks=None):
+def add_plain_tokens(writer):
+    """A vocabulary of bytes, with nothing around texts."""
+    tokens = add_byte_pairs(writer, WORDS, list(CONTROL_TOKENS), gguf.TokenType.CONTROL, "gpt-2")
+    add_special(writer, tokens, None, "<|end|>", False)
+    return tokens
+
+
+def write_architecture(path, arch, n_blocks=None, spec=None, add_tokens=add_plain_tokens):
     """Write a random model of an architecture, or its first `n_blocks` blocks alone; returns `path`.
 
-    Each tensor draws for itself, so these blocks are the same.
+    Each tensor draws for itself, so these blocks are the same. `spec` and `add_tokens` are another model of that
+    architecture, and another vocabulary.
     """
-    spec, writer = SPECS[arch], gguf.GGUFWriter(str(path), arch)
+    spec, writer = spec or SPECS[arch], gguf.GGUFWriter(str(path), arch)
     blocks = spec.blocks[:n_blocks]
     for key, value in {**KEYS, "block_count": len(blocks), **spec.keys}.items():
         name = f"{arch}.{key}"
@@ -213,8 +221,7 @@ def write_architecture(path, arch, n_blocks=None):
             writer.add_key_value(name, value[: len(blocks)], gguf.GGUFValueType.ARRAY, sub_type=kind)
         else:
             writer.add_key_value(name, value, KINDS[type(value)])
-    tokens = add_byte_pairs(writer, WORDS, list(CONTROL_TOKENS), gguf.TokenType.CONTROL, "gpt-2")
-    add_special(writer, tokens, None, "<|end|>", False)
+    tokens = add_tokens(writer)
     sizes = {**SIZES, "V": len(tokens)}
     outside = [("", text) for text in ["token_embd D V", *spec.outside.split(";")]]
     inside = [(f"blk.{i}.", text) for i, block in enumerate(blocks) for text in block.split(";")]

@@ -15,6 +15,7 @@ import campaigns
 import doctests
 import pytest
 from ecosystem_data import extractor
+from encoders import write_encoder
 from inside import loaded
 from text_estimators import text_estimators
 from tiny_gguf import CHATML, write_tiny_gguf
@@ -60,6 +61,12 @@ def trials(monkeypatch, tmp_path):
 def tiny_model(tmp_path_factory):
     """Path of a random F32 Llama without a chat template."""
     return write_tiny_gguf(tmp_path_factory.mktemp("models") / "tiny.gguf")
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory):
+    """Path of a random F32 BERT, whose file names the pooling."""
+    return write_encoder(tmp_path_factory.mktemp("models") / "encoder.gguf")
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,11 @@
-"""A plugin for docstring examples, wherever they stand: a tiny model, an empty folder, and no window opens."""
+"""A plugin for docstring examples, wherever they stand: a tiny model, a folder with an encoder, no window opens."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from encoders import write_encoder
 from tiny_gguf import CHATML, write_tiny_gguf
 
 
@@ -11,6 +13,12 @@ from tiny_gguf import CHATML, write_tiny_gguf
 def doctest_model(tmp_path_factory):
     """Path of the model that examples get."""
     return write_tiny_gguf(tmp_path_factory.mktemp("doctests") / "tiny.gguf", chat_template=CHATML)
+
+
+@pytest.fixture(scope="session")
+def doctest_encoder(tmp_path_factory):
+    """Path of the embedding model that lies beside examples."""
+    return write_encoder(tmp_path_factory.mktemp("doctests") / "encoder.gguf")
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +31,7 @@ def stage(request):
     monkeypatch.setenv("SKMLMC_MODEL", request.getfixturevalue("doctest_model"))
     monkeypatch.setenv("MPLBACKEND", "Agg")
     monkeypatch.chdir(request.getfixturevalue("tmp_path"))
+    Path("all-MiniLM-L6-v2.gguf").symlink_to(request.getfixturevalue("doctest_encoder"))
     H = np.tile([[1, 0, 0], [0, 2 / 3, 0], [1 / 3, 0, 2 / 3], [0, 0, 0]], (5, 1))
     request.getfixturevalue("doctest_namespace").update(
         texts=[f"{feeling} about number {i}" for i, feeling in enumerate(["angry", "glad", "sad", "unsure"] * 5)],

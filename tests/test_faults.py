@@ -26,6 +26,7 @@ from text_estimators import answer, text_estimators
 from tiny_gguf import write_tiny_gguf
 
 from skmlmc import (
+    EmbeddingExtractor,
     HiddenStateExtractor,
     MarginalExtractor,
     StepwiseExtractor,
@@ -543,6 +544,17 @@ def test_forged_entries_are_computed_again(make, tmp_path, decoded, cls, name, c
         assert same(fitted.transform(TEXTS), expected)
     assert decoded() > 0
     assert same(fitted.transform(TEXTS), expected) and decoded() == 0
+
+
+@pytest.mark.parametrize("name", sampled([name for name in NUMBERS if name not in ("negative", "float32")], 5))
+def test_forged_embeddings_are_computed_again(tiny_encoder, tmp_path, name):
+    """Numbers of another kind, or not as many as the model has."""
+    fitted = EmbeddingExtractor(tiny_encoder, n_threads=1, memory=tmp_path).fit()
+    expected = fitted.transform(TEXTS)
+    forge(tmp_path, put("embedding", NUMBERS[name]))
+    with pytest.warns(UserWarning, match=f"{len(TEXTS)} of {len(TEXTS)} entries read from .* were damaged"):
+        assert same(fitted.transform(TEXTS), expected)
+    assert same(fitted.transform(TEXTS), expected)
 
 
 @pytest.mark.parametrize("name", ["steps", "label_mass", None])

@@ -12,6 +12,7 @@ from text_estimators import answer, public_estimators
 from skmlmc import (
     BradleyTerry,
     ContextualCalibration,
+    EmbeddingExtractor,
     GGUFClassifier,
     LinearProbe,
     PairwiseExtractor,
@@ -44,12 +45,14 @@ def arrays(tiny_model):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("estimator", "name"), list(each_parameter()))
-def test_fit_refuses_it_or_all_works(estimator, name, arrays, tiny_model, tmp_path, monkeypatch):
+def test_fit_refuses_it_or_all_works(estimator, name, arrays, tiny_model, tiny_encoder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     estimator, tags, X = copy(estimator), get_tags(estimator).input_tags, TEXTS
     if not tags.string:
         three = PairwiseExtractor if isinstance(estimator, BradleyTerry) else StepwiseExtractor
         X = arrays[three if tags.three_d_array else UnaryExtractor]
+    elif isinstance(estimator, EmbeddingExtractor):
+        estimator.set_params(model=tiny_encoder, n_threads=1)
     elif not isinstance(estimator, ContextualCalibration):
         estimator.set_params(model=tiny_model, labels=LABELS, n_threads=1)
     elif name != "extractor":

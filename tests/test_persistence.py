@@ -40,6 +40,7 @@ from skmlmc import (
     BradleyTerry,
     CompareToNone,
     ContextualCalibration,
+    EmbeddingExtractor,
     GGUFClassifier,
     HardPredictions,
     LinearProbe,
@@ -101,13 +102,14 @@ def run_script(code, *args, cwd, **environment):
     return run.stdout
 
 
-def fitted_estimators(model, adapter):
+def fitted_estimators(model, adapter, encoder):
     """Yield name, fitted estimator and what to feed it: every public estimator, alone and nested."""
     engine_parameters = {"labels": LABELS, "shots": 3, "random_state": 0, "n_threads": 1}
     for cls in text_estimators():
         yield cls.__name__, cls(model, **engine_parameters).fit(TEXTS, H), TWO
     for extractor in (StepwiseExtractor(model, **engine_parameters), UnaryExtractor(model, **engine_parameters)):
         yield f"calibrated {type(extractor).__name__}", ContextualCalibration(extractor).fit(TEXTS, H), TWO
+    yield "EmbeddingExtractor", EmbeddingExtractor(encoder, n_threads=1).fit(TEXTS), TWO
     classifier = partial(GGUFClassifier, model, **engine_parameters)
     for method in METHODS:
         for aligner in (None, "platt"):
@@ -151,11 +153,11 @@ def _nested(classifier, extractor):
 
 
 @pytest.fixture(scope="module")
-def saved(tiny_model, adapter):
+def saved(tiny_model, adapter, tiny_encoder):
     """Name to fitted estimator, what to feed it, and what it gave before it was saved."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The (label tokens|answer's beginning)")
-        return {name: (est, X, answer(est, X)) for name, est, X in fitted_estimators(tiny_model, adapter)}
+        return {name: (est, X, answer(est, X)) for name, est, X in fitted_estimators(tiny_model, adapter, tiny_encoder)}
 
 
 def with_joblib(estimator, compress):

@@ -17,6 +17,7 @@ from text_estimators import answer, public_estimators
 from skmlmc import (
     BradleyTerry,
     ContextualCalibration,
+    EmbeddingExtractor,
     GGUFClassifier,
     HiddenStateExtractor,
     LinearProbe,
@@ -72,12 +73,14 @@ def arrays(tiny_model):
 
 
 @pytest.fixture
-def ready(arrays, tiny_model):
+def ready(arrays, tiny_model, tiny_encoder):
     """Return a copy of an estimator on the tiny model, and its input."""
 
     def ready(estimator):
         estimator = clone(estimator)
         tags = get_tags(estimator).input_tags
+        if isinstance(estimator, EmbeddingExtractor):
+            return estimator.set_params(model=tiny_encoder, n_threads=1), TEXTS
         if tags.string:
             asking = estimator.extractor if isinstance(estimator, ContextualCalibration) else estimator
             asking.set_params(model=tiny_model, labels=LABELS, n_threads=1)
@@ -105,7 +108,10 @@ def test_all_methods_are_tried():
     assert {name for estimator in public_estimators() for name in answering_methods(estimator)} == known
 
 
-@pytest.mark.parametrize("estimator", public_estimators(), ids=by_name)
+LABELLED = [estimator for estimator in public_estimators() if not isinstance(estimator, EmbeddingExtractor)]
+
+
+@pytest.mark.parametrize("estimator", LABELLED, ids=by_name)
 def test_labels_are_an_array(estimator, ready):
     estimator, X = ready(estimator)
     labels = estimator.fit(X, pd.DataFrame(Y, columns=LABELS)).labels_
@@ -142,7 +148,7 @@ def test_threads_share_an_estimator(estimator, ready):
 
 
 # A parameter that fit refuses, for each estimator that has no threshold.
-WRONG = {"ContextualCalibration": {"content_free": "N/A"}}
+WRONG = {"ContextualCalibration": {"content_free": "N/A"}, "EmbeddingExtractor": {"pooling": "max"}}
 
 
 @pytest.mark.parametrize("estimator", estimators(), ids=by_name)

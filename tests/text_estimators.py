@@ -19,8 +19,13 @@ def _build(cls):
 
 
 def text_estimators():
-    """Classes of the public estimators that ask a model about documents."""
-    return [type(estimator) for estimator in public_estimators() if "model" in estimator._get_param_names()]
+    """Classes of the public estimators that ask a model which labels documents have."""
+    return [type(estimator) for estimator in public_estimators() if is_prompted(estimator)]
+
+
+def is_prompted(estimator):
+    """Whether an estimator asks a model which labels documents have."""
+    return {"model", "labels"} <= {*estimator.get_params(deep=False)}
 
 
 def answer(estimator, X):

@@ -19,6 +19,7 @@ from skmlmc import (
     BradleyTerry,
     CompareToNone,
     ContextualCalibration,
+    EmbeddingExtractor,
     GGUFClassifier,
     HardPredictions,
     HiddenStateExtractor,
@@ -106,6 +107,7 @@ def extract_and_align() -> None:
     steps = StepwiseExtractor(labels=labels, shots=2).fit(texts, H).transform(texts)
     assert_type(steps, np.ndarray)
     hidden = HiddenStateExtractor(labels=labels, layer=0.5, pooling="mean").fit().transform(texts)
+    assert_type(EmbeddingExtractor("model.gguf", pooling="cls", normalize=False).fit().transform(texts), np.ndarray)
     unary = UnaryExtractor(labels=labels, prompt=QuestionTemplate(), answer_words=("yes", "no")).fit()
     assert_type(unary, UnaryExtractor)
     pairs = PairwiseExtractor(labels=np.array(labels), both_orders=False).fit().transform(texts)

@@ -43,6 +43,22 @@ class Attention(NamedTuple):
         return (self.layer,)
 
 
+# Poolings of an embedding model, with llama.cpp's numbers, which files use too.
+POOLINGS = {"mean": 1, "cls": 2, "last": 3}
+
+
+class Pooled(NamedTuple):
+    """One vector a text to read, of an embedding model.
+
+    Attributes
+    ----------
+    pooling : {"mean", "cls", "last"}
+        The mean of all tokens' states, or the state of the first or last token.
+    """
+
+    pooling: str
+
+
 class Settings(NamedTuple):
     """What a context depends on, and the threads.
 
@@ -52,7 +68,7 @@ class Settings(NamedTuple):
         Cells of the KV cache.
     kv_dtype : {"float16", "float32"}
         Type of its numbers.
-    tap : Hidden, Attention or None
+    tap : Hidden, Attention, Pooled or None
         What is read beside logits, or hidden states in their place, where a `Read` asks for it.
     lora : tuple of (tuple, float)
         State of each adapter's file, its path first, and its scale.
@@ -64,7 +80,7 @@ class Settings(NamedTuple):
 
     n_ctx: int = 4096
     kv_dtype: str = "float16"
-    tap: Hidden | Attention | None = None
+    tap: Hidden | Attention | Pooled | None = None
     lora: tuple[tuple[tuple, float], ...] = ()
     n_threads: int = 1
     fewer: bool = False

@@ -130,8 +130,8 @@ class Model(Vocabulary):
         self._adapters: dict[tuple, Any] = {}  # by state of their file; freed with the model
         self._finalizer = weakref.finalize(self, _free, self._model, self._contexts, os.getpid())
         self._finalizer.atexit = False
-        if self.n_vocab == 0 or C.llama_model_has_encoder(self._model) or not C.llama_model_has_decoder(self._model):
-            raise ValueError(f"{str(path)!r} is no text generation model: expected a decoder with a vocabulary.")
+        self._encodes = bool(C.llama_model_has_encoder(self._model))
+        self._check_kind()
         self.n_embd = C.llama_model_n_embd(self._model)
         self.one_state = bool(C.llama_model_is_recurrent(self._model) or C.llama_model_is_hybrid(self._model))
         self._slow = C.llama_model_size(self._model) >= SLOW_BYTES
@@ -139,6 +139,10 @@ class Model(Vocabulary):
         self._settings: Any = None
         self._threads = (1, False)
         self._prefix: tuple[int, ...] | None = None
+
+    def _check_kind(self):
+        if self.n_vocab == 0 or self._encodes or not C.llama_model_has_decoder(self._model):
+            raise ValueError(f"{str(self.path)!r} is no text generation model: expected a decoder with a vocabulary.")
 
     # ------------------------------------------------------------- context
 
@@ -346,12 +350,15 @@ class Model(Vocabulary):
         most, fewer = self._threads
         with log.own():
             if not fewer:
-                return C.llama_decode(self._ctx, batch)
+                return self._compute(batch)
             return self._pace.run(lambda n: self._decode_with(n, batch), batch.n_tokens, most)
 
     def _decode_with(self, n_threads, batch):
         C.llama_set_n_threads(self._ctx, n_threads, n_threads)
-        return C.llama_decode(self._ctx, batch)
+        return self._compute(batch)
+
+    def _compute(self, batch):
+        return (C.llama_encode if self._encodes else C.llama_decode)(self._ctx, batch)
 
     def _tapped(self, plan, states, at):
         """Return what the tap has read at token `at`, or the mean over its branch up to there."""
@@ -369,11 +376,7 @@ class Model(Vocabulary):
         values, top = row[read.columns], row.max() if read.total else 0.0
         sums = [values.max() if len(values) else 0.0, top, 0.0 if tapped is None else tapped.sum()]
         if not np.isfinite(sums).all():
-            raise ValueError(
-                f"{str(self.path)!r} computes infinite numbers or none at all (NaN): its weights are damaged, or "
-                "numbers in its header, or an adapter's scale is too large. Download the file again and compare its "
-                "checksum."
-            )
+            raise ValueError(_damaged(self.path))
         if not read.total:
             return Reading(values, None, tapped)
         return Reading(values, float(top) + float(np.log(np.exp(row - top).sum(dtype=np.float64))), tapped)
@@ -419,6 +422,14 @@ def _other_backends():
         # 0 is the CPU, and 1 a GPU, which gets nothing to do here.
         return any(base.ggml_backend_dev_type(device) > 1 for device in found)
     return True
+
+
+def _damaged(path):
+    """Message for numbers that no sound model computes."""
+    return (
+        f"{str(path)!r} computes infinite numbers or none at all (NaN): its weights are damaged, or numbers in its "
+        "header, or an adapter's scale is too large. Download the file again and compare its checksum."
+    )
 
 
 def _no_context(path, settings, fits):

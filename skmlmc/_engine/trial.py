@@ -1,8 +1,9 @@
 """A script that loads a model file and decodes a few tokens, to see whether llama.cpp ends the process.
 
 `skmlmc._models.trial` starts it as a process of its own and tells it, as JSON on stdin, the model's ``path`` and size
-(``n_bytes``), the ``seconds`` of the processor that it may take, where Python looks for modules (``paths``), and the
-folder of ``llama_cpp``. It answers on stdout: `BEGUN`, then `SOUND`, or `REFUSED` where an exception came.
+(``n_bytes``), whether it ``embeds``, the ``seconds`` of the processor that it may take, where Python looks for modules
+(``paths``), and the folder of ``llama_cpp``. It answers on stdout: `BEGUN`, then `SOUND`, or `REFUSED` where an
+exception came.
 """
 
 from __future__ import annotations
@@ -22,10 +23,13 @@ TEXT = "A trial, n\u00e4mlich \u6f22\u5b57 \U0001f642 \x00\n\t<|end|> 12345"
 FILE_TIMES, SPARE_BYTES = 3, 1 << 33
 
 
-def try_model(path: Path) -> None:
+def try_model(path: Path, embeds: bool = False) -> None:
     """Do once what answers are made of: words, a prefix, two documents that fork, several logits of one call."""
     import numpy as np
 
+    if embeds:
+        _try_embedding(path)
+        return
     from skmlmc._engine.context import Settings
     from skmlmc._engine.forest import Ask, Branch, Read
     from skmlmc._engine.model import Model
@@ -42,6 +46,26 @@ def try_model(path: Path) -> None:
     list(model.run(tokens, lambda _: document(), [[0], [1]], Settings(n_ctx=256)))
 
 
+def _try_embedding(path):
+    """Do once what embeddings are made of: words, what stands around a text, two texts in one call, each pooling."""
+    import numpy as np
+
+    from skmlmc._engine.context import POOLINGS, Pooled, Settings
+    from skmlmc._engine.embedding import EmbeddingModel
+    from skmlmc._engine.forest import Ask, Branch, Read
+
+    model = EmbeddingModel(path)
+    begin, end = model.ends
+    tokens = [*begin, *model.tokenize(TEXT), *(k % model.n_vocab for k in range(7)), *end]
+    tokens = tokens[-min(250, model.n_ctx_train) :]
+
+    def document():
+        yield Ask((Branch("text", tokens, None, (Read(0, np.arange(0), tap=True),)),))
+
+    for pooling in POOLINGS:
+        list(model.run([], lambda _: document(), [[0, 1]], Settings(n_ctx=512, tap=Pooled(pooling))))
+
+
 def main() -> None:
     """Try the model that stdin names."""
     told = json.load(sys.stdin)
@@ -54,7 +78,7 @@ def main() -> None:
     _set_limits(told["seconds"], told["n_bytes"])
     print(BEGUN, flush=True)
     try:
-        try_model(Path(told["path"]))
+        try_model(Path(told["path"]), told["embeds"])
         result = SOUND
     except Exception:  # as it will come to the caller, who loads the file next
         result = REFUSED

@@ -53,8 +53,20 @@ class Vocabulary:
         self._vocab = library.llama_model_get_vocab(model)
         self.n_vocab = library.llama_vocab_n_tokens(self._vocab)
         self.n_seq = min(MAX_SEQ, max(MIN_SEQ, LOGIT_BYTES // (4 * max(1, self.n_vocab))))
-        self._is_sentencepiece = library.llama_vocab_type(self._vocab) == library.LLAMA_VOCAB_TYPE_SPM
+        kind = library.llama_vocab_type(self._vocab)
+        self._is_sentencepiece = kind == library.LLAMA_VOCAB_TYPE_SPM
+        # Those of encoders, WordPiece and unigrams, go through a text once, whatever its length.
+        self._takes_all = kind in (library.LLAMA_VOCAB_TYPE_WPM, library.LLAMA_VOCAB_TYPE_UGM)
         self._reserved: dict[int, bool] = {}
+        # BERT's files call the unknown token a control token, but any text may hold it. Elsewhere it may end texts too.
+        self._unknown = int(self.metadata("tokenizer.ggml.unknown_token_id") or -1) if self._takes_all else -1
+
+    @cached_property
+    def ends(self) -> tuple[list[int], list[int]]:
+        """Tokens that llama.cpp puts before and behind a whole text: begin and end, or CLS and SEP; perhaps none."""
+        plain, whole = self._tokenize("a", False), self._tokenize("a", False, ends=True)
+        at = next(k for k in range(len(whole)) if whole[k : k + len(plain)] == plain)
+        return whole[:at], whole[at + len(plain) :]
 
     @cached_property
     def adds_space(self) -> bool:
@@ -77,7 +89,8 @@ class Vocabulary:
         list of int
             Token ids.
         """
-        first, *others = pieces(text, LONG_PIECE if self._is_sentencepiece else PIECE)
+        size = LONG_PIECE if self._is_sentencepiece else PIECE
+        first, *others = [text] if self._takes_all else pieces(text, size)
         tokens = self._tokenize(first, False) if fresh else self._continue(first)
         for part in others:
             tokens += self._continue(part)
@@ -87,14 +100,14 @@ class Vocabulary:
         spelled = {token: self._spell(token) for token in reserved}
         return [t for token in tokens for t in spelled.get(token, (token,))]
 
-    def _tokenize(self, text, special):
+    def _tokenize(self, text, special, ends=False):
         call = self._library.llama_tokenize
         raw = text.encode("utf-8", "replace")
         buffer = (self._library.llama_token * (len(raw) + 16))()
-        n = call(self._vocab, raw, len(raw), buffer, len(buffer), False, special)
+        n = call(self._vocab, raw, len(raw), buffer, len(buffer), ends, special)
         if n < 0:
             buffer = (self._library.llama_token * -n)()
-            n = call(self._vocab, raw, len(raw), buffer, len(buffer), False, special)
+            n = call(self._vocab, raw, len(raw), buffer, len(buffer), ends, special)
         return buffer[:n]
 
     def text_of(self, tokens: Sequence[int]) -> str:
@@ -146,7 +159,7 @@ class Vocabulary:
         if token not in self._reserved:
             library = self._library
             attributes = library.llama_vocab_get_attr(self._vocab, token)
-            reserved = bool(attributes & library.LLAMA_TOKEN_ATTR_CONTROL)
+            reserved = bool(attributes & library.LLAMA_TOKEN_ATTR_CONTROL) and token != self._unknown
             if attributes & library.LLAMA_TOKEN_ATTR_USER_DEFINED:
                 text = self.token_text(token).strip()
                 ends = token == library.llama_vocab_bos(self._vocab) or library.llama_vocab_is_eog(self._vocab, token)

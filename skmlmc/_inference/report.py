@@ -13,7 +13,7 @@ from .._models.soundness import part_paths
 from ..prompts._templates import ANSWER_FORMATS
 from .compiled import prepared_prompt
 from .run import Options, Task, key_parts, run
-from .tasks import BeginningTask, StepsTask
+from .tasks import BeginningTask, EmbeddingTask, StepsTask
 
 
 def prompt_text(task: Task, text: str, options: Options, expected: Fingerprints | None = None) -> str:
@@ -119,20 +119,68 @@ def _size(n_bytes):
 
 def model_report(task: Task, options: Options, expected: Fingerprints | None = None) -> ModelReport:
     """Say what a task's prompt is for its model; decode nothing."""
-    path = find_files(options.model, options.lora, expected).path
-    model = load_vocabulary(path)
+    model, facts = _look_at(options, expected)
     prepared = prepared_prompt(task, model)
-    layout, n_ctx = prepared.compiled.layout, min(options.n_ctx, model.n_ctx_train)
+    layout = prepared.compiled.layout
     return ModelReport(
-        model=model.metadata("general.name") or path.name,
-        architecture=model.metadata("general.architecture") or "unknown",
-        n_bytes=sum(os.stat(part).st_size for part in part_paths(path)),
+        **facts,
         layout=layout.mode,
         reason=layout.reason,
         thinking=layout.thinking,
-        n_ctx=n_ctx,
-        n_ctx_train=model.n_ctx_train,
         n_prompt=len(prepared.prefix),
         n_answer=prepared.cells,
-        n_cache_bytes=n_ctx * model.cell_bytes(4 if options.kv_dtype == "float32" else 2),
+        n_cache_bytes=facts["n_ctx"] * model.cell_bytes(4 if options.kv_dtype == "float32" else 2),
     )
+
+
+@dataclass(frozen=True)
+class EmbeddingReport:
+    """What an extractor of embeddings reads and how; printed, three lines.
+
+    Attributes
+    ----------
+    model, architecture, n_bytes
+        As of `ModelReport`.
+    pooling : str
+        What becomes of the tokens' states.
+    n_features : int
+        Length of a vector.
+    n_ctx : int
+        Tokens that a text may have.
+    n_ctx_train : int
+        Tokens of a text that the model was trained for.
+    """
+
+    model: str
+    architecture: str
+    n_bytes: int
+    pooling: str
+    n_features: int
+    n_ctx: int
+    n_ctx_train: int
+
+    def __str__(self) -> str:
+        return (
+            f"model     {self.model} ({self.architecture}, {_size(self.n_bytes)})\n"
+            f"vectors   {self.n_features} numbers, pooling {self.pooling}\n"
+            f"context   {self.n_ctx} of the {self.n_ctx_train} tokens trained for"
+        )
+
+
+def embedding_report(task: EmbeddingTask, options: Options, expected: Fingerprints | None = None) -> EmbeddingReport:
+    """Say what an embedding task reads; no text is read."""
+    _, facts = _look_at(options, expected)
+    return EmbeddingReport(**facts, pooling=task.tap.pooling, n_features=task.width)
+
+
+def _look_at(options, expected):
+    """Return a model's vocabulary, and what both reports say."""
+    path = find_files(options.model, options.lora, expected).path
+    model = load_vocabulary(path)
+    return model, {
+        "model": model.metadata("general.name") or path.name,
+        "architecture": model.metadata("general.architecture") or "unknown",
+        "n_bytes": sum(os.stat(part).st_size for part in part_paths(path)),
+        "n_ctx": min(options.n_ctx, model.n_ctx_train),
+        "n_ctx_train": model.n_ctx_train,
+    }

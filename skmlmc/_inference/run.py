@@ -16,13 +16,13 @@ from typing import Any, Protocol
 from tqdm.auto import tqdm
 
 from .._cache.results import DamagedEntryError, cache_folder, open_cache, result_key
-from .._engine.context import Attention, Hidden, Settings
+from .._engine.context import Attention, Hidden, Pooled, Settings
 from .._engine.forest import pack
 from .._models.identity import Fingerprints, ModelFiles, find_files
 from .._models.loaded import load_model, load_vocabulary
 from .._utils.checks import check_choice, check_positive_int
 from .._utils.warning import warn
-from .compiled import CompiledPrompt, longest_that_fits, prepared_prompt
+from .compiled import longest_that_fits, prepared_prompt
 from .workers import count_jobs, count_threads, share_of_threads, spread
 
 FLUSH_DOCUMENTS, FLUSH_SECONDS = 32, 2.0
@@ -51,12 +51,11 @@ class Options:
 class Prepared(Protocol):
     """A task made ready for one model."""
 
-    compiled: CompiledPrompt
-    prefix: list[int]
+    prefix: Sequence[int]
     sequences: int
     cells: int
     first: int
-    tap: Hidden | Attention | None
+    tap: Hidden | Attention | Pooled | None
 
     def document(self, text: str) -> list[int]:
         """Tokens of a document."""
@@ -73,7 +72,7 @@ class Task(Protocol):
         """Wordings of the labels, the empty answer's word last."""
 
     @property
-    def tap(self) -> Hidden | Attention | None:
+    def tap(self) -> Hidden | Attention | Pooled | None:
         """What is read beside logits, or in their place."""
 
     def key(self) -> tuple:
@@ -327,21 +326,20 @@ def _answer_elsewhere(task, documents, groups, options, files, jobs):
 def _cut_documents(prepared: Prepared, todo, texts, n_ctx, truncation):
     """Tokenise all documents and see to it that each fits beside the prompt, before anything is decoded."""
     limit = n_ctx - len(prepared.prefix) - prepared.cells
-    if limit <= len(prepared.document("")):
-        raise ValueError(
-            f"The prompt does not fit: its instruction and demonstrations have {len(prepared.prefix)} tokens and an "
-            f"answer up to {prepared.cells}, but the context has n_ctx={n_ctx}. Expected room for a document: raise "
-            "n_ctx (if the model was trained for more), use fewer shots, or let answers be shorter (max_labels)."
-        )
+    around = len(prepared.document(""))
+    if limit <= around:
+        raise ValueError(_no_room(prepared, n_ctx, around))
     documents = [prepared.document(text) for text in todo]
     long = [k for k, tokens in enumerate(documents) if len(tokens) > limit]
     if long and truncation is None:
-        first = long[0]
+        first, there, answers = long[0], "", ""
+        if prepared.prefix:
+            there = f" beside the prompt of {len(prepared.prefix)} tokens"
+            answers = f"let answers be shorter than {prepared.cells} tokens (max_labels), "
         raise ValueError(
-            f"Document {list(texts).index(todo[first])} has {len(documents[first])} tokens but only {limit} fit beside "
-            f"the prompt of {len(prepared.prefix)} tokens (n_ctx={n_ctx}); {len(long)} documents are too long. Raise "
-            f"n_ctx, shorten them, let answers be shorter than {prepared.cells} tokens (max_labels), or cut documents "
-            'with truncation="end" or "start".'
+            f"Document {list(texts).index(todo[first])} has {len(documents[first])} tokens but only {limit} fit{there} "
+            f"(n_ctx={n_ctx}); {len(long)} documents are too long. Raise n_ctx, shorten them, {answers}or cut "
+            'documents with truncation="end" or "start".'
         )
     for k in long:
         cut = longest_that_fits(todo[k], lambda text: len(prepared.document(text)) <= limit, truncation == "end")
@@ -352,3 +350,17 @@ def _cut_documents(prepared: Prepared, todo, texts, n_ctx, truncation):
             f"{list(texts).index(todo[long[0]])} (truncation={truncation!r}, n_ctx={n_ctx}).",
         )
     return documents
+
+
+def _no_room(prepared, n_ctx, around):
+    """Message for a context in which no document has room."""
+    if not prepared.prefix:
+        return (
+            f"Got n_ctx={n_ctx}, which leaves no room for a text between the {around} tokens around it. Raise n_ctx "
+            "(if the model was trained for more)."
+        )
+    return (
+        f"The prompt does not fit: its instruction and demonstrations have {len(prepared.prefix)} tokens and an answer "
+        f"up to {prepared.cells}, but the context has n_ctx={n_ctx}. Expected room for a document: raise n_ctx (if the "
+        "model was trained for more), use fewer shots, or let answers be shorter (max_labels)."
+    )

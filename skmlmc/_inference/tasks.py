@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from .._cache.records import ROUNDING, DamagedEntryError, checked
-from .._engine.context import Attention, Hidden
+from .._engine.context import Attention, Hidden, Pooled
+from .._engine.forest import Ask, Branch, Read
 from ..prompts._layouts import make_layout
 from ..prompts._templates import PromptTemplate, QuestionTemplate, render_answer
 from .beam import AnswerBeam, Marginal
@@ -357,3 +358,55 @@ class QuestionsTask:
 
     def from_arrays(self, arrays):
         return checked(arrays, "first", (len(self.questions),))
+
+
+@dataclass(frozen=True)
+class PreparedTexts:
+    """The vocabulary of an embedding model, ready to read texts."""
+
+    encoder: Encoder
+    tap: Pooled
+    width: int
+    prefix = ()
+    sequences = 1
+    cells = first = 0
+
+    def document(self, text):
+        """Tokens of a text, with those that the model wants around it."""
+        begin, end = self.encoder.vocabulary.ends
+        return [*begin, *self.encoder(text, True), *end]
+
+    def job(self, tokens):
+        reads = (Read(0, np.arange(0), tap=True),) if tokens else ()
+        (readings,) = yield Ask((Branch("text", tokens, None, reads),))
+        # An empty text says nothing, where the model wants no tokens around it.
+        return readings[0].tapped if readings else np.zeros(self.width, np.float32)
+
+
+@dataclass(frozen=True)
+class EmbeddingTask:
+    """Ask an embedding model for the vector of a text.
+
+    Parameters
+    ----------
+    tap : Pooled
+        How it is pooled.
+    width : int
+        Its length.
+    """
+
+    tap: Pooled
+    width: int
+    words = ()
+
+    def key(self):
+        return ("embedding", self.tap.pooling)
+
+    def prepare(self, model):
+        return PreparedTexts(Encoder(model), self.tap, self.width)
+
+    def to_arrays(self, result):
+        return {"embedding": result}
+
+    def from_arrays(self, arrays):
+        return checked(arrays, "embedding", (self.width,), "float32", None)

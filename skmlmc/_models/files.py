@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from .header import read_widths
-from .soundness import check_adapter, check_model, later_parts, part_paths
+from .soundness import NEEDS, Embedder, check_adapter, check_model, later_parts, part_paths
 
 ENVIRONMENT_VARIABLE = "SKMLMC_MODEL"
 HOW_TO_GET_ONE = (
@@ -21,8 +21,10 @@ HOW_TO_GET_ONE = (
 HOW_TO_GET_AN_ADAPTER = "Give lora= the path of a LoRA adapter in GGUF form or 'hf:owner/repo/file.gguf'."
 
 
-def resolve_model(model: str | os.PathLike | None = None) -> Path:
-    """Find the file that a `model` parameter names, of a whole text generation model as far as its header tells.
+def resolve_model(model: str | os.PathLike | None = None, embeds: bool | None = False) -> Path:
+    """Find the file that a `model` parameter names, of a whole model of the right kind as far as its header tells.
+
+    `embeds`: an embedding model is wanted, or one that generates text; None: either.
 
     `model` is a path; ``"hf:owner/repo/file.gguf"`` for a file of the Hugging Face hub (ImportError without the
     optional package ``huggingface_hub``); None for the environment variable ``SKMLMC_MODEL``, else the model inside the
@@ -37,7 +39,25 @@ def resolve_model(model: str | os.PathLike | None = None) -> Path:
             f"Got model={model!r} but expected a path, 'hf:owner/repo/file.gguf' or None; the first argument is the "
             f"model, label names go into labels=. {HOW_TO_GET_ONE}"
         )
-    return _find(model, "model")
+    path = _find(model, "model")
+    found = embedder(path)
+    if found and embeds is False:
+        raise ValueError(
+            f"{str(path)!r} is {found.what}: it gives no next word. {NEEDS} EmbeddingExtractor makes features of texts "
+            "with this one."
+        )
+    if embeds and not found:
+        raise ValueError(
+            f"{str(path)!r} is a text generation model: its header names no pooling. Expected model= to be the path of "
+            "an embedding model in GGUF form, such as all-MiniLM-L6-v2. HiddenStateExtractor makes features of texts "
+            "with this one."
+        )
+    return path
+
+
+def embedder(path: Path) -> Embedder | None:
+    """Return what `check_model` says of a model file, read once as long as the file is the same."""
+    return _check_once(check_model, path, file_state(path))
 
 
 def resolve_lora(lora) -> tuple[tuple[Path, float], ...]:
@@ -117,7 +137,7 @@ def _find(name, parameter):
 
 @lru_cache(maxsize=64)
 def _check_once(check, path, _state):
-    check(path)
+    return check(path)
 
 
 def hidden_widths(path: Path, layers: tuple[float | None, ...]) -> list[tuple[int, int]]:

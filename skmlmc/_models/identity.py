@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,16 +115,18 @@ def _places(states):
     return [(path, *(number for *_, number in parts)) for path, *parts in states]
 
 
-def find_files(model: Any, lora: Any, expected: Fingerprints | None = None) -> ModelFiles:
+def find_files(
+    model: Any, lora: Any, expected: Fingerprints | None = None, *, embeds: bool | None = None
+) -> ModelFiles:
     """Find the files of the parameters `model` and `lora`, and see whether they are those that ``fit`` recorded.
 
-    With `expected` None whatever lies there is right. FileNotFoundError or ValueError where a file is missing, no GGUF
-    file, or another one than in ``fit``.
+    With `expected` None whatever lies there is right, of the kind that `embeds` says as for `resolve_model`.
+    FileNotFoundError or ValueError where a file is missing, no GGUF file, or another one than in ``fit``.
     """
     if expected is None:
-        return _describe(resolve_model(model), resolve_lora(lora))
+        return _describe(resolve_model(model, embeds), resolve_lora(lora))
     of_fit = "; ".join(f"{digits} (scale {scale:g})" for digits, scale in expected.lora) or "none"
-    path = _found(resolve_model, "model", model, expected.model)
+    path = _found(partial(resolve_model, embeds=embeds), "model", model, expected.model)
     files = _describe(path, _found(resolve_lora, "lora", lora, of_fit))
     found = files.content
     if found.model != expected.model:
@@ -251,7 +253,7 @@ def locate_model(estimator: Any, model: str | os.PathLike | None = None) -> Any:
 
 def _move(parts, fitted, model):
     """Give the fitted parts of that file its new place, and the unfitted ones beside them; returns the fitted ones."""
-    path = resolve_model(model)
+    path = resolve_model(model, embeds=None)
     found = fingerprints(path).model
     moved = [part for part in fitted if part.model_fingerprint_ == found]
     if not moved:

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .files import file_state
+from .files import embedder, file_state
 from .trial import check_by_trial
 
 if TYPE_CHECKING:
@@ -39,9 +39,10 @@ def load_model(path: Path) -> Model:
     A file that no trial has seen yet gets one first. ValueError: it would end the process, or llama.cpp refuses it.
     Another thread may be using it.
     """
+    from .._engine.embedding import EmbeddingModel
     from .._engine.model import Model
 
-    return _kept(_models, path, Model)
+    return _kept(_models, path, EmbeddingModel if embedder(path) else Model)
 
 
 def load_vocabulary(path: Path) -> Vocabulary:

@@ -10,21 +10,29 @@ import math
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
+from .._engine.context import POOLINGS
 from .header import FLOAT32, STRING, Array, GGUFFile, Header, HeaderError
 
 # Architectures that llama.cpp loads, but which do not continue a text.
 ENCODERS = frozenset(
     "bert modern-bert nomic-bert nomic-bert-moe neo-bert jina-bert-v2 jina-bert-v3 eurobert gemma-embedding "
-    "llama-embed t5 t5encoder".split()
+    "llama-embed t5encoder".split()
 )
+TRANSLATORS = frozenset({"t5"})
 OTHERS = frozenset("clip dflash eagle3 gemma4-assistant".split())
 SPEECH = frozenset("pockettts qwen3tts wavtokenizer-dec".split())
 DIFFUSION = frozenset("dream llada llada-moe rnd1".split())
-KINDS = {"an encoder": ENCODERS, "a diffusion model": DIFFUSION, "a speech model": SPEECH, "a helper model": OTHERS}
+KINDS = {
+    "an encoder with a decoder behind it": TRANSLATORS,
+    "a diffusion model": DIFFUSION,
+    "a speech model": SPEECH,
+    "a helper model": OTHERS,
+}
 # What llama.cpp of llama-cpp-python 0.3.36 makes of a call that wants logits at some of its tokens alone.
 UNUSABLE = {"cogvlm": "gives the logits of other tokens than those that are asked for"}
-POOLINGS = {1: "mean", 2: "cls", 3: "last", 4: "rank"}
+RANKS = 4  # as a pooling
 # ggml's types for activations and plain numbers: no kernel multiplies with them.
 NO_WEIGHTS = {9: "Q8_1", 15: "Q8_K", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64"}
 _SPLIT = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
@@ -37,9 +45,20 @@ class WrongFileError(HeaderError):
     """A sound file of the wrong kind; the message says what to do."""
 
 
-def check_model(path: Path) -> None:
-    """Refuse a model file (of several, the first) that is cut short, contradicts itself, or continues no texts."""
-    _checked(path, _check_model)
+class Embedder(NamedTuple):
+    """What the header of an embedding model says: what it is, the pooling that it names, and the vectors' width."""
+
+    what: str
+    pooling: str | None
+    width: int
+
+
+def check_model(path: Path) -> Embedder | None:
+    """Refuse a model file (of several, the first) that is cut short, contradicts itself, or is of no use here.
+
+    Returns what an embedding model is, and None for a language model, which continues texts.
+    """
+    return _checked(path, _check_model)
 
 
 def check_adapter(path: Path) -> None:
@@ -50,7 +69,7 @@ def check_adapter(path: Path) -> None:
 def _checked(path, check):
     try:
         with GGUFFile(path) as file:
-            check(file, file.read(), path)
+            return check(file, file.read(), path)
     except WrongFileError as error:
         raise ValueError(f"{str(path)!r} {error}") from None
     except HeaderError as error:
@@ -74,6 +93,27 @@ def _check_model(file, header, path):
             raise HeaderError(f"its part {part.name!r} is damaged: {error}") from None
         if rest.kinds.get("split.no") != 2:
             raise HeaderError(f"its part {part.name!r} has no number (split.no)")
+    return _embedder(arch, header)
+
+
+def _embedder(arch, header):
+    """Say what an embedding model is; None where it is none."""
+    values = header.values
+    number = values.get(f"{arch}.pooling_type")
+    pooling = next((name for name, k in POOLINGS.items() if k == number), None)
+    if arch in ENCODERS:
+        what = f"an encoder (general.architecture is {arch!r})"
+    elif values.get(f"{arch}.attention.causal") is False:
+        what = f"an encoder ({arch}.attention.causal is false)"
+    elif pooling:
+        what = f"an embedding model ({arch}.pooling_type is {number}, {pooling})"
+    else:
+        return None
+    out = f"{arch}.embedding_length_out"
+    key = out if out in values else f"{arch}.embedding_length"
+    width = values.get(key)
+    _expect(type(width) is int and 0 < width < 1 << 31, header, key, f"1 to {(1 << 31) - 1}")
+    return Embedder(what, pooling, width)
 
 
 def _check_is_model(header: Header) -> str:
@@ -90,13 +130,8 @@ def _check_is_model(header: Header) -> str:
         raise WrongFileError(f"is {other} (general.architecture is {arch!r}): it gives no next word. {NEEDS}")
     if arch in UNUSABLE:
         raise WrongFileError(f"is of the architecture {arch!r}, with which llama.cpp {UNUSABLE[arch]}. {NEEDS}")
-    if header.values.get(f"{arch}.attention.causal") is False:
-        raise WrongFileError(f"is an encoder ({arch}.attention.causal is false): it gives no next word. {NEEDS}")
-    pooling = header.values.get(f"{arch}.pooling_type", 0)
-    if pooling in POOLINGS:
-        raise WrongFileError(
-            f"is an embedding or ranking model ({arch}.pooling_type is {pooling}, {POOLINGS[pooling]}). {NEEDS}"
-        )
+    if header.values.get(f"{arch}.pooling_type") == RANKS:
+        raise WrongFileError(f"is a ranking model ({arch}.pooling_type is {RANKS}, rank): it compares texts. {NEEDS}")
     if not header.tensors:
         raise WrongFileError(f"holds a vocabulary or metadata without weights (no tensors). {NEEDS}")
     return arch

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .._utils.warning import warn
 from .._version import __version__
-from .files import file_state
+from .files import embedder, file_state
 from .identity import model_fingerprint
 from .soundness import WHAT_TO_DO, part_paths
 
@@ -79,7 +79,8 @@ def _run(path):
     n_bytes = sum(os.path.getsize(part) for part in part_paths(path))
     seconds, limit = CPU_SECONDS + n_bytes // CPU_BYTES_A_SECOND, SECONDS + n_bytes // BYTES_A_SECOND
     try:
-        ended = _start({"path": os.path.abspath(path), "n_bytes": n_bytes, "seconds": seconds}, limit)
+        told = {"path": os.path.abspath(path), "n_bytes": n_bytes, "seconds": seconds}
+        ended = _start({**told, "embeds": embedder(path) is not None}, limit)
     except subprocess.TimeoutExpired:
         raise _error(path, f"was not done after {limit} seconds") from None
     except OSError as error:

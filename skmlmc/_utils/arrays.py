@@ -20,7 +20,7 @@ _KINDS = {
     "steps": ("StepwiseExtractor", "MaxOverGenerations, CompareToNone or HardPredictions"),
     "pairs": ("PairwiseExtractor", "BradleyTerry"),
     "unary": ("UnaryExtractor", "UnaryBreakdown or ScalingAligner"),
-    "hidden": ("HiddenStateExtractor", "LinearProbe"),
+    "hidden": ("HiddenStateExtractor or EmbeddingExtractor", "LinearProbe"),
 }
 
 

@@ -144,10 +144,8 @@ def keep_parameters(estimator: Any, given: Mapping[str, Any]) -> None:
     vars(estimator).update((name, value) for name, value in given.items() if name != "self")
 
 
-class TextEstimatorMixin(VersionedMixin):
-    """For estimators that take documents, and soft targets as metadata."""
-
-    __metadata_request__fit = {"distribution": True}  # unless refused, as splitters request groups
+class TextMixin(VersionedMixin):
+    """For estimators that take documents."""
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()  # type: ignore[misc]
@@ -156,6 +154,15 @@ class TextEstimatorMixin(VersionedMixin):
         tags.target_tags.required = False
         tags.requires_fit = True
         return tags
+
+    def _options(self) -> Options:
+        return check_options(Options(**{f.name: getattr(self, f.name) for f in fields(Options)}))
+
+
+class TextEstimatorMixin(TextMixin):
+    """For estimators that take documents, and soft targets as metadata."""
+
+    __metadata_request__fit = {"distribution": True}  # unless refused, as splitters request groups
 
 
 class PromptedMixin(TextEstimatorMixin):
@@ -231,9 +238,6 @@ class PromptedMixin(TextEstimatorMixin):
         """Return what an extractor's ``transform`` asks of each document."""
         return self._task()  # type: ignore[attr-defined]
 
-    def _options(self) -> Options:
-        return check_options(Options(**{f.name: getattr(self, f.name) for f in fields(Options)}))
-
 
 @documented_extractor
 class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
@@ -274,7 +278,7 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
     def _fit_prompt(self, X, y, distribution):
         """Set ``labels_``, ``wordings_``, ``demonstrations_``, ``demonstration_indices_`` and the fingerprints."""
         options = self._options()
-        found = find_files(options.model, options.lora).content
+        found = find_files(options.model, options.lora, embeds=False).content
         self.model_fingerprint_, self.lora_fingerprints_ = found.model, list(found.lora)
         texts = None if X is None else check_texts(X)
         classes = find_classes(y, self.labels) if y is not None and holds_classes(y) else None

@@ -326,18 +326,15 @@ def test_one_file_keeps_its_fingerprint(tiny_model):
     assert model_fingerprint(Path(tiny_model)) == digest.digest()
 
 
-ENCODER = "is an encoder .*: it gives no next word. Expected a language model"
+ENCODER = "is an encoder with .*: it gives no next word. Expected a language model"
 KINDS = {
-    "bert": ({"general.architecture": (STR, "bert")}, ENCODER),
-    "t5": ({"general.architecture": (STR, "t5")}, ENCODER),
+    "translator": ({"general.architecture": (STR, "t5")}, ENCODER),
     "diffusion": ({"general.architecture": (STR, "dream")}, "diffusion model"),
     "projector": ({"general.architecture": (STR, "clip")}, "mmproj"),
     "projector by type": ({"general.type": (STR, "mmproj")}, "mmproj"),
     "imatrix": ({"general.type": (STR, "imatrix")}, "importance matrix"),
     "adapter": ({"general.type": (STR, "adapter")}, "is an adapter, not a model: give it as lora="),
     "draft": ({"general.architecture": (STR, "eagle3")}, "helper model"),
-    "not causal": ({"llama.attention.causal": (BOOL, False)}, "llama.attention.causal is false"),
-    "pooled": ({"llama.pooling_type": (U32, 1)}, "embedding or ranking model .llama.pooling_type is 1, mean"),
     "ranks": ({"llama.pooling_type": (U32, 4)}, "pooling_type is 4, rank"),
     "no vocabulary": ({"tokenizer.ggml.model": None, "tokenizer.ggml.tokens": None}, "has no vocabulary"),
     "no words": ({"tokenizer.ggml.tokens": None}, "has no vocabulary"),
@@ -359,6 +356,27 @@ def test_files_of_another_kind(name, tmp_path, parts):
     path = parts.write(tmp_path / "kind.gguf")
     refused(path, match)
     with pytest.raises(ValueError, match=match):
+        resolve_model(path)
+
+
+EMBEDDERS = {
+    "bert": (
+        {"general.architecture": (STR, "bert"), **{f"bert.{k}_length": (U32, 64) for k in ("context", "embedding")}},
+        "an encoder .general.architecture is 'bert'",
+    ),
+    "not causal": ({"llama.attention.causal": (BOOL, False)}, "an encoder .llama.attention.causal is false"),
+    "pooled": ({"llama.pooling_type": (U32, 1)}, "an embedding model .llama.pooling_type is 1, mean"),
+}
+
+
+@pytest.mark.parametrize("name", EMBEDDERS)
+def test_embedding_models_are_of_use_where_they_are_wanted(name, tmp_path, parts):
+    changes, what = EMBEDDERS[name]
+    for key, new in changes.items():
+        parts.set(key, *new)
+    path = parts.write(tmp_path / "kind.gguf")
+    assert resolve_model(path, embeds=True) == resolve_model(path, embeds=None) == path
+    with pytest.raises(ValueError, match=f"is {what}.*: it gives no next word. Expected .* EmbeddingExtractor makes"):
         resolve_model(path)
 
 
