@@ -218,7 +218,9 @@ def check_seed(value: Any, name: str = "random_state") -> np.random.RandomState:
         ) from error
 
 
-def check_splits(cv: Any, X: Any, y: Any, classifier: bool = False) -> list[tuple[np.ndarray, np.ndarray]]:
+def check_splits(
+    cv: Any, X: Any, y: Any, classifier: bool = False, groups: Any = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the rows that each split of the parameter `cv` trains on and holds out, or raise ValueError naming it.
 
     With `classifier` a number of parts is stratified by the classes in `y`, as scikit-learn does.
@@ -231,7 +233,9 @@ def check_splits(cv: Any, X: Any, y: Any, classifier: bool = False) -> list[tupl
     rows = np.arange(len(X))
     expected = f"expected a number of parts from 2 to the {len(X)} documents, a splitter, or pairs of rows"
     try:
-        splits = [(rows[train], rows[test]) for train, test in check_cv(cv, y, classifier=classifier).split(X, y)]
+        splits = [
+            (rows[train], rows[test]) for train, test in check_cv(cv, y, classifier=classifier).split(X, y, groups)
+        ]
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise ValueError(f"Got cv={cv!r:.200} but {expected} to train on and to hold out: {error}") from error
     if not splits or not all(len(part) for split in splits for part in split):
