@@ -341,7 +341,7 @@ def choose_strength(
         best = logits if nll[-1] == min(nll) else best
         if len(nll) - np.argmin(nll) > 2:  # the curve has one valley, and large C are the slow ones
             break
-    return float(grid[np.argmin(nll)]), {"C": np.array(grid[: len(nll)]), "nll": np.array(nll)}, best
+    return float(grid[int(np.argmin(nll))]), {"C": np.array(grid[: len(nll)]), "nll": np.array(nll)}, best
 
 
 def _narrow(fold):
@@ -403,9 +403,9 @@ def split_features(
     if len(X) < 2:
         raise ValueError(f"Got n_samples={len(X)} but expected at least 2 documents to choose C. Give C a number.")
     for split in check_splits(min(cv, len(X)) if isinstance(cv, Integral) else cv, X, H):
-        train, test = ([lay_out(part[rows]) for part in (X, H, w)] for rows in split)
-        features = fit_features(train[0], train[2])
-        yield Fold(features.transform(train[0]), *train[1:], features.transform(test[0]), *test[1:])
+        (X_train, H_train, w_train), (X_test, *rest) = ([lay_out(part[rows]) for part in (X, H, w)] for rows in split)
+        features = fit_features(X_train, w_train)
+        yield Fold(features.transform(X_train), H_train, w_train, features.transform(X_test), *rest)
 
 
 def stack_basis(views: Sequence[np.ndarray], base: np.ndarray, multi_label: bool) -> tuple[np.ndarray, np.ndarray]:

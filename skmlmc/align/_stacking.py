@@ -419,11 +419,8 @@ def _columns(name, member, X, labels, classes):
     if classes is not None:
         found, known = np.asarray(member.classes_).tolist(), np.asarray(classes).tolist()
         return expand(proba, [known.index(value) for value in found], len(known))
-    names = output_labels(member, labels)
-    if names is None and proba.shape[1] == len(labels):
-        return proba
-    if sorted(names or ()) != sorted(labels):
-        raise ValueError(
-            f"Expected {name!r} to give probabilities of the labels {labels}, but got {names or proba.shape[1]}."
-        )
-    return proba[:, [names.index(label) for label in labels]]
+    names = output_labels(member, labels) or labels
+    if sorted(names) != sorted(labels) or proba.shape[1] != len(labels):
+        got = names if sorted(names) != sorted(labels) else f"{proba.shape[1]} columns"
+        raise ValueError(f"Expected {name!r} to give probabilities of the labels {labels}, but got {got}.")
+    return lay_out(proba[:, [names.index(label) for label in labels]])
