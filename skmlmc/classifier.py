@@ -363,13 +363,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
                 f"Got aligner={self.aligner!r} but expected None, one of {ALIGNERS}, or an estimator with fit and "
                 "predict_proba."
             )
-        made = clone(self.aligner)
-        if getattr(made, "multi_label", self.multi_label) != self.multi_label:
-            raise ValueError(
-                f"Got multi_label={self.multi_label} and aligner={self.aligner!r}, but expected the same task for "
-                f"both: give the aligner multi_label={self.multi_label}."
-            )
-        return made
+        return clone(self.aligner)
 
     def _orders(self, first):
         """Label orders beside the given one."""
@@ -455,26 +449,46 @@ def _fit_readouts(extractors, readouts, aligner, training, multi_label):
     if aligner is None:
         return None
     # A classifier of scikit-learn wants the number of a document's class.
-    one_class = not multi_label and "multi_label" not in aligner.get_params()
+    one_class = not multi_label and not _tasks(aligner) and ((Y == 0) | (Y == 1)).all()
     return _fit_weighted(aligner, np.mean(parts, axis=0), Y.argmax(axis=1) if one_class else Y, weights)
 
 
 def _check_aligner(aligner, Y, multi_label):
-    """Raise ValueError where an estimator of scikit-learn given as `aligner` is known not to take the targets."""
-    # What wraps others, such as a search or a pipeline, does not always say what these take.
-    wraps = {"estimator", "estimators", "steps"} & set(vars(aligner) if aligner is not None else ())
-    if aligner is None or wraps or not type(aligner).__module__.startswith("sklearn."):
+    """Raise ValueError where an estimator given as `aligner` is known not to take the targets."""
+    tasks = set() if aligner is None else _tasks(aligner)
+    if tasks - {multi_label}:
+        raise ValueError(
+            f"Got multi_label={multi_label} and aligner={aligner!r:.200}, but expected the same task for both: give "
+            f"the aligner multi_label={multi_label}."
+        )
+    inner = _innermost(aligner)
+    if aligner is None or tasks or not type(inner).__module__.startswith("sklearn."):
         return
+    # What wraps others, such as a search, does not always say that these take several labels.
     tags, name = get_tags(aligner), type(aligner).__name__
     several = tags.target_tags.multi_output or (tags.classifier_tags is not None and tags.classifier_tags.multi_label)
-    hard = bool(((Y == 0) | (Y == 1)).all())
-    if multi_label and not several:
+    if multi_label and not several and inner is aligner:
         wanted = f"one that takes several labels, such as MultiOutputClassifier({name}())"
-    elif not multi_label and not hard:
+    elif not multi_label and not ((Y == 0) | (Y == 1)).all():
         wanted = "one that takes the shares of annotators, as y has them, such as ScalingAligner(multi_label=False)"
     else:
         return
     raise ValueError(f"Got aligner={name}(...) with multi_label={multi_label}, but expected {wanted}.")
+
+
+def _tasks(aligner):
+    """Return each `multi_label` that an estimator, or one inside it, has."""
+    return {value for name, value in aligner.get_params().items() if name.rpartition("__")[2] == "multi_label"}
+
+
+def _innermost(estimator):
+    """Return the estimator that a search or pipeline wraps, or the last step of one."""
+    while True:
+        steps = getattr(estimator, "steps", None)
+        inner = steps[-1][1] if steps else getattr(estimator, "estimator", None)
+        if inner is None:
+            return estimator
+        estimator = inner
 
 
 def _fit_weighted(estimator, X, Y, weights):

@@ -22,7 +22,7 @@ from ._utils.labelled import labelled, labels_of
 from .base import LabelProbabilityMixin, label_columns
 from .classifier import ALIGNERS, METHODS, GGUFClassifier
 from .extract._base import PromptedMixin
-from .metrics import example_f1, l1_distance, nll, output_labels
+from .metrics import example_f1, gives_several, l1_distance, nll, output_labels
 
 __all__ = ["compare_methods"]
 
@@ -120,7 +120,7 @@ def compare_methods(
 
 def _one_label(rows):
     """Return whether the classifiers give one label a document, of a table of targets; ValueError where some do."""
-    tasks = {name: row.multi_label for name, row in rows.items() if isinstance(row, GGUFClassifier)}
+    tasks = {name: several for name, row in rows.items() if (several := gives_several(row)) is not None}
     if len(set(tasks.values())) > 1:
         raise ValueError(f"Expected the same multi_label of all methods, since scores depend on it, but got {tasks}.")
     return not all(tasks.values())
@@ -131,7 +131,7 @@ def _find_classes(y, rows, n_samples):
     y = class_vector(y)
     check_consistent_length(y, range(n_samples))
     labels = next((row.labels for row in rows.values() if isinstance(row, GGUFClassifier) and row.labels), None)
-    classes = find_classes(y, np.unique(y).tolist() if labels is None else labels)
+    classes = find_classes(y, labels, asked=False)
     H = np.eye(len(classes.values))[classes.codes]
     return y, labelled(H, None, list(classes.wordings), None), classes.values
 

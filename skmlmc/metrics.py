@@ -8,6 +8,7 @@ alignment". When most labels are 0 a constant distribution scores well on the ne
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -240,7 +241,21 @@ class LabelScorer(_Scorer):
         def call(*args, **more):  # what predicts classes gives indicators too
             return as_indicator(estimator, method_caller(*args, **more))
 
-        return super()._score(call, estimator, X, _in_order_of(estimator, y_true), **kwargs)
+        scorer = self
+        if self._kwargs.get("multi_label", True) is None:
+            scorer = copy(self)
+            scorer._kwargs = {**self._kwargs, "multi_label": gives_several(estimator) is not False}
+        return super(LabelScorer, scorer)._score(call, estimator, X, _in_order_of(estimator, y_true), **kwargs)
+
+
+def gives_several(estimator: Any) -> bool | None:
+    """Return the `multi_label` of an estimator, or of the last step of a pipeline or search; None where it has none."""
+    while not hasattr(estimator, "multi_label"):
+        steps = getattr(estimator, "steps", None)
+        estimator = steps[-1][1] if steps else getattr(estimator, "estimator", None)
+        if estimator is None:
+            return None
+    return bool(estimator.multi_label)
 
 
 def _in_order_of(estimator, y):
@@ -272,13 +287,14 @@ def output_labels(estimator: Any, others: Sequence[str] | None = None) -> list[s
     return next(filter(None, found), None)
 
 
-def scorers(*, multi_label: bool = True, eps: float = 1e-8) -> dict[str, Any]:
+def scorers(*, multi_label: bool | None = None, eps: float = 1e-8) -> dict[str, Any]:
     """Return the paper's three metrics as scorers, for ``cross_validate(scoring=...)``.
 
     Parameters
     ----------
-    multi_label : bool, default=True
-        Whether every label is a question of its own; False for single-label tasks.
+    multi_label : bool or None, default=None
+        Whether every label is a question of its own; False for single-label tasks. None: as the estimator says, True
+        where it says nothing.
     eps : float, default=1e-8
         Probabilities are clipped to ``[eps, 1 - eps]`` in the negative log-likelihood.
 
@@ -307,7 +323,7 @@ def scorers(*, multi_label: bool = True, eps: float = 1e-8) -> dict[str, Any]:
 
 
 nll_scorer = scorers()["nll"]
-"""Scorer of ``nll`` on ``predict_proba``, negated so that greater is better."""
+"""Scorer of ``nll`` on ``predict_proba``, negated so that greater is better, of the estimator's own task."""
 
 l1_scorer = scorers()["l1"]
 """Scorer of ``l1_distance`` on ``predict_proba``, negated so that greater is better."""

@@ -78,6 +78,8 @@ def predict_chunks(
     (2, 2)
     (1, 2)
     """
+    if not isinstance(method, str):
+        raise TypeError(f"Got method={method!r:.80} but expected the name of a method, such as 'predict_proba'.")
     call = getattr(estimator, method)
     check_is_fitted(estimator)
     check_models(estimator)

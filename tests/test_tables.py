@@ -1,6 +1,7 @@
 """Every way in which a table comes in, times every kind of table: right numbers under right names, or a clear error."""
 
 import re
+import warnings
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -42,6 +43,8 @@ from skmlmc.plots import (
 )
 from skmlmc.streaming import predict_chunks, read_chunks
 
+# Said of every table y in another order than labels: see test_scikit_learns_own_scorers_go_by_place.
+pytestmark = pytest.mark.filterwarnings("ignore:The columns of y are")
 OTHER = ["sadness", "joy", "anger"]
 STRANGERS = {"joy": "mirth", "anger": "anger", "sadness": "grief"}
 P = np.random.default_rng(1).uniform(0.02, 0.98, (N, 3))
@@ -590,3 +593,15 @@ def test_a_score_by_place_where_fit_had_no_names():
     assert fitted.score(P, frame(H)) == fitted.score(P, H)
     with pytest.raises(ValueError, match="same labels"):
         fitted.score(P, H[:, :2])
+
+
+@pytest.mark.filterwarnings("default:The columns of y are")
+def test_scikit_learns_own_scorers_go_by_place(tools):
+    clf = classifier(tools.model)
+    with pytest.warns(UserWarning, match="columns of y are .* scikit-learn's own metrics and scorers go by place"):
+        clf.fit(TEXTS, frame(Y)[OTHER])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clf.set_params(labels=OTHER, label_order=LABELS).fit(TEXTS, frame(Y)[OTHER])
+        clf.set_params(labels=LABELS).fit(TEXTS, Y)
+    assert clf.labels_.tolist() == LABELS

@@ -296,16 +296,23 @@ def default_names(n_labels: int) -> list[str]:
 
 
 def name_targets(y: Any, distribution: Any, labels: Sequence[str] | None = None) -> Any:
-    """Return the targets: `y`, or `distribution` in its place, whose columns are those of `y` where it has no names.
+    """Return the targets: `y`, or `distribution` in its place, with the names and the order of `y` where it has names.
 
-    `labels` are names of which columns of several levels may have one.
+    `labels` are names of which columns of several levels may have one. ValueError where both have names, and others.
     """
-    if distribution is None or names_of(distribution, labels, "distribution") is not None:
-        return y if distribution is None else distribution
+    if distribution is None:
+        return y
     check_table(distribution, "distribution")
-    names, values = names_of(y, labels), table_values(distribution)
-    if names is None:
+    names = names_of(y, labels)
+    given = names_of(distribution, names if labels is None else labels, "distribution")
+    if names is None or given == names:
         return distribution
+    if given is not None and sorted(given) != sorted(names):
+        raise ValueError(
+            f"Expected y and distribution to have the same labels as columns, but got {names} and {given}. Rename the "
+            "columns of one."
+        )
+    values = arrange(distribution, given, names)
     shape = values.shape if issparse(values) else np.shape(values)
     if len(shape) != 2 or shape[1] != len(names):
         raise ValueError(

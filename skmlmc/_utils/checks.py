@@ -163,6 +163,7 @@ def check_threshold(threshold: Any, labels: Sequence[str]) -> float | np.ndarray
         threshold = dict(threshold.items())  # a Series whose index names the labels
     values = threshold
     if isinstance(threshold, Mapping):
+        threshold = {str(label): value for label, value in threshold.items()}  # of classes that are numbers
         missing = [label for label in labels if label not in threshold]
         unexpected = [label for label in threshold if label not in labels]
         if missing or unexpected:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.exceptions import DataConversionWarning
+from sklearn.preprocessing import LabelEncoder
 from sklearn.utils.multiclass import check_classification_targets
 
 from .arrays import as_list, check_not_empty, describe, first_repeated, names_of
@@ -25,6 +26,12 @@ BINARISERS = {
 ENCODERS = {
     ("sklearn.ensemble._base", "_fit_single_estimator"): "VotingClassifier (or StackingClassifier)",
     ("sklearn.model_selection._validation", "_fit_and_predict"): "cross_val_predict (or StackingClassifier)",
+}
+# Those that make the codes, and where among their variables the encoder is.
+ENCODES: dict[tuple[str, str], Callable[[dict], Any]] = {
+    ("sklearn.ensemble._voting", "fit"): lambda values: getattr(values.get("self"), "le_", None),
+    ("sklearn.ensemble._stacking", "fit"): lambda values: getattr(values.get("self"), "_label_encoder", None),
+    ("sklearn.model_selection._validation", "cross_val_predict"): lambda values: values.get("le"),
 }
 
 
@@ -60,7 +67,7 @@ def holds_classes(y: Any, column: bool = False) -> bool:
     )
 
 
-def find_classes(y: Any, labels: Any = None) -> Classes:
+def find_classes(y: Any, labels: Any = None, asked: bool = True) -> Classes:
     """Return the classes of a single-label task.
 
     Parameters
@@ -70,7 +77,9 @@ def find_classes(y: Any, labels: Any = None) -> Classes:
     labels : sequence, mapping of class to wording, or None
         All classes there are, in the order in which a prompt lists them. None: those in `y`. Where `y` holds numbers
         from 0 in their place, these are the codes of a ``LabelEncoder``; a warning says so where they may mean
-        something else. Where a tool of scikit-learn calls that makes such codes they are nothing else.
+        something else. Where a tool of scikit-learn calls that makes such codes, `y` is what it made them of.
+    asked : bool, default=True
+        Whether a model is asked for these classes, so that numbers need a wording.
 
     Raises
     ------
@@ -85,9 +94,10 @@ def find_classes(y: Any, labels: Any = None) -> Classes:
     >>> classes.wordings
     {'neg': 'negative', 'pos': 'positive'}
     """
+    encoder = None
     if y is not None:
         refuse_binarisers()
-        y = class_vector(y)
+        y, encoder = _decode(class_vector(y))
     if labels is None:
         if y is None:
             raise ValueError(
@@ -95,7 +105,7 @@ def find_classes(y: Any, labels: Any = None) -> Classes:
                 "labels=['pos', 'neg'], or the class of each document as y."
             )
         labels = np.unique(y).tolist()
-        if y.dtype.kind in "iuf":
+        if asked and y.dtype.kind in "iuf":
             _warn_of_numbers(labels)
     keys = list(labels) if isinstance(labels, Mapping) else as_list(labels)
     if keys is None:
@@ -112,9 +122,9 @@ def find_classes(y: Any, labels: Any = None) -> Classes:
             f"The number of classes has to be greater than one; got 1 class, {keys[0]!r}. Give labels= with all "
             "classes there are, where some are missing in y."
         )
-    values, ordered = _class_values(y, ordered, keys)
+    values, ordered = _class_values(y, ordered, keys, encoder)
     return Classes(
-        values=values,
+        values=values if encoder is None or encoder.classes is None else _check_codes(encoder, values),
         wordings={str(key): words[key] for key in ordered},
         order=[str(key) for key in keys],
         codes=None if y is None else np.searchsorted(values, y),
@@ -210,14 +220,13 @@ def _kind(value):
     return "text" if isinstance(value, str) else "bool" if isinstance(value, (bool, np.bool_)) else "number"
 
 
-def _class_values(y, ordered, keys):
+def _class_values(y, ordered, keys, encoder):
     """Return what ``classes_`` is, and the keys of `labels` in that order."""
     if y is None:
         return np.array(ordered), ordered
     known, found = set(ordered), np.unique(y).tolist()
-    encoder = _encoder() if y.dtype.kind in "iu" and found != ordered else None
-    if encoder is not None:
-        return _codes(y, ordered, keys, encoder), ordered
+    if encoder is not None and encoder.classes is None and found != ordered:
+        return _codes(y, ordered, keys, encoder.tool), ordered
     strange = [value for value in found if value not in known]
     if not strange:
         values = np.array(ordered)
@@ -236,8 +245,33 @@ def _class_values(y, ordered, keys):
     )
 
 
+def _decode(y):
+    """Return the classes of documents, and the `_Encoder` where a tool of scikit-learn has put codes in their place."""
+    tool, classes = _find_encoder()
+    if tool is None or y.dtype.kind not in "iu":
+        return y, None
+    known = None
+    for known in classes:
+        if not 0 <= y.min() <= y.max() < len(known):  # something in between has given it another meaning
+            return y, None
+        y = known[y]
+    return y, _Encoder(tool, known)
+
+
+def _check_codes(encoder, values):
+    """Return the codes of classes; ValueError where the tool that made them does not know one."""
+    known = encoder.classes.tolist()
+    missing = [value for value in values.tolist() if value not in known]
+    if missing:
+        raise ValueError(
+            f"Got labels with {missing}, but expected just the classes in y, {known}: {encoder.tool} knows no others, "
+            "and finds columns by their number. Name these alone in labels."
+        )
+    return np.array([known.index(value) for value in values.tolist()])
+
+
 def _codes(y, ordered, keys, encoder):
-    """Take numbers as the codes that a tool of scikit-learn is known to have made of classes."""
+    """Take numbers as the codes that a tool of scikit-learn is known to have made of classes that nobody can see."""
     n = int(y.max()) + 1
     if y.min() < 0 or n != len(ordered):
         raise ValueError(
@@ -288,13 +322,29 @@ def refuse_binarisers() -> None:
         )
 
 
-def _encoder():
-    """Return the tool of scikit-learn that puts numbers in the place of classes, where one is what calls."""
+class _Encoder(NamedTuple):
+    """What put codes in the place of classes: its name, and the sorted classes as it got them, None out of sight."""
+
+    tool: str
+    classes: np.ndarray | None
+
+
+def _find_encoder() -> tuple[str | None, list[np.ndarray]]:
+    """Return the tool of scikit-learn that puts codes in the place of classes, where one is what calls.
+
+    With the classes that each of several such tools, the innermost first, had its codes from; none where they are out
+    of sight: a worker process gets the codes alone.
+    """
+    tool: str | None = None
+    found: list[Any] = []
+    open_ = False
     for caller, values in _callers():
-        # cross_val_predict(method="predict") leaves classes as they are.
-        if caller in ENCODERS and values.get("method") != "predict":
-            return ENCODERS[caller]
-    return None
+        if caller in ENCODERS and values.get("method") != "predict":  # which leaves classes as they are
+            tool, open_ = tool or ENCODERS[caller], True
+        encoder = ENCODES[caller](values) if caller in ENCODES else None
+        if isinstance(encoder, LabelEncoder) and not any(encoder is one for one in found):
+            found, open_ = [*found, encoder], False
+    return tool, [] if tool is None or open_ else [encoder.classes_ for encoder in found]
 
 
 def _callers():

@@ -10,7 +10,7 @@ from scipy.sparse import issparse
 
 from .._utils.arrays import arrange, check_table, column_names, names_of, real_names, str_names, table_values
 from .._utils.checks import check_choice
-from .._utils.classes import class_vector, find_classes, holds_classes
+from .._utils.classes import class_vector, find_classes, holds_classes, refuse_binarisers
 from .._utils.warning import warn
 
 
@@ -35,10 +35,13 @@ def learn_classes(aligner: Any, y: Any, X: Any, known: list[str] | None, are_lab
     """
     aligner._classes = None
     multi_label = check_choice(getattr(aligner, "multi_label", True), "multi_label", (True, False))
-    if y is None or multi_label or not holds_classes(y):
+    if y is None or not holds_classes(y):
+        return y, X, known
+    refuse_binarisers()
+    if multi_label:
         return y, X, known
     named = [] if known is None or not are_labels else _class_names(known, y)
-    classes = find_classes(y, named or np.unique(class_vector(y)).tolist())
+    classes = find_classes(y, named or None, asked=False)
     aligner._classes, names = classes.values, list(classes.wordings)
     if known is None or not named:
         return classes.targets(), X, known

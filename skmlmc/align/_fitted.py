@@ -32,7 +32,16 @@ from .._utils.checks import check_choice, check_positive, check_positive_int, ch
 from .._utils.docs import documented
 from .._utils.typing import RandomState, Self, Threshold
 from ..base import AlignerMixin, documented_aligner, fits_or_forgets
-from ._arithmetic import apply_isotonic, apply_scaling, fit_isotonic, fit_logistic, fit_scaling, to_logits, to_proba
+from ._arithmetic import (
+    PARAMETERS,
+    apply_isotonic,
+    apply_scaling,
+    fit_isotonic,
+    fit_logistic,
+    fit_scaling,
+    to_logits,
+    to_proba,
+)
 from ._columns import learn_classes, learn_columns, match_columns
 from ._functions import max_over_generations
 
@@ -295,13 +304,15 @@ class ScalingAligner(FittedAligner):
         {not_fitted}
         """
         check_is_fitted(self)
-        X = self._check_input(match_columns(self, X, self.labels_ if self._takes_labels() else None))
+        X = self._check_input(match_columns(self, X, None if hasattr(self, "coef_") else self.labels_))
         X = self._check_width(X)
-        if self.kind == "isotonic":
+        # What was fitted, whatever `kind` has been set to since.
+        if hasattr(self, "curves_"):
             return apply_isotonic(X, self.curves_, self.multi_label)
-        if self.kind == "matrix":
+        if hasattr(self, "coef_"):
             return to_proba(to_logits(X, self.multi_label) @ self.coef_.T + self.intercept_, self.multi_label)
-        return to_proba(apply_scaling(X, self.params_, self.kind, self.multi_label), self.multi_label)
+        kind = next(name for name, params in PARAMETERS.items() if set(params) == set(self.params_))
+        return to_proba(apply_scaling(X, self.params_, kind, self.multi_label), self.multi_label)
 
     def _check_input(self, X):
         # An ordinary array does not know what it holds.

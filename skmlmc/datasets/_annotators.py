@@ -17,7 +17,7 @@ from .._utils.arrays import (
     describe,
     first_repeated,
 )
-from .._utils.checks import is_missing
+from .._utils.checks import check_choice, is_missing
 
 
 def annotator_distribution(
@@ -182,7 +182,7 @@ def check_names(labels: Any) -> list[str]:
 
 def _read_rows(annotations, columns, tidy):
     """Return ``(where, document, labels)`` of every answer in a table, rows or mappings."""
-    check = _check_tidy_rows if tidy else _check_rows
+    check = _check_tidy_rows if check_choice(tidy, "tidy", (True, False)) else _check_rows
     if columns is None:
         columns = ("document", "annotator", "label" if tidy else "labels")
     wanted = as_list(columns)
@@ -291,10 +291,16 @@ def _check_tidy_rows(values, columns):
                 f"where the annotator did not answer, e.g. table.dropna(subset=[{column!r}]). Where the answer is none "
                 f"of the labels, state it with a word: table.fillna({{{column!r}: 'none'}}) and none_label='none'."
             )
-        if not isinstance(label, str) or not label.strip():
+        if not isinstance(label, str):
             raise TypeError(
                 f"Row {i}: expected one label, a str, but got {label!r:.60}. Tables with a collection in each row are "
                 "read with tidy=False."
+            )
+        if not label.strip():
+            raise ValueError(
+                f"Row {i}: expected the name of a label, but got {label!r}. Where it means that the answer is none of "
+                f"the labels, state it with a word: table.replace({{{columns[2]!r}: {{{label!r}: 'none'}}}}) and "
+                "none_label='none'; drop the row where the annotator did not answer."
             )
         given = answers.setdefault((document, annotator), (f"Row {i}", document, []))[2]
         if label not in given:

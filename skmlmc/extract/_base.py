@@ -13,11 +13,12 @@ from sklearn.utils.validation import check_is_fitted
 from .._inference.report import ModelReport, model_report, prompt_text
 from .._inference.run import Options, check_options, run
 from .._models.identity import find_files, fitted_with
-from .._utils.arrays import as_list, check_targets, majority, name_targets
+from .._utils.arrays import as_list, check_targets, column_names, majority, name_targets, names_of
 from .._utils.checks import check_choice, check_encodes, check_labels, check_seed, check_texts
-from .._utils.classes import find_classes, holds_classes
+from .._utils.classes import check_class_columns, find_classes, holds_classes
 from .._utils.docs import PAPER, documented
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Self
+from .._utils.warning import warn
 from ..base import VersionedMixin, fits_or_forgets
 from ..prompts._demonstrations import DEMONSTRATION_CHOICES, choose_demonstrations
 
@@ -274,11 +275,13 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
         classes = find_classes(y, self.labels) if y is not None and holds_classes(y) else None
         if classes is not None:
             y = classes.targets()
+            check_class_columns(distribution, classes.order, list(classes.wordings), "distribution")
         wordings = self._find_wordings(y, distribution, classes)
         names = list(wordings)
         given, targets = name_targets(y, distribution, names), None
         if given is not None:
             targets, _ = check_targets(given, labels=names, n_samples=None if texts is None else len(texts))
+        _warn_of_order(y, names)
         self.labels_ = np.array(names, dtype=object)
         self.wordings_ = list(wordings.values())
         self.label_order_ = np.array(self._find_order(names, classes), dtype=object)
@@ -356,6 +359,7 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
             check_encodes(text, "demonstrations", f"demonstration {i}")
             # A set has no order, and needs none: they are written in that of the prompt.
             chosen = list(labels) if isinstance(labels, (set, frozenset)) else as_list(labels)
+            chosen = None if chosen is None else list(map(str, chosen))  # of classes that are numbers
             if chosen is None or any(label not in known for label in chosen):
                 raise ValueError(
                     f"demonstrations[{i}] has the labels {labels!r:.200}, expected a list of some of {known}."
@@ -367,6 +371,17 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
         """Demonstrations with label numbers instead of names."""
         number = {name: k for k, name in enumerate(self.labels_)}
         return [(text, tuple(number[name] for name in labels)) for text, labels in self.demonstrations_]
+
+
+def _warn_of_order(y, labels):
+    """Warn where scikit-learn's own tools would compare columns of one label with those of another."""
+    columns = None if column_names(y) is None else names_of(y, labels)
+    if columns is not None and columns != labels:
+        warn(
+            f"The columns of y are {columns} and labels are {labels}, in another order, in which probabilities and "
+            "predictions have them. This package finds columns by their names, but scikit-learn's own metrics and "
+            "scorers go by place: give labels in the order of y, and that of the prompt as label_order, or y[labels]."
+        )
 
 
 @documented_extractor
