@@ -43,14 +43,21 @@ from ._arithmetic import (
 from ._fitted import LinearProbe, check_fit_targets
 
 
+class _Columns(NamedTuple):
+    """What columns of probabilities are: labels, where the targets have names, or classes."""
+
+    n_labels: int
+    labels: list[str] | None
+    classes: np.ndarray | None
+
+
 class _Task(NamedTuple):
     """What members are fitted on: soft targets, what a member's ``fit`` gets of them, weights, and what is held out."""
 
     H: np.ndarray
     y: Any
     w: np.ndarray | None
-    labels: list[str] | None
-    classes: np.ndarray | None
+    columns: _Columns
     splits: list[tuple[np.ndarray, np.ndarray]]
     multi_label: bool
 
@@ -89,7 +96,7 @@ class SoftStackingClassifier(VersionedMixin, LabelColumnsMixin, LabelProbability
     Attributes
     ----------
     labels_ : ndarray of shape (L,), object
-        Label names: the columns of `y`, or "label0", "label1", ...
+        Label names: the columns of `y`, else those of the members, else "label0", "label1", ...
     estimators_ : list of estimators
         The members, fitted on all documents; transformers without their probes.
     heads_ : list of list of (slice, LinearProbe)
@@ -209,7 +216,25 @@ class SoftStackingClassifier(VersionedMixin, LabelColumnsMixin, LabelProbability
                 self.views_ += [name] if len(views) == 1 else [f"{name}[{k}]" for k in range(len(views))]
                 held_out += views
             self._combine(held_out, task)
+        self._name_labels()
         return self
+
+    def _name_labels(self):
+        """Take the labels of the members where `y` has no names; ValueError where their orders differ."""
+        known = [
+            (name, labels)
+            for (name, _), member, heads in zip(self.estimators, self.estimators_, self.heads_, strict=True)
+            if not heads and (labels := output_labels(member)) is not None
+        ]
+        if self._columns.labels is not None or self._classes is not None or not known:
+            return
+        for name, labels in known[1:]:
+            if labels != known[0][1]:
+                raise ValueError(
+                    f"Expected the same order of labels of all members, {known[0][1]}, as y has no names, but {name!r} "
+                    f"has {labels}. Give y as a table whose columns are the labels."
+                )
+        self.labels_ = np.array(known[0][1], dtype=object)
 
     def _check_members(self):
         check_choice(self.multi_label, "multi_label", (True, False))
@@ -238,7 +263,8 @@ class SoftStackingClassifier(VersionedMixin, LabelColumnsMixin, LabelProbability
             hard = ((H == 0) | (H == 1)).all()
             for_members = labelled(H.astype(int) if hard else H, None, names, None)
         w = None if sample_weight is None else check_sample_weight(sample_weight, n)
-        return _Task(H, for_members, w, names, self._classes, self._split(X, H, groups), self.multi_label)
+        self._columns = _Columns(H.shape[1], names, self._classes)
+        return _Task(H, for_members, w, self._columns, self._split(X, H, groups), self.multi_label)
 
     def _split(self, X, H, groups):
         rows = np.arange(len(H))
@@ -276,12 +302,12 @@ class SoftStackingClassifier(VersionedMixin, LabelColumnsMixin, LabelProbability
         {not_fitted}
         """
         check_is_fitted(self)
-        labels, views = list(self.labels_), []
+        views: list[np.ndarray] = []
         for (name, _), member, heads in zip(self.estimators, self.estimators_, self.heads_, strict=True):
             if not heads:
-                views.append(_columns(name, member, X, labels, self._classes))
+                views.append(_columns(name, member, X, self._columns))
                 continue
-            features = X if member is None else np.asarray(member.transform(X))
+            features = np.asarray(X) if member is None else _array(member.transform(X))
             views += [head.predict_proba(features[:, columns]) for columns, head in heads]
         logits = apply_stack(views, self.base_rates_, self.weights_, self.offsets_, self.multi_label)
         return to_proba(logits, self.multi_label)
@@ -384,10 +410,10 @@ def _fit_probe(probe, columns, features, sides, task):
 
 def _held_out(name, member, X, task):
     """Return a classifier's probabilities of documents that it was not fitted on."""
-    labels, found = task.labels or default_names(task.H.shape[1]), []
+    found = []
     for train, test in task.splits:
         fitted = _fit(name, clone(member), take_rows(X, train), task, train)
-        found.append(_columns(name, fitted, take_rows(X, test), labels, task.classes))
+        found.append(_columns(name, fitted, take_rows(X, test), task.columns))
     return _gather(task, found)
 
 
@@ -409,18 +435,25 @@ def _fit(name, member, X, task, rows):
     step = f"{member.steps[-1][0]}__" if isinstance(member, Pipeline) else ""
     last = member.steps[-1][1] if step else member
     if not has_fit_parameter(last, "sample_weight"):
-        raise TypeError(f"Got sample_weight, but the fit of {name!r}, {last!r:.80}, takes none. Leave one of them out.")
+        raise TypeError(
+            f"Got sample_weight, but the fit of {name!r}, a {type(last).__name__}, takes none. Leave one of them out."
+        )
     return member.fit(X, y, **{f"{step}sample_weight": task.w[rows]})
 
 
-def _columns(name, member, X, labels, classes):
-    """Return a fitted classifier's probabilities with a column for each label, or class, in their order."""
+def _columns(name, member, X, task):
+    """Return a fitted classifier's probabilities with a column for each label, or class, in their order.
+
+    Columns are found by name where the targets have names, else by place.
+    """
     proba = np.asarray(label_columns(member, X))
-    if classes is not None:
-        found, known = np.asarray(member.classes_).tolist(), np.asarray(classes).tolist()
+    if task.classes is not None:
+        found, known = np.asarray(member.classes_).tolist(), np.asarray(task.classes).tolist()
         return expand(proba, [known.index(value) for value in found], len(known))
-    names = output_labels(member, labels) or labels
-    if sorted(names) != sorted(labels) or proba.shape[1] != len(labels):
-        got = names if sorted(names) != sorted(labels) else f"{proba.shape[1]} columns"
-        raise ValueError(f"Expected {name!r} to give probabilities of the labels {labels}, but got {got}.")
-    return lay_out(proba[:, [names.index(label) for label in labels]])
+    names = output_labels(member, task.labels)
+    labels = task.labels or names
+    if proba.shape[1:] != (task.n_labels,) or sorted(names or labels or ()) != sorted(labels or ()):
+        got = names if proba.shape[1:] == (task.n_labels,) else f"shape {proba.shape}"
+        wanted = task.labels or f"{task.n_labels} labels"
+        raise ValueError(f"Expected {name!r} to give probabilities of {wanted}, those of y, but got {got}.")
+    return proba if names is None or labels is None else lay_out(proba[:, [names.index(name) for name in labels]])
