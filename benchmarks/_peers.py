@@ -76,6 +76,7 @@ class NoSharing:
 
     def __init__(self, path):
         self._twin = SlowTwin(path, kv="float16")
+        self._spell = self._twin.speller("json", "\n\nInput:")  # a plain prompt goes on with the next input
 
     def __call__(self, extractor, texts):
         """Answer documents."""
@@ -87,6 +88,4 @@ class NoSharing:
                     self._twin.logits([*ready.prefix, *context])
             else:
                 prompt = [*ready.prefix, *ready.document(text)]
-                slow_steps(
-                    self._twin.logits, prompt, ready.compiled._answer, ready.compiled.answers.words, ready.max_labels
-                )
+                slow_steps(self._twin.logits, prompt, self._spell, ready.compiled.answers.words, ready.max_labels)

@@ -46,6 +46,8 @@ def markdown(result):
 
 def rows_of(row):
     """Cells of a measured row; a peer's has a second row, without what its peer shares."""
+    if "share" in row and "ratio_to_peer" not in row:
+        return [(row["what"], f"{row['rate']:.2f}", f"{row['share']:.2f}", "", f"{row['outside']:.1%}", "")]
     if "share" in row:
         others = f"{row['ratio_to_peer']:.1f}x, no sharing {row['ratio_to_no_sharing']:.1f}x"
         shares = (f"{row['share']:.2f}", f"{row['tokens_per_needed']:.3f}", f"{row['outside']:.1%}")

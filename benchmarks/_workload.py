@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skmlmc import PairwiseExtractor, PromptTemplate, StepwiseExtractor, UnaryExtractor
+from skmlmc import HiddenStateExtractor, PairwiseExtractor, PromptTemplate, StepwiseExtractor, UnaryExtractor
 from skmlmc._inference.compiled import prepared_prompt
 from skmlmc._models.files import resolve_model
 from skmlmc._models.loaded import load_model
@@ -46,6 +46,7 @@ def extractors(model, args, n_labels=None):
     given = (list(shown), Y) if args.demonstrations else ()
     return {
         "steps": StepwiseExtractor(model, prompt=prompt, **shared).fit(),
+        "states": HiddenStateExtractor(model, prompt=prompt, layer=0.5, pooling="mean", **shared).fit(),
         "unary": UnaryExtractor(model, **questions).fit(*given),
         "pairs": PairwiseExtractor(model, both_orders=False, **questions).fit(*given),
     }

@@ -27,7 +27,7 @@ BASE_RATE = "constant base rate"
 MIDDLE = "linear probe, middle layer, mean over tokens"
 PROBES = {
     "linear probe, last layer, last token (the paper's)": {},
-    MIDDLE: {"layer": 0.5, "pooling": "mean", "max_labels": 1},
+    MIDDLE: {"layer": 0.5, "pooling": "mean"},
 }
 STEPS = {
     "compare-to-none": "compare_to_none",

@@ -20,6 +20,8 @@ from datetime import date
 from pathlib import Path
 from statistics import median
 
+from sklearn.base import clone
+
 from benchmarks._peers import NoSharing, Peers, PromptSpeed
 from benchmarks._speed_report import write_report
 from benchmarks._workload import extractors, prepared, sentences, tokens_needed
@@ -27,7 +29,13 @@ from skmlmc._engine import model as _engine
 from skmlmc._models.files import resolve_model
 from skmlmc._models.loaded import load_model
 
+PARTS = ["steps", "short", "long", "depth", "growth", "labels", "cache", "jobs", "memory"]
 SHORT, LONG = (10, 18), (150, 190)  # words: about 20 and 200 tokens
+STATES = {
+    "layer=0.5, mean": {"layer": 0.5, "pooling": "mean"},
+    "layer=[0.25, 0.5, 0.75], mean": {"layer": [0.25, 0.5, 0.75], "pooling": "mean"},
+    "layer=None, last": {"layer": None, "pooling": "last"},
+}
 
 
 def parse():
@@ -42,7 +50,7 @@ def parse():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--growth", type=int, default=1000, help="documents of the long run")
     parser.add_argument("--memory", type=int, default=10_000, help="documents of the run whose memory is measured")
-    parser.add_argument("--only", nargs="*", help="parts to run: steps short long growth labels cache jobs memory")
+    parser.add_argument("--only", nargs="*", help=f"parts to run: {' '.join(PARTS)}")
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -66,7 +74,7 @@ class Timer:
     def __call__(self, extractor, texts, **params):
         """Transform with other parameters; the prompt and the threads are warm."""
         extractor.set_params(**{"batch_size": 1, "n_jobs": 1, **params})
-        extractor.transform(texts[:1])
+        extractor.transform(texts[: extractor.batch_size])  # as many as need the whole context at once
         self._inside, before, start = 0.0, self.model.decoded, time.perf_counter()
         output = extractor.transform(texts)
         seconds = time.perf_counter() - start
@@ -157,6 +165,24 @@ class Bench:
         for method, few in (("unary", 2), ("pairs", 1)):
             self.compare(f"{method}, {length} documents", made[method], texts, few, self.peers()[0].cappr)
 
+    def depth(self):
+        """Tokens a second of hidden states against prompt speed, the deeper the layer the fewer."""
+        made = extractors(self.path, self.args)["states"]
+        for length, texts in (
+            ("short", sentences(self.args.documents, *SHORT)),
+            ("long", sentences(self.args.documents // 6, *LONG)),
+        ):
+            for name, params in STATES.items():
+                made = clone(made).set_params(**params).fit()
+                seen = {"rate": [], "share": [], "outside": []}
+                for _ in range(self.args.rounds):
+                    limit, got = self.limit(), self.timer(made, texts)
+                    for key, value in zip(
+                        seen, (got["rate"], got["tokens_per_second"] / limit, got["outside"]), strict=True
+                    ):
+                        seen[key].append(value)
+                self.add(f"hidden states, {name}, {length} documents", seen)
+
     def growth(self):
         """Seconds a document of a long run against those of its first hundredth."""
         made, ratios = extractors(self.path, self.args)["steps"], []
@@ -225,7 +251,7 @@ def main():
     bench = Bench(args)
     file = args.out / f"speed-{args.name}.json"
     old = json.loads(file.read_text()) if file.exists() else {"rows": [], "figures": {}}
-    for part in args.only or ["steps", "short", "long", "growth", "labels", "cache", "jobs", "memory"]:
+    for part in args.only or PARTS:
         getattr(bench, part)()
         print(bench.figures, flush=True)
         new = {row["what"]: row for row in [*old["rows"], *bench.rows]}

@@ -55,7 +55,7 @@ folds = KFold(4, shuffle=True, random_state=0)
 words = make_pipeline(
     TfidfVectorizer(sublinear_tf=True), TruncatedSVD(16, random_state=0), LinearProbe(n_components=None)
 )
-probe = clone(base).set_params(method="linear_probe", layer=0.5, pooling="mean", max_labels=1)
+probe = clone(base).set_params(method="linear_probe", layer=0.5, pooling="mean")
 methods = {
     "compare to none": "compare_to_none",
     "hard predictions": "hard_predictions",

@@ -20,7 +20,7 @@ from ._utils.arrays import check_sample_weight, check_targets, name_targets
 from ._utils.checks import check_choice, check_positive_int, check_texts, check_threshold
 from ._utils.classes import check_class_columns, expand, find_classes, holds_classes, refuse_binarisers
 from ._utils.labelled import labelled
-from ._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Self, Threshold
+from ._utils.typing import Demonstrations, FilePath, Labels, Layers, Lora, Names, RandomState, Self, Threshold
 from .align._fitted import KINDS as ALIGNERS
 from .align._fitted import LinearProbe, ScalingAligner
 from .align._zero_shot import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations, UnaryBreakdown
@@ -78,8 +78,9 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     content_free : sequence of str or None, default=None
         Documents without content, such as ``("N/A", "[MASK]", "")``: probabilities are divided by the answers to them
         (see `ContextualCalibration`). Not for the linear probe.
-    layer : int, float or None, default=None
-        Layer of the hidden states that "linear_probe" reads (see `HiddenStateExtractor`); None is the paper's.
+    layer : int, float, None or list of them, default=None
+        Layer of the hidden states that "linear_probe" reads, or several (see `HiddenStateExtractor`); None is the
+        paper's.
     pooling : {"last", "mean"}, default="last"
         Where they are read.
     multi_label : bool, default=True
@@ -138,7 +139,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         aligner: Any = None,
         n_label_orders: int = 1,
         content_free: Sequence[str] | None = None,
-        layer: float | None = None,
+        layer: Layers | None = None,
         pooling: str = "last",
         multi_label: bool = True,
         shots: int = 0,
@@ -278,6 +279,8 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
 
     def diagnose(self, X: Any) -> Bunch:
         """Probability of each label, and how the model came to it; decodes what ``predict_proba`` does.
+
+        Of "linear_probe", which needs no answer, it decodes the answer beside.
 
         {documents}
 

@@ -5,6 +5,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,9 +24,13 @@ from benchmarks import (
     _scores,
     _statistics,
     architectures,
+    busy,
+    cores,
     findings,
+    first_answer,
     label_tokens,
     paper_table,
+    speed,
     tested_models,
 )
 from skmlmc.metrics import entropy_correlation, example_f1, l1_distance, nll
@@ -310,6 +315,52 @@ def test_label_tokens_from_end_to_end(tiny_model, tmp_path):
     low, high = found["nll_difference"]
     assert low <= found["nll"][1] - found["nll"][0] <= high
     assert "--wording 'kinds of joy'" in path.with_suffix(".md").read_text()
+
+
+def test_busy_from_end_to_end(tiny_model, tmp_path, monkeypatch):
+    started, popen = [], busy.subprocess.Popen
+    noted = SimpleNamespace(Popen=lambda *args: started.append(popen(*args)) or started[-1])
+    monkeypatch.setattr(busy, "subprocess", noted)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    options = ["--model", str(tiny_model), "--name", "tiny", "--out", str(tmp_path), "--labels", "3"]
+    busy.main([*options, "--others", "0", "1", "--rounds", "1", "--seconds", "0.01"])
+    result = json.loads((tmp_path / "busy-tiny.json").read_text())
+    assert [row["others"] for row in result["rows"]] == [0, 1] and [row["others"] for row in result["changes"]] == [1]
+    assert all(min(row["default"], row["one"], row["all"], row["ratio"]) > 0 for row in result["rows"])
+    assert "1 others come: slowest document" in (tmp_path / "busy-tiny.md").read_text()
+    with pytest.raises(ZeroDivisionError), busy.busy(1):
+        1 / 0  # noqa: B018
+    assert len(started) == 3 and all(other.poll() is not None for other in started)
+
+
+def test_cores_from_end_to_end(tiny_model, tmp_path):
+    options = ["--model", str(tiny_model), "--name", "tiny", "--out", str(tmp_path), "--labels", "3", "--cores", "2"]
+    cores.main([*options, "--documents", "2", "--rounds", "1"])
+    rows = json.loads((tmp_path / "cores-tiny.json").read_text())["rows"]
+    assert [(r["processes"], r["threads"]) for r in rows] == [(1, 1), (1, 2), (2, 1), (1, "default")]
+    assert all(row["rate"] > 0 for row in rows) and rows[1]["ratio"] == 1
+    assert "| 2 | 1 |" in (tmp_path / "cores-tiny.md").read_text()
+
+
+def test_first_answer_from_end_to_end(tiny_model, tmp_path):
+    first_answer.main(["--model", str(tiny_model), "--name", "tiny", "--out", str(tmp_path), "--rounds", "1"])
+    rows = json.loads((tmp_path / "first-answer-tiny.json").read_text())["rows"]
+    assert [row["what"] for row in rows] == ["warm", "cold file", "once: with the trial run"]
+    assert all(0 < row["load"] + row["prefix"] < row["first"] and row["next"] > 0 for row in rows)
+    assert "| cold file |" in (tmp_path / "first-answer-tiny.md").read_text()
+
+
+def test_speed_of_hidden_states(tiny_model, tmp_path, monkeypatch):
+    options = ["speed", "--model", str(tiny_model), "--name", "tiny", "--out", str(tmp_path), "--only", "depth"]
+    monkeypatch.setattr(sys, "argv", [*options, "--documents", "6", "--rounds", "1", "--demonstrations", "0"])
+    monkeypatch.setattr(speed._engine.C, "llama_decode", speed._engine.C.llama_decode)  # which it counts, put back
+    monkeypatch.setattr(speed, "STATES", {"first": {"layer": 0, "pooling": "mean"}})
+    monkeypatch.setattr(speed, "LONG", speed.SHORT)
+    monkeypatch.setattr(speed, "PromptSpeed", lambda *args: lambda: 1000.0)
+    speed.main()
+    rows = json.loads((tmp_path / "speed-tiny.json").read_text())["rows"]
+    assert len(rows) == 2 and all(row["rate"] > 0 and row["share"] > 0 for row in rows)
+    assert "hidden states, first, short documents" in (tmp_path / "speed-tiny.md").read_text()
 
 
 def test_architectures_of_a_folder(tmp_path):

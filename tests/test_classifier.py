@@ -292,6 +292,7 @@ def test_what_is_fitted_says_what_it_needs(classifier, decoded, params, data, er
     assert decoded() == 0 and not hasattr(clf, "labels_")
 
 
+@pytest.mark.filterwarnings("ignore:The columns of y are")
 def test_columns_are_matched_by_name(classifier):
     frame = pd.DataFrame(Y, columns=LABELS)
     shuffled = frame[["sadness", "joy", "anger"]]
@@ -313,6 +314,7 @@ PARTS = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:The columns of y are")
 @pytest.mark.parametrize("parts", sampled(PARTS, 3))
 def test_columns_are_matched_by_name_in_pipelines(tiny_model, parts):
     """An aligner sees the extractor's columns, and a table of targets in whatever order."""
@@ -723,7 +725,7 @@ def test_progress(classifier, capsys, tmp_path):
     out, err = capsys.readouterr()
     assert out == ""
     assert f"{len(TEXTS)}/{len(TEXTS)}" in err
-    assert "Steps:" in err and "doc" in err
+    assert "Steps, first a prompt of" in err and "Steps:" in err and "doc" in err
     classifier(verbose=1, memory=tmp_path).fit().predict(TEXTS)
     assert capsys.readouterr() == ("", ""), "nothing to do, nothing to show"
 

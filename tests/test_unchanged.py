@@ -180,7 +180,7 @@ def test_another_kind_leaves_no_parameters_of_the_last():
 
 
 def diagnosing():
-    for cls in (StepwiseExtractor, HiddenStateExtractor, UnaryExtractor, PairwiseExtractor, MarginalExtractor):
+    for cls in (StepwiseExtractor, UnaryExtractor, PairwiseExtractor, MarginalExtractor):
         yield pytest.param(lambda model, cls=cls, **more: extractor(model, cls, **more), id=cls.__name__)
     for params in ({}, {"method": "unary_breakdown", "content_free": ("N/A",)}, {"n_label_orders": 2}):
         yield pytest.param(lambda model, params=params, **more: classifier(model, **params, **more), id=str(params))

@@ -6,19 +6,23 @@ from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
+# llama.cpp keeps scratch memory for every token of a batch; more than 256 bring no speed.
+N_UBATCH = 256
+
 
 class Hidden(NamedTuple):
-    """Hidden states to read.
+    """Hidden states to read; calls then end at the deepest of them and have no logits.
 
     Attributes
     ----------
-    layer : int, float or None
-        After which block, by number or by part of the depth; None: after the last one and the final norm.
+    layers : tuple of (int, float or None)
+        After which blocks, by number or by part of the depth; None: after the last one and the final norm. Their states
+        follow one another in what is read.
     pooling : {"last", "mean"}
         The state at the token that is read, or the mean over the new tokens of its branch up to there.
     """
 
-    layer: int | float | None = None
+    layers: tuple[int | float | None, ...] = (None,)
     pooling: str = "last"
 
 
@@ -33,6 +37,11 @@ class Attention(NamedTuple):
 
     layer: int | float | None = None
 
+    @property
+    def layers(self):
+        """The one layer, as `Hidden` has several."""
+        return (self.layer,)
+
 
 class Settings(NamedTuple):
     """What a context depends on, and the threads.
@@ -44,11 +53,13 @@ class Settings(NamedTuple):
     kv_dtype : {"float16", "float32"}
         Type of its numbers.
     tap : Hidden, Attention or None
-        What is read beside logits, where a `Read` asks for it.
+        What is read beside logits, or hidden states in their place, where a `Read` asks for it.
     lora : tuple of (tuple, float)
         State of each adapter's file, its path first, and its scale.
     n_threads : int
         Threads; another number needs no other context.
+    fewer : bool
+        Whether a call uses fewer where they do not pay.
     """
 
     n_ctx: int = 4096
@@ -56,6 +67,7 @@ class Settings(NamedTuple):
     tap: Hidden | Attention | None = None
     lora: tuple[tuple[tuple, float], ...] = ()
     n_threads: int = 1
+    fewer: bool = False
 
 
 def block_number(layer: float | None, n: int, path: Path) -> int | None:

@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .context import N_UBATCH
+
 PREFIX = 0
 
 
@@ -283,7 +285,15 @@ def levels(ask: Ask) -> list[Ask]:
 
 
 def pack(
-    needs: Sequence[int], *, batch_size: int, cells: int, per_document: int, sequences: int, enough: int | None = None
+    needs: Sequence[int],
+    *,
+    batch_size: int,
+    cells: int,
+    per_document: int,
+    sequences: int,
+    enough: int | None = None,
+    firsts: Sequence[int] | None = None,
+    call: int = N_UBATCH,
 ) -> list[list[int]]:
     """Group documents that are decoded together, under the context's budget of cells and sequences.
 
@@ -301,6 +311,11 @@ def pack(
         Sequences left beside the prefix's.
     enough : int or None
         Cells that fill a decode call. A larger group brings nothing, and attention looks at the cells of all of it.
+    firsts : sequence of int or None
+        Tokens of each document that the first call takes. A group whose first call has to be divided is slower than
+        its documents one by one.
+    call : int
+        Tokens that are decoded undivided.
 
     Returns
     -------
@@ -315,12 +330,13 @@ def pack(
     order = sorted(range(len(needs)), key=lambda i: (needs[i], i)) if batch_size > 1 else range(len(needs))
     limit = max(1, min(batch_size, sequences // per_document))
     cells = cells if enough is None else min(cells, enough)
+    firsts = [0] * len(needs) if firsts is None else firsts
     groups: list[list[int]] = []
-    filled = 0
+    filled = begun = 0
     for i in order:
-        if not groups or len(groups[-1]) == limit or filled + needs[i] > cells:
+        if not groups or len(groups[-1]) == limit or filled + needs[i] > cells or begun + firsts[i] > call:
             groups.append([])
-            filled = 0
+            filled = begun = 0
         groups[-1].append(i)
-        filled += needs[i]
+        filled, begun = filled + needs[i], begun + firsts[i]
     return groups

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes import byref, c_void_p, cast
 
-import llama_cpp as C  # noqa: N812
+from .library import C
 
 _lines: deque[str] = deque(maxlen=30)
 _echo = False

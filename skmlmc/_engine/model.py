@@ -12,30 +12,30 @@ import weakref
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from ctypes import CDLL, addressof, c_float, c_void_p
+from ctypes import CDLL, addressof, c_float, c_size_t, c_void_p
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import llama_cpp as C  # noqa: N812
 import numpy as np
 
 from .._utils.warning import warn
 from . import log
 from .buffers import BatchArrays
-from .context import Hidden, Settings, block_number
+from .context import N_UBATCH, Hidden, Settings, block_number
 from .forest import PREFIX, Ask, Forest, Plan, Reading, levels
+from .library import WAITS_BRIEFLY, C
 from .memory import available_memory
 from .tap import TRIAL_TOKENS, make_tap
+from .threads import ROOM, Pace
 from .vocabulary import Vocabulary
 
-# llama.cpp keeps scratch memory for every token of a batch; more than 256 bring no speed.
-N_UBATCH = 256
 # Where a decode call may take seconds, an interrupt should not wait for its end.
 SLOW_BYTES = 400_000_000
 # A list of devices that ends at once. Builds with Metal or CUDA would else take the GPU for all layers, whose sums
 # differ from those of the CPU.
 NO_DEVICES = (c_void_p * 1)(None)
+NO_NUMBERS = np.empty(0, np.float32)
 KV_TYPES = {"float32": C.GGML_TYPE_F32, "float16": C.GGML_TYPE_F16}
 AMX_ADVICE = (
     "This build of llama-cpp-python uses Intel AMX, whose kernels can crash the process (ggml-org/llama.cpp issue "
@@ -137,6 +137,7 @@ class Model(Vocabulary):
         self._slow = C.llama_model_size(self._model) >= SLOW_BYTES
         self.decoded = self.calls = 0
         self._settings: Any = None
+        self._threads = (1, False)
         self._prefix: tuple[int, ...] | None = None
 
     # ------------------------------------------------------------- context
@@ -144,12 +145,13 @@ class Model(Vocabulary):
     def _prepare(self, settings: Settings):
         """Make the context that `settings` ask for, or keep the one there is, which may have more cells."""
         log.begin()
-        now = self._settings
+        now, self._threads = self._settings, (settings.n_threads, settings.fewer)
         if now is not None and now[1:4] == settings[1:4] and now.n_ctx >= settings.n_ctx:
             C.llama_set_n_threads(self._ctx, settings.n_threads, settings.n_threads)
             self._settings = settings._replace(n_ctx=now.n_ctx)
             return
         self._settings = self._prefix = None
+        self._pace = Pace(ROOM, WAITS_BRIEFLY)
         while self._contexts:
             C.llama_free(self._contexts.pop())
         fits = self._cells_that_fit(settings)
@@ -204,8 +206,10 @@ class Model(Vocabulary):
         params.embeddings, params.pooling_type = False, 0
         self._tap = None
         if settings.tap is not None:
-            block = block_number(settings.tap.layer, C.llama_model_n_layer(self._model), self.path)
-            self._tap = make_tap(_ggml(), C.ggml_backend_sched_eval_callback, self.n_embd, block, settings)
+            n = C.llama_model_n_layer(self._model)
+            blocks = tuple(block_number(layer, n, self.path) for layer in settings.tap.layers)
+            callback = C.ggml_backend_sched_eval_callback
+            self._tap = make_tap(_ggml(), callback, self.n_embd, blocks, settings, _other_backends)
             params.cb_eval = self._tap.callback
         return params
 
@@ -306,47 +310,62 @@ class Model(Vocabulary):
         states: list[np.ndarray] = []
         for start, stop in batches(len(plan.tokens), where, 2 * self.n_seq):
             wanted = np.flatnonzero((where >= start) & (where < stop))
-            batch = self._buffers.fill(plan.tokens, plan.positions, start, stop, where[wanted])
+            outputs = np.unique(where[wanted]) if self._tap is None or self._tap.at_outputs else where[:0]
+            batch = self._buffers.fill(plan.tokens, plan.positions, start, stop, outputs)
             code = self._call(batch)
             if code:
                 raise RuntimeError(_decode_error(code, self._settings))
             self.decoded += stop - start
             self.calls += 1
-            rows = np.unique(where[wanted]).tolist()
-            if self._tap and self._tap.block is not None:
-                states.append(self._tap.take(stop - start))
+            if self._tap is not None:
+                states.append(self._tap.take(stop - start, outputs - start))
             for k in wanted:
                 at, read = plan.outputs[k]
-                tapped = self._tapped(plan, states, at, rows.index(at)) if read.tap else None
+                tapped = self._tapped(plan, states, at) if read.tap else None
                 readings[k] = self._read(at - start, read, tapped)
         return readings
 
     def _call(self, batch):
         """Decode a batch; of a slow model so that an interrupt stops it at once."""
+        if self._tap is not None:
+            self._tap.begin()
         if not self._slow:
-            return _llama_decode(self._ctx, batch)
+            return self._llama_decode(batch)
         # The main thread, which gets the interrupts, waits; llama.cpp asks between two operations whether to stop.
         self._stop.clear()
         with ThreadPoolExecutor(1) as other:
-            decoding = other.submit(_llama_decode, self._ctx, batch)
+            decoding = other.submit(self._llama_decode, batch)
             try:
                 return decoding.result()
             except BaseException:
                 self._stop.set()
                 raise
 
-    def _tapped(self, plan, states, at, output):
+    def _llama_decode(self, batch):
+        """Decode a batch with as many threads as were asked for, or as pay."""
+        most, fewer = self._threads
+        with log.own():
+            if not fewer:
+                return C.llama_decode(self._ctx, batch)
+            return self._pace.run(lambda n: self._decode_with(n, batch), batch.n_tokens, most)
+
+    def _decode_with(self, n_threads, batch):
+        C.llama_set_n_threads(self._ctx, n_threads, n_threads)
+        return C.llama_decode(self._ctx, batch)
+
+    def _tapped(self, plan, states, at):
         """Return what the tap has read at token `at`, or the mean over its branch up to there."""
-        if self._tap.block is None:
-            return self._tap.rows[output].copy()
         tap, begin = self._settings.tap, at
         if not isinstance(tap, Hidden) or tap.pooling == "mean":
             begin = next(start for start, stop, _ in plan.spans if start <= at < stop)
         return np.concatenate(states)[begin : at + 1].mean(axis=0)
 
     def _read(self, index, read, tapped):
-        """Take the wanted columns of one row of llama.cpp's logits."""
-        row = np.ctypeslib.as_array(C.llama_get_logits_ith(self._ctx, index), (self.n_vocab,))
+        """Take the wanted columns of one row of llama.cpp's logits, which nobody looks at where none are wanted."""
+        looks = read.total or len(read.columns) > 0
+        if looks and isinstance(self._settings.tap, Hidden):
+            raise ValueError(f"Got {read!r:.200}, but calls that read hidden states end before the logits.")
+        row = np.ctypeslib.as_array(C.llama_get_logits_ith(self._ctx, index), (self.n_vocab,)) if looks else NO_NUMBERS
         values, top = row[read.columns], row.max() if read.total else 0.0
         sums = [values.max() if len(values) else 0.0, top, 0.0 if tapped is None else tapped.sum()]
         if not np.isfinite(sums).all():
@@ -358,11 +377,6 @@ class Model(Vocabulary):
         if not read.total:
             return Reading(values, None, tapped)
         return Reading(values, float(top) + float(np.log(np.exp(row - top).sum(dtype=np.float64))), tapped)
-
-
-def _llama_decode(ctx, batch):
-    with log.own():
-        return C.llama_decode(ctx, batch)
 
 
 def batches(n: int, outputs: np.ndarray, most: int) -> list[tuple[int, int]]:
@@ -383,16 +397,28 @@ def batches(n: int, outputs: np.ndarray, most: int) -> list[tuple[int, int]]:
     return found[1:]
 
 
-def _ggml():
-    """Return ggml's base library, whose functions llama_cpp does not offer; the file is open already."""
-    names = ("libggml-base.so", "libggml-base.dylib", "ggml-base.dll", "libggml-base.dll")
+def _ggml(which="ggml-base"):
+    """Return a library of ggml, whose functions llama_cpp does not offer; the file is open already."""
+    names = (f"lib{which}.so", f"lib{which}.dylib", f"{which}.dll", f"lib{which}.dll")
     for name in (*(str(Path(C.__file__).parent / "lib" / name) for name in names), *names):
         with suppress(OSError):  # some builds, such as conda-forge's, put it where the system looks for libraries
             return CDLL(name)
     raise RuntimeError(
-        f"Found no library ggml-base beside {C.__file__} nor where the system looks: expected it for hidden states of "
+        f"Found no library {which} beside {C.__file__} nor where the system looks: expected it for hidden states of "
         "inner layers (layer=) and attention. Install llama-cpp-python with pip, or use layer=None."
     )
+
+
+def _other_backends():
+    """Whether something beside the CPU, such as BLAS, may compute parts of a graph; yes where nothing tells."""
+    with suppress(RuntimeError, AttributeError):
+        devices, base = _ggml("ggml"), _ggml()
+        devices.ggml_backend_dev_count.restype, devices.ggml_backend_dev_get.restype = c_size_t, c_void_p
+        devices.ggml_backend_dev_get.argtypes, base.ggml_backend_dev_type.argtypes = [c_size_t], [c_void_p]
+        found = (devices.ggml_backend_dev_get(k) for k in range(devices.ggml_backend_dev_count()))
+        # 0 is the CPU, and 1 a GPU, which gets nothing to do here.
+        return any(base.ggml_backend_dev_type(device) > 1 for device in found)
+    return True
 
 
 def _no_context(path, settings, fits):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Callable, Sequence
 from ctypes import CDLL, POINTER, Structure, c_char_p, c_int, c_int64, c_size_t, c_void_p, cast
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +18,7 @@ TRIAL_TOKENS = 7
 _NUMBERED = re.compile(rb".+-(\d+)")
 # Stands for the name of a state that has none.
 _FOLLOWS = b"(follows on norm)"
+_WHOLE_NUMBERS = (26, 27)  # GGML_TYPE_I32 and GGML_TYPE_I64
 
 
 def _declare(library: CDLL):
@@ -39,83 +43,127 @@ def _shape(tensor, size):
     return shape if head.type == 0 and size == 4 * prod(shape) else ()
 
 
+class _Source(NamedTuple):
+    """Where the state of a block is read: the last tensor of a name, its shape, and how many of that name there are."""
+
+    name: bytes
+    shape: tuple[int, ...]
+    times: int
+
+
 class HiddenTap:
-    """Reads hidden states through llama.cpp's evaluation callback, into `rows`.
+    """Reads hidden states through llama.cpp's evaluation callback, and ends each call at the deepest of them.
 
     llama.cpp's own embeddings mode makes every token of a batch an output, and logits for all of them cost a third
     more time and gigabytes for large vocabularies. The evaluation callback sees the same tensor for the outputs alone,
-    and the outputs of inner blocks for all tokens. With ``block=None`` the states are those behind the last block,
+    and the outputs of inner blocks for all tokens. The states of block None are those behind the last block,
     normalised, at the outputs.
 
     Each architecture has its own names for tensors, but they end in their block's number, and what a block hands on is
     computed last: ``attn_norm-0 ... ffn_out-0 l_out-0 norm-1 attn_norm-1 ...``. So the tap watches a decode of
-    `TRIAL_TOKENS` tokens before anything else, and `choose` takes the last tensor of the block. Where the blocks share
+    `TRIAL_TOKENS` tokens before anything else, and `choose` takes the last tensor of each block. Where the blocks share
     several residual streams, it has that many states a token, which make one long one here. The final norm's output is
     ``result_norm``; PLaMo 3 gives it no name, and there it is what follows on ``norm``.
+
+    The callback's no to a tensor that it has read ends the graph there: llama_decode returns 0 and keeps the cells,
+    written for the blocks so far, and no later call of this context looks at others. Where another backend, such as
+    BLAS, takes parts of the graph, it ends only the part at hand, and the first operation of each later one is computed
+    on whatever is there. That does no harm unless it looks something up by computed indices: such graphs run to
+    their end then.
     """
 
-    def __init__(self, library: CDLL, callback_type, n_embd: int, block: int | None):
-        self.rows, self.block = np.empty((0, n_embd), np.float32), block
-        self._n_embd, self._n_streams, self._axis = n_embd, 1, -2
-        self._wanted = b""  # as long as the tap watches
+    def __init__(self, library: CDLL, callback_type, n_embd: int, blocks: tuple[int | None, ...], parted: Callable):
+        self._blocks, self._n_embd, self._parted = blocks, n_embd, parted
+        self.at_outputs = None in blocks
         self._asked = self._before = b""  # the last two tensors that llama.cpp asked about
-        self._shown: dict[int | None, tuple[bytes, tuple[int, ...]]] = {}  # name and shape of each block's last tensor
+        self._seen: Counter[bytes] = Counter()  # tensors of each name that were watched
+        self._shown: dict[int | None, _Source] = {}
+        self._indexed = False  # whether a graph computes whole numbers, which may be indices
+        self._sources: dict[bytes, _Source] = {}  # empty as long as the tap watches
+        self._ends = False
         name, size, get = _declare(library)
 
         def on_tensor(tensor, ask, _):
+            if self._over:
+                return bool(ask)
             found = name(tensor)
             if ask:
                 self._before, self._asked = self._asked, found
-            if not self._wanted:
-                self._watch(found, _shape(tensor, size(tensor)))
-            if found != self._wanted and not (self._wanted == _FOLLOWS and self._before == b"norm"):
-                return not ask
+            if not self._sources:
+                self._watch(found, tensor, size)
+            if found not in self._sources:
+                if self._before != b"norm" or _FOLLOWS not in self._sources:
+                    return not ask
+                found = _FOLLOWS
             if not ask:
                 values = np.empty(_shape(tensor, size(tensor)), np.float32)
                 get(tensor, values.ctypes.data, 0, values.nbytes)
-                self.rows = self._rows_of(values)
-            return True
+                self._keep(found, values)
+            return not self._over
 
         self.callback = callback_type(on_tensor)
+        self.begin()
 
-    def _watch(self, name, shape):
+    def begin(self) -> None:
+        """Get ready for a decode call."""
+        self._read: dict[bytes, np.ndarray] = {}
+        self._left = Counter({name: source.times for name, source in self._sources.items()})
+        self._over = False
+
+    def _watch(self, name, tensor, size):
+        shape = _shape(tensor, size(tensor))
+        self._indexed |= cast(tensor, POINTER(_TensorHead)).contents.type in _WHOLE_NUMBERS
+        self._seen[name] += 1
         numbered = _NUMBERED.fullmatch(name)
         if numbered:
-            self._shown[int(numbered[1])] = name, shape
+            self._shown[int(numbered[1])] = _Source(name, shape, self._seen[name])
         elif name == b"result_norm":
-            self._shown[None] = name, shape
+            self._shown[None] = _Source(name, shape, self._seen[name])
         elif self._before == b"norm" and shape[-1:] == (self._n_embd,) and self._shown and None not in self._shown:
-            self._shown[None] = _FOLLOWS, shape
+            self._shown[None] = _Source(_FOLLOWS, shape, 1)
 
     def choose(self) -> None:
         """Read the wanted states from now on, or raise ValueError: the graph that was watched does not have them."""
-        inner = sorted(k for k, (_, shape) in self._shown.items() if k is not None and self._is_state(shape))
+        inner = sorted(k for k, source in self._shown.items() if k is not None and self._is_state(source.shape))
         there = [*(f"{k}" for k in inner), *(["None"] if None in self._shown else [])]
-        if str(self.block) not in there:
-            raise ValueError(
-                f"Expected a layer whose hidden states llama.cpp shows: of this model {', '.join(there) or 'none'}. "
-                f"Got {'the last one (layer=None)' if self.block is None else f'layer {self.block}'}."
-            )
-        self._wanted, shape = self._shown[self.block]
-        if self.block is not None:
-            self._axis = shape.index(TRIAL_TOKENS)
-            self._n_streams = prod(shape[:-1]) // TRIAL_TOKENS
+        for block in self._blocks:
+            if str(block) not in there:
+                raise ValueError(
+                    f"Expected a layer whose hidden states llama.cpp shows: of this model {', '.join(there) or 'none'}."
+                    f" Got {'the last one (layer=None)' if block is None else f'layer {block}'}."
+                )
+        self._sources = {self._shown[block].name: self._shown[block] for block in self._blocks}
+        self._ends = not (self._indexed and self._parted())
 
     def _is_state(self, shape):
         return shape[-1:] == (self._n_embd,) and TRIAL_TOKENS in shape[:-1]
 
-    def _rows_of(self, values):
-        """Return a tensor's values with a row a token."""
-        if self._n_streams > 1:
-            values = np.moveaxis(values, self._axis, 0)
-        return values.reshape(-1, self._n_streams * self._n_embd)
+    def _keep(self, name, values):
+        self._read[name] = values
+        self._left[name] -= 1
+        self._over = self._ends and not any(left > 0 for left in self._left.values())
 
-    def take(self, n: int) -> np.ndarray:
-        """Return the states of the `n` tokens just decoded, or raise RuntimeError: there are others."""
-        rows, self.rows = self.rows, self.rows[:0]
+    def take(self, n: int, outputs: Sequence[int]) -> np.ndarray:
+        """Return the states of the `n` tokens just decoded, a row each; of block None only at the `outputs`.
+
+        RuntimeError: there are those of other tokens.
+        """
+        return np.concatenate([self._rows(block, n, outputs) for block in self._blocks], axis=1)
+
+    def _rows(self, block, n, outputs):
+        name, shape, _ = self._shown[block]
+        values = self._read.get(name, np.empty((0, self._n_embd), np.float32))
+        if block is None:
+            rows = np.full((n, self._n_embd), np.nan, np.float32)
+            rows[outputs] = values.reshape(-1, self._n_embd)
+            return rows
+        streams = prod(shape[:-1]) // TRIAL_TOKENS
+        if streams > 1:
+            values = np.moveaxis(values, shape.index(TRIAL_TOKENS) - len(shape), 0)
+        rows = values.reshape(-1, streams * self._n_embd)
         if len(rows) != n:
             raise RuntimeError(
-                f"Expected hidden states of {n} tokens after block {self.block}, got {len(rows)}: llama.cpp does not "
+                f"Expected hidden states of {n} tokens after block {block}, got {len(rows)}: llama.cpp does not "
                 "decode them at once. Use layer=None."
             )
         return rows
@@ -128,8 +176,10 @@ class AttentionTap:
     which has `n_cells`.
     """
 
+    at_outputs = True
+
     def __init__(self, library: CDLL, callback_type, n_cells: int, block: int, every: bool):
-        self._sum, self._count, self._n_cells, self.block = np.empty((0, n_cells), np.float32), 0, n_cells, block
+        self._sum, self._count, self._n_cells = np.empty((0, n_cells), np.float32), 0, n_cells
         one = None if every or block < 0 else f"kq_soft_max-{block}".encode()
         name, size, get = _declare(library)
 
@@ -146,6 +196,9 @@ class AttentionTap:
 
         self.callback = callback_type(on_tensor)
 
+    def begin(self) -> None:
+        """Get ready for a decode call: nothing has to be done."""
+
     def choose(self) -> None:
         """Raise RuntimeError where the graph that was watched has no attention weights."""
         self.take(TRIAL_TOKENS)
@@ -159,7 +212,7 @@ class AttentionTap:
         self._sum[:, :used] += weights[:, :used]
         self._count += 1
 
-    def take(self, n: int) -> np.ndarray:
+    def take(self, n: int, outputs: Sequence[int] = ()) -> np.ndarray:
         """Return the (n, n_cells) weights of the `n` tokens just decoded, or raise RuntimeError: there are none."""
         rows, self._sum, count, self._count = self._sum, self._sum[:0], self._count, 0
         if len(rows) != n:
@@ -171,13 +224,14 @@ class AttentionTap:
 
 
 def make_tap(
-    library: CDLL, callback_type, n_embd: int, block: int | None, settings: Settings
+    library: CDLL, callback_type, n_embd: int, blocks: tuple[int | None, ...], settings: Settings, parted: Callable
 ) -> HiddenTap | AttentionTap:
-    """Return the tap for what ``settings.tap`` asks for.
+    """Return the tap for what ``settings.tap`` asks for; `parted` says whether other backends take parts of graphs.
 
-    That for attention reads the block, or all of them where no layer is named.
+    That for attention reads the one block, or all of them where no layer is named.
     """
     if not isinstance(settings.tap, Attention):
-        return HiddenTap(library, callback_type, n_embd, block)
+        return HiddenTap(library, callback_type, n_embd, blocks, parted)
+    (block,) = blocks
     every = settings.tap.layer is None
     return AttentionTap(library, callback_type, settings.n_ctx, -1 if block is None else block, every)

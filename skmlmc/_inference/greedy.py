@@ -22,14 +22,11 @@ class Answer(NamedTuple):
         Column of the label that was written at each step; L, the empty answer, only as the last one.
     label_mass : float
         Probability of all labels together at the first step.
-    hidden : ndarray of shape (d,), float32, or None
-        Hidden state where the first label is predicted.
     """
 
     steps: np.ndarray
     written: np.ndarray
     label_mass: float
-    hidden: np.ndarray | None
 
 
 class SlotReading(NamedTuple):
@@ -67,22 +64,20 @@ def greedy_answer(
     *,
     max_labels: int,
     sequences: int,
-    hidden: bool = False,
 ) -> Generator[Ask, list, Answer]:
     """Write a constrained greedy answer and keep the distribution over labels at each step.
 
     At each step the most probable label that the answer does not hold yet is written; the empty answer's word ends the
     answer. After a label the model itself chooses between "another label" and the end. `document` holds what leads over
-    to the answer too; `sequences` are those beside the answer's own; with `hidden` the context's tap is read in the
-    same pass.
+    to the answer too; `sequences` are those beside the answer's own.
 
     Asks for the document with the first slot's branches; then for the label; then, where the model goes on, for
     the separator with the branches of the next slot.
     """
     slot = answers.slot()
     tokens = [*document, *slot.lead]
-    read = yield from read_slot(slot, Branch("answer", tokens), 0, sequences, total=True, tap=hidden)
-    mass, tapped = slot.trie.mass(read.places), read.places[0].tapped
+    read = yield from read_slot(slot, Branch("answer", tokens), 0, sequences, total=True)
+    mass = slot.trie.mass(read.places)
     rows: list[np.ndarray] = []
     said: list[int] = []
     while True:
@@ -94,7 +89,7 @@ def greedy_answer(
         if another is None:
             break
         slot, read = answers.slot(said[-1]), another
-    return Answer(np.array(rows), np.array(said), mass, tapped)
+    return Answer(np.array(rows), np.array(said), mass)
 
 
 def _best(row, said):
@@ -135,3 +130,11 @@ def read_beginning(document: Sequence[int], answers: AnswerSpace) -> Generator[A
     reads = tuple(Read(at - 1, np.array(tokens[at : at + 1]), True) for at in forced)
     (row,) = yield Ask((Branch("answer", tokens[: forced.stop - 1], None, reads),))
     return float(np.exp(sum(float(one.logits[0]) - one.total for one in row)))
+
+
+def read_state(document: Sequence[int], answers: AnswerSpace) -> Generator[Ask, list, np.ndarray]:
+    """Read what the context's tap shows where the first label is predicted, and write nothing."""
+    tokens = [*document, *answers.slot().lead]
+    read = Read(len(tokens) - 1, np.empty(0, int), tap=True)
+    ((reading,),) = yield Ask((Branch("answer", tokens, None, (read,)),))
+    return reading.tapped

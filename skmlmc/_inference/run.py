@@ -55,6 +55,7 @@ class Prepared(Protocol):
     prefix: list[int]
     sequences: int
     cells: int
+    first: int
     tap: Hidden | Attention | None
 
     def document(self, text: str) -> list[int]:
@@ -73,7 +74,7 @@ class Task(Protocol):
 
     @property
     def tap(self) -> Hidden | Attention | None:
-        """What is read beside logits."""
+        """What is read beside logits, or in their place."""
 
     def key(self) -> tuple:
         """Everything that a result depends on beside the model, the document and the options."""
@@ -85,7 +86,7 @@ class Task(Protocol):
         """Turn a result into named arrays for the cache."""
 
     def from_arrays(self, arrays: dict):
-        """Turn a cache entry into a result, or None where the entry lacks something; raises DamagedEntryError."""
+        """Turn a cache entry into a result; raises DamagedEntryError."""
 
 
 def check_options(options: Options) -> Options:
@@ -160,7 +161,7 @@ def run(task: Task, texts: Sequence[str], options: Options, expected: Fingerprin
             ):
                 results.update(saved)
             # Hidden states have one length, the model's, which cannot be seen from one entry.
-            if not isinstance(task.tap, Hidden) or len({r.hidden.shape for r in results.values()}) < 2:
+            if not isinstance(task.tap, Hidden) or len({state.shape for state in results.values()}) < 2:
                 return [results[t] for t in texts]
             warn(
                 f"Entries read from {cache.path} were damaged: expected hidden states of one length, got several. All "
@@ -170,8 +171,9 @@ def run(task: Task, texts: Sequence[str], options: Options, expected: Fingerprin
 
 
 def _largest_entry(task):
-    """Bytes that an entry may have: a hidden state wider than any model's, and two tables of labels by labels."""
-    return 300_000 + 16 * len(task.words) ** 2
+    """Bytes that an entry may have: hidden states wider than any model's, and two tables of labels by labels."""
+    layers = len(task.tap.layers) if isinstance(task.tap, Hidden) else 1
+    return 300_000 * layers + 16 * len(task.words) ** 2
 
 
 def key_parts(task, content, options):
@@ -220,17 +222,21 @@ def _decode(task, todo, texts, files, options):
         per_document=prepared.sequences,
         sequences=model.sequences,
         enough=ENOUGH_CELLS,
+        firsts=[len(tokens) + prepared.first for tokens in documents],
     )
     if jobs == 1:
         answers = answer(model, prepared, documents, groups, options, files)
     else:
         answers = _answer_elsewhere(task, documents, groups, options, files, jobs)
     name = type(task).__name__.removesuffix("Task")
+    # Of a large model the prompt takes longer than any document.
+    first = f"{name}, first a prompt of {len(prepared.prefix)} tokens"
     with (
         closing(answers) as done,
-        tqdm(done, total=len(todo), disable=not options.verbose, unit="doc", desc=name) as shown,
+        tqdm(done, total=len(todo), disable=not options.verbose, unit="doc", desc=first) as shown,
     ):
         for i, result in shown:
+            shown.set_description(name, refresh=False)
             yield todo[i], result
 
 
@@ -254,16 +260,18 @@ def answer(
     groups: Sequence[Sequence[int]],
     options: Options,
     files: ModelFiles,
+    share: int | None = None,
 ) -> Generator:
     """Answer tokenised documents, short enough for the context, in this process; yields (number, result).
 
-    `documents` gives the tokens of each by its number, `groups` says which are decoded together, and `files` are the
-    model and its adapters as the call found them. RuntimeError: they hold something else now; the result at hand is not
-    given.
+    `documents` gives the tokens of each by its number, `groups` says which are decoded together, `files` are the model
+    and its adapters as the call found them, and `share` is this process's part of the threads. RuntimeError: the files
+    hold something else now; the result at hand is not given.
     """
     most = max(sum(len(documents[i]) + prepared.cells for i in group) for group in groups)
     n_ctx = context_size(len(prepared.prefix) + most, min(options.n_ctx, model.n_ctx_train))
-    settings = Settings(n_ctx, options.kv_dtype, prepared.tap, files.lora, count_threads(options.n_threads))
+    n_threads, fewer = count_threads(options.n_threads, share), options.n_threads is None
+    settings = Settings(n_ctx, options.kv_dtype, prepared.tap, files.lora, n_threads, fewer)
     with closing(model.run(prepared.prefix, lambda i: prepared.job(documents[i]), groups, settings)) as done:
         for k, pair in enumerate(done):
             files.check(loaded=k > 0)
@@ -278,6 +286,7 @@ class _Worker:
     options: Options
     content: Fingerprints
     path: Path | None = None
+    share: int | None = None
 
     def __call__(self, piece):
         """Answer ``(documents by number, groups of numbers)``; returns pairs of number and result."""
@@ -296,7 +305,8 @@ class _Worker:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The prompt is laid out as plain text")  # the caller has been told
             model = load_model(files.path)
-            return list(answer(model, prepared_prompt(self.task, model), documents, groups, self.options, files))
+            prepared = prepared_prompt(self.task, model)
+            return list(answer(model, prepared, documents, groups, self.options, files, self.share))
 
 
 def _answer_elsewhere(task, documents, groups, options, files, jobs):
@@ -304,9 +314,8 @@ def _answer_elsewhere(task, documents, groups, options, files, jobs):
 
     A group's results depend on the group alone, so it does not matter who answers which.
     """
-    threads = share_of_threads(options.n_threads, jobs)
-    theirs = replace(options, memory=None, verbose=0, n_jobs=1, n_threads=threads)
-    worker = _Worker(task, theirs, files.content, files.path)
+    theirs = replace(options, memory=None, verbose=0, n_jobs=1)
+    worker = _Worker(task, theirs, files.content, files.path, share_of_threads(jobs))
     size = min(FLUSH_DOCUMENTS // options.batch_size, len(groups) // (PIECES * jobs)) or 1
     parts = [groups[at : at + size] for at in range(0, len(groups), size)]
     pieces = [({i: documents[i] for group in part for i in group}, part) for part in parts]

@@ -17,7 +17,7 @@ from ..prompts._layouts import make_layout
 from ..prompts._templates import PromptTemplate, QuestionTemplate, render_answer
 from .beam import AnswerBeam, Marginal
 from .compiled import CompiledPrompt, Encoder, compile_prefix, prepared_prompt, shared_opening
-from .greedy import Answer, greedy_answer, read_beginning
+from .greedy import Answer, greedy_answer, read_beginning, read_state
 from .questions import Questionnaire
 
 
@@ -44,13 +44,18 @@ class PreparedSteps:
         """Cells of the longest answer."""
         return self.compiled.answers.longest(self.max_labels, self.budget)
 
+    @cached_property
+    def first(self):
+        """Tokens that are decoded together with the document."""
+        slot = self.compiled.answers.slot()
+        return len(slot.lead) + sum(len(branch.tokens) for branch in slot.trie.branches(None))
+
     def document(self, text):
         """Tokens of a document up to its answer."""
         return [*self.compiled.document(text), *self.compiled.bridge]
 
     def job(self, tokens):
-        how: dict[str, Any] = {"max_labels": self.max_labels, "sequences": self.budget}
-        return greedy_answer(tokens, self.compiled.answers, **how, hidden=isinstance(self.tap, Hidden))
+        return greedy_answer(tokens, self.compiled.answers, max_labels=self.max_labels, sequences=self.budget)
 
 
 @dataclass(frozen=True)
@@ -71,8 +76,6 @@ class StepsTask:
         Most labels of an answer.
     whole : bool
         Whether a label's probability is that of all its tokens.
-    tap : Hidden or None
-        Hidden states to read in the same pass.
     """
 
     template: PromptTemplate
@@ -81,12 +84,14 @@ class StepsTask:
     demonstrations: tuple
     max_labels: int
     whole: bool = False
-    tap: Hidden | None = None
+    tap = None
 
     def key(self):
-        template = astuple(self.template)
-        key = ("steps", template, self.words, self.order, self.demonstrations, self.max_labels, self.whole)
-        return key if self.tap in (None, Hidden()) else (*key, self.tap)
+        return ("steps", *self.asked(), self.max_labels, self.whole)
+
+    def asked(self):
+        """Return all that decides on the prompt up to the first label."""
+        return astuple(self.template), self.words, self.order, self.demonstrations
 
     def compile(self, model):
         """Tokenise the prompt."""
@@ -103,24 +108,69 @@ class StepsTask:
         return CompiledPrompt(encoder, prefix, layout, template.answer_format, self.words, whole=self.whole)
 
     def prepare(self, model):
-        return PreparedSteps(self.compile(model), self.max_labels, self.tap, model.sequences - 1)
+        return PreparedSteps(self.compile(model), self.max_labels, None, model.sequences - 1)
 
     def to_arrays(self, result):
-        arrays = {"steps": result.steps, "written": result.written, "label_mass": np.array(result.label_mass)}
-        return arrays if result.hidden is None else {**arrays, "hidden": result.hidden}
+        return {"steps": result.steps, "written": result.written, "label_mass": np.array(result.label_mass)}
 
     def from_arrays(self, arrays):
-        """Turn a cache entry into an answer; None where hidden states are wanted and it has none."""
         steps = checked(arrays, "steps", (None, len(self.words)))
         if len(steps) > self.max_labels or abs(steps.sum(axis=1) - 1).max() > ROUNDING:
             raise DamagedEntryError(f"expected up to {self.max_labels} distributions that sum to 1")
         written = checked(arrays, "written", steps.shape[:1], np.dtype(int).name, len(self.words) - 1)
-        mass = float(checked(arrays, "label_mass", ()))
-        if self.tap is None:
-            return Answer(steps, written, mass, None)
-        if "hidden" not in arrays:
-            return None
-        return Answer(steps, written, mass, checked(arrays, "hidden", (None,), "float32", None))
+        return Answer(steps, written, float(checked(arrays, "label_mass", ())))
+
+
+@dataclass(frozen=True)
+class PreparedStates(PreparedSteps):
+    """The stepwise prompt of one model, ready to read hidden states where the first label is predicted."""
+
+    sequences = 1
+
+    @property
+    def cells(self):
+        """Cells of what leads to the first label."""
+        return len(self.compiled.answers.slot().lead)
+
+    @property
+    def first(self):
+        return self.cells
+
+    def job(self, tokens):
+        return read_state(tokens, self.compiled.answers)
+
+
+@dataclass(frozen=True)
+class StatesTask:
+    """Read hidden states of a document, and write no answer.
+
+    Parameters
+    ----------
+    answer : StepsTask
+        How the answer would be asked for.
+    tap : Hidden
+        Which states; a call ends at the deepest of them.
+    """
+
+    answer: StepsTask
+    tap: Hidden
+
+    @property
+    def words(self):
+        return self.answer.words
+
+    def key(self):
+        return ("states", *self.answer.asked(), self.tap)
+
+    def prepare(self, model):
+        steps = prepared_prompt(self.answer, model)
+        return PreparedStates(steps.compiled, steps.max_labels, self.tap, steps.budget)
+
+    def to_arrays(self, result):
+        return {"hidden": result}
+
+    def from_arrays(self, arrays):
+        return checked(arrays, "hidden", (None,), "float32", None)
 
 
 @dataclass(frozen=True)
@@ -231,6 +281,11 @@ class PreparedQuestions:
     def cells(self):
         """Cells of all questions."""
         return len(self.questionnaire.common) + self.questionnaire.cells
+
+    @property
+    def first(self):
+        """Tokens that are decoded together with the document: of all questions."""
+        return self.cells
 
     def document(self, text):
         return self.compiled.document(text)

@@ -18,17 +18,17 @@ from .._utils.warning import warn
 ROUND = 4
 
 
-def count_threads(n_threads: int | None) -> int:
+def count_threads(n_threads: int | None, share: int | None = None) -> int:
     """Threads to use: as asked, else ``OMP_NUM_THREADS`` (which joblib sets for its workers), else physical cores.
 
-    At most the processors that this process may use: more would only wait for each other. One in a process whose
-    parent ran a model with more before it forked: there GNU's OpenMP would wait for ever. The number changes no bit of
-    a result.
+    Where nobody asked, no more than this process's `share`, and the engine takes fewer while fewer are faster. At most
+    the processors that this process may use: more would only wait for each other. One in a process whose parent ran a
+    model with more before it forked: there GNU's OpenMP would wait for ever. The number changes no bit of a result.
     """
     global _threads_used
     most = joblib.cpu_count()
     if n_threads is None:
-        n_threads = _threads_here()
+        n_threads = min(_threads_here(), share or most)
     elif n_threads > most:
         warn(
             f"Got n_threads={n_threads} but this process may use {most} processors, so it uses {most} threads.",
@@ -80,15 +80,15 @@ def count_jobs(n_jobs: int | None) -> int:
     return 1 if getattr(backend, "supports_sharedmem", False) else joblib.effective_n_jobs(n_jobs)
 
 
-def share_of_threads(n_threads: int | None, n_jobs: int) -> int | None:
-    """Count the threads of each of `n_jobs` processes.
+def share_of_threads(n_jobs: int) -> int | None:
+    """Count the threads that each of `n_jobs` processes of this machine may use where no number is asked for.
 
-    As asked, else a share of this machine; None for a cluster's workers, who are told by ``OMP_NUM_THREADS``. The
-    process that asks decodes nothing itself, so nothing is noted of it, and it may be a forked one.
+    None for a cluster's workers, who are told by ``OMP_NUM_THREADS``. The process that asks decodes nothing itself, so
+    nothing is noted of it, and it may be a forked one.
     """
     backend, _ = get_active_backend()
     local = getattr(backend, "supports_inner_max_num_threads", False)
-    return max(1, _threads_here() // n_jobs) if n_threads is None and local else n_threads
+    return max(1, _threads_here() // n_jobs) if local else None
 
 
 def spread(call: Callable[[Any], Any], pieces: Sequence[Any], n_jobs: int) -> Generator[Any, None, None]:

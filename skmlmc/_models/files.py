@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from .header import read_width
+from .header import read_widths
 from .soundness import check_adapter, check_model, later_parts, part_paths
 
 ENVIRONMENT_VARIABLE = "SKMLMC_MODEL"
@@ -120,14 +120,14 @@ def _check_once(check, path, _state):
     check(path)
 
 
-def hidden_width(path: Path, layer: float | None) -> int:
-    """Return what `read_width` says of a model file, read once as long as the file is the same."""
-    return _read_width_once(path, layer, file_state(path))
+def hidden_widths(path: Path, layers: tuple[float | None, ...]) -> list[tuple[int, int]]:
+    """Return what `read_widths` says of a model file, read once as long as the file is the same."""
+    return _read_widths_once(path, layers, file_state(path))
 
 
 @lru_cache(maxsize=64)
-def _read_width_once(path, layer, _state):
-    return read_width(path, layer)
+def _read_widths_once(path, layers, _state):
+    return read_widths(path, layers)
 
 
 def file_state(path: Path) -> tuple:

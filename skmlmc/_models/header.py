@@ -11,6 +11,7 @@ import mmap
 import os
 import stat
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -234,11 +235,11 @@ def _tensor_bytes(name, shape, kind):
     return n // elements * n_bytes
 
 
-def read_width(path: Path, layer: float | None) -> int:
-    """Count the numbers of a hidden state behind `layer`, as `HiddenStateExtractor` takes it, without loading weights.
+def read_widths(path: Path, layers: Sequence[float | None]) -> list[tuple[int, int]]:
+    """Find the block that each layer of `HiddenStateExtractor` means, and count the numbers of a hidden state there.
 
-    That is the model's width, and before the last block once for each of its residual streams. ValueError: there is no
-    such layer.
+    That is the model's width, and before the last block once for each of its residual streams. The weights are not
+    loaded. ValueError: there is no such layer.
     """
     with GGUFFile(path) as file:
         values = file.read().values
@@ -246,6 +247,7 @@ def read_width(path: Path, layer: float | None) -> int:
     # llama.cpp counts blocks that only predict later tokens apart.
     blocks = values[f"{arch}.block_count"] - values.get(f"{arch}.nextn_predict_layers", 0)
     # Gemma 3n's number stands in llama.cpp's code.
-    streams = 4 if arch == "gemma3n" else values.get(f"{arch}.hyper_connection.count", 1)
+    streams = 4 if arch == "gemma3n" else values.get(f"{arch}.hyper_connection.count") or 1
     width = int(values.get(f"{arch}.embedding_length", 0))
-    return width if block_number(layer, blocks, path) is None else width * streams
+    numbers = [block_number(layer, blocks, path) for layer in layers]
+    return [(blocks - 1, width) if block is None else (block, width * streams) for block in numbers]

@@ -18,5 +18,6 @@ Names: TypeAlias = Sequence[str] | np.ndarray
 Labels: TypeAlias = Names | Mapping[str, str]
 Demonstrations: TypeAlias = str | Sequence[tuple[str, Sequence[str]]]
 Lora: TypeAlias = FilePath | Sequence[FilePath | tuple[FilePath, float]]
+Layers: TypeAlias = float | Sequence[float | None] | np.ndarray
 Threshold: TypeAlias = float | Sequence[float] | np.ndarray | Mapping[str, float]
 RandomState: TypeAlias = int | np.random.RandomState

@@ -51,8 +51,9 @@ ENGINE_PARAMETERS = """model : str, path-like or None, default=None
         Tokens that the context may grow to: prompt, document and answer. At most what the model was trained for is
         used, and memory is taken for no more than the documents need.
     n_threads : int or None, default=None
-        Threads of a process; None: ``OMP_NUM_THREADS``, else the physical cores, divided among the processes of
-        `n_jobs`.
+        Threads of a process. None: as many as pay at the moment, found out while it works, so that other programs
+        which keep processors busy slow it down no more than one thread; at most ``OMP_NUM_THREADS``, else the physical
+        cores, divided among the processes of `n_jobs`. No bit of a result depends on it.
     n_jobs : int or None, default=None
         Processes that answer documents, started by joblib; each loads the model, whose file they share in memory. None:
         1, or what ``joblib.parallel_config`` says, which may also name a cluster (dask, ray). No bit of a result
@@ -220,11 +221,15 @@ class PromptedMixin(TextEstimatorMixin):
         """
         check_is_fitted(self)
         asking = self._first_extractor()
-        return model_report(asking._task(), asking._options(), fitted_with(asking))
+        return model_report(asking._transform_task(), asking._options(), fitted_with(asking))
 
     def _first_extractor(self) -> Any:
         """Return the fitted extractor whose prompt it is."""
         return self
+
+    def _transform_task(self) -> Any:
+        """Return what an extractor's ``transform`` asks of each document."""
+        return self._task()  # type: ignore[attr-defined]
 
     def _options(self) -> Options:
         return check_options(Options(**{f.name: getattr(self, f.name) for f in fields(Options)}))

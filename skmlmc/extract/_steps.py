@@ -1,4 +1,4 @@
-"""Extractors of the model's answer: step distributions, and hidden states read along with them."""
+"""Extractors of the model's answer: step distributions, and hidden states where it would begin."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._engine.context import Hidden
 from .._inference.report import beginning_mass
-from .._inference.tasks import StepsTask
-from .._models.files import hidden_width
+from .._inference.tasks import StatesTask, StepsTask
+from .._models.files import hidden_widths
 from .._models.identity import find_files, fitted_with
+from .._utils.arrays import as_list
 from .._utils.checks import check_choice, check_positive_int
 from .._utils.labelled import labelled
-from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState
+from .._utils.typing import Demonstrations, FilePath, Labels, Layers, Lora, Names, RandomState
 from .._utils.warning import warn
 from ..prompts._templates import PromptTemplate, check_prompt, check_words
 from ._base import Extractor, ThreeDimensionalMixin, documented_extractor, keep_parameters
@@ -159,33 +160,33 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
     """Hidden state of the model where it predicts the first label, or its mean over the document.
 
     Features for `LinearProbe`, or for any estimator of vectors, where there are some hundreds of annotated documents;
-    ``layer=0.5, pooling="mean"`` usually says more about a document than the default, which is the paper's. Read in the
-    same pass as the step distributions and, with the default layer, kept in the same cache entry. The numbers mean
-    nothing by themselves, and those of another model, layer or prompt nothing to what was fitted on these.
+    ``layer=0.5, pooling="mean"`` usually says more about a document than the default, which is the paper's. The network
+    is computed up to the deepest layer that is read and no further, for the prompt too, and no answer is written: the
+    middle costs half. The numbers mean nothing by themselves, and those of another model, layer or prompt nothing to
+    what was fitted on these.
 
     Parameters
     ----------
     {engine_parameters}
-    layer : int, float or None, default=None
+    layer : int, float, None or list of them, default=None
         After which block the state is read. None: after the last one, normalised (the paper's). A float in (0, 1): at
         that part of the depth; blocks in the middle say more about the document, the last ones more about the next
-        word.
+        word. A list: after each of these blocks, in one pass; the states follow one another in the columns.
     pooling : {"last", "mean"}, default="last"
         "last": at the token where the first label is predicted. "mean": over the document and what leads over to the
-        answer; needs a `layer` before the last one.
+        answer; needs layers before the last one.
     {answer_prompt}
     max_labels : int or None, default=None
-        Most labels of the answer that is written along. 1 saves the rest of the answer where only hidden states are
-        wanted; the default shares the cache entry of `StepwiseExtractor`.
+        As for `StepwiseExtractor`, for the answer that ``diagnose`` adds; hidden states do not depend on it.
     label_tokens : {"first", "whole"}, default="first"
-        As for `StepwiseExtractor`; hidden states do not depend on it.
+        Likewise.
 
     Attributes
     ----------
     {engine_attributes}
     n_features_out_ : int
         d, the model's width as its file says; times the number of its residual streams where it has several and `layer`
-        is before the last one.
+        is before the last one. Of a list of layers the sum.
 
     See Also
     --------
@@ -201,6 +202,12 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
     >>> hidden = HiddenStateExtractor(labels=["anger", "joy"]).fit().transform(["We won!!!"])
     >>> hidden.ndim, hidden.dtype
     (2, dtype('float32'))
+
+    Of several layers each has columns of its own.
+
+    >>> middle_and_last = HiddenStateExtractor(labels=["anger", "joy"], layer=[0.5, None]).fit()
+    >>> middle_and_last.transform(["We won!!!"]).shape == (1, 2 * hidden.shape[1])
+    True
     """
 
     def __init__(
@@ -215,7 +222,7 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
         label_order: Names | None = None,
         max_labels: int | None = None,
         label_tokens: str = "first",
-        layer: float | None = None,
+        layer: Layers | None = None,
         pooling: str = "last",
         batch_size: int = 1,
         truncation: str | None = None,
@@ -232,18 +239,26 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
 
     def _check_parameters(self):
         super()._check_parameters()
-        check_layer(self.layer)
+        check_layers(self.layer)
         check_choice(self.pooling, "pooling", ("last", "mean"))
-        if self.layer is None and self.pooling == "mean":
-            raise ValueError(
-                "Got pooling='mean' with layer=None, but the last layer is computed at one token only: "
-                "choose a layer before it, such as layer=0.5."
-            )
 
     def _after_fit(self):
         super()._after_fit()
         found = find_files(self.model, self.lora, fitted_with(self))
-        self.n_features_out_ = hidden_width(found.path, self.layer)
+        last = hidden_widths(found.path, (None,))[0][0]
+        states = hidden_widths(found.path, check_layers(self.layer))
+        blocks = [block for block, _ in states]
+        if last in blocks and self.pooling == "mean":
+            raise ValueError(
+                f"Got pooling='mean' with layer={self.layer!r}, but the last layer is computed at one token only: "
+                "choose a layer before it, such as layer=0.5."
+            )
+        if len(set(blocks)) < len(blocks):
+            raise ValueError(
+                f"Got layer={self.layer!r}, which of this model are the blocks {blocks}: expected each of them once."
+            )
+        self._states = states
+        self.n_features_out_ = sum(width for _, width in states)
 
     def transform(self, X: Any) -> np.ndarray:
         """Read the hidden states.
@@ -253,14 +268,16 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
         Returns
         -------
         ndarray of shape (n, d), float32
-            Hidden states; d is the model's width.
+            Hidden states; d is the model's width, times the number of layers.
 
         {document_errors}
         """
-        return _hidden_of(self._answer(X), X)
+        return self._read_states(X)
 
     def diagnose(self, X: Any) -> Bunch:
-        """Read the hidden states and the answer that was written along, in one pass.
+        """Read the hidden states, and let the model answer too, in a second pass that ``transform`` does without.
+
+        With `memory` the answers are those that `StepwiseExtractor` keeps, and are kept for it.
 
         {documents}
 
@@ -274,11 +291,14 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
 
         {document_errors}
         """
-        answers = self._answer(X)
-        return Bunch(hidden=_hidden_of(answers, X), **self._describe(X, answers))
+        answers = self._run(X, self._task())  # before the states: it has the less room for documents, and says so first
+        return Bunch(hidden=self._read_states(X), **self._describe(X, answers))
 
-    def _answer(self, X):
-        return self._run(X, self._task(tap=Hidden(self.layer, self.pooling)))
+    def _read_states(self, X):
+        return labelled(np.array(self._run(X, self._transform_task())), "hidden", None, X)
+
+    def _transform_task(self):
+        return StatesTask(self._task(), Hidden(check_layers(self.layer), self.pooling))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the output columns.
@@ -288,22 +308,31 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
         Returns
         -------
         ndarray of shape (d,), object
-            "hidden0", "hidden1", ...
+            "hidden0", "hidden1", ...; of a list of layers with the number of the block, "layer6_hidden0" and so on.
         """
         check_is_fitted(self)
-        return np.array([f"hidden{k}" for k in range(self.n_features_out_)], dtype=object)
-
-
-def _hidden_of(answers, X):
-    return labelled(np.array([answer.hidden for answer in answers]), "hidden", None, X)
+        several = as_list(self.layer) is not None
+        names = [f"layer{b}_hidden{k}" if several else f"hidden{k}" for b, width in self._states for k in range(width)]
+        return np.array(names, dtype=object)
 
 
 def check_layer(layer: Any) -> None:
-    """Raise ValueError where `layer` is no layer, as `HiddenStateExtractor` takes them."""
+    """Raise ValueError where `layer` is no layer, as `HiddenStateExtractor` takes each of them."""
     real = isinstance(layer, (float, np.floating)) and 0 < layer < 1
     whole = isinstance(layer, (int, np.integer)) and not isinstance(layer, bool)
     if not (layer is None or whole or real):
         raise ValueError(f"Got layer={layer!r} but expected None, a block's number, or a float between 0 and 1.")
+
+
+def check_layers(layer: Any) -> tuple[int | float | None, ...]:
+    """Return the layers that `HiddenStateExtractor` is to read, of one or a list; ValueError where some are none."""
+    layers = as_list(layer)
+    if layers is not None and not layers:
+        raise ValueError(f"Got layer={layer!r} but expected a layer, or a list of one or more.")
+    layers = [layer] if layers is None else layers
+    for each in layers:
+        check_layer(each)
+    return tuple(each.item() if isinstance(each, np.generic) else each for each in layers)
 
 
 def _warn_of_low_mass(label_mass, beginning_mass):

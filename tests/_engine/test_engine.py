@@ -16,7 +16,7 @@ from scripts import run_script
 from tiny_gguf import CONTROL_TOKENS, byte_letters, write_tiny_gguf
 
 import skmlmc._engine.model as engine
-from skmlmc import StepwiseExtractor, clear_models
+from skmlmc import HiddenStateExtractor, StepwiseExtractor, UnaryExtractor, clear_models
 from skmlmc._engine import memory
 from skmlmc._engine.model import C
 from skmlmc.prompts import PromptTemplate
@@ -192,6 +192,20 @@ def test_the_size_of_the_context_does_not_change_a_bit(tiny_model):
     assert loaded(tiny_model)._settings.n_ctx == 400
 
 
+@pytest.mark.parametrize("cls", [UnaryExtractor, StepwiseExtractor, HiddenStateExtractor])
+def test_a_group_fills_no_more_than_one_call(cls, tmp_path, monkeypatch):
+    """What has to be divided is slower than the documents one by one."""
+    sizes, divide = [], engine.batches
+    monkeypatch.setattr(engine, "batches", lambda n, *more: sizes.append(n) or divide(n, *more))
+    model = write_tiny_gguf(tmp_path / "words.gguf", words=("joy", "ful", " joy", "sad"))
+    texts = [f"{text} number {k} " * 2 for k in range(8) for text in TEXTS[:2]]
+    estimator = cls(str(model), labels=["joy", "sad"], random_state=0, batch_size=16, n_threads=1).fit()
+    estimator.transform(texts[:1])
+    sizes.clear()
+    estimator.transform(texts)
+    assert max(sizes) <= engine.N_UBATCH and 1 < len(sizes) < len(texts)
+
+
 def test_no_more_context_than_the_model_was_trained_for(tiny_model):
     extractor(tiny_model, n_ctx=1_000_000).transform(["a " * 1500])
     model = loaded(tiny_model)
@@ -307,6 +321,35 @@ def test_slow_models_decode_in_a_second_thread_and_give_the_same(tiny_model, mon
     clear_models()
     monkeypatch.setattr(engine, "SLOW_BYTES", 0)
     assert_same(extractor(tiny_model).transform(TEXTS), expected)
+
+
+class Changing:
+    """Gives every call another number of threads."""
+
+    def __init__(self, room, bold):
+        self.seen = []
+
+    def run(self, call, tokens, most):
+        self.seen.append((1, 2, 3)[len(self.seen) % 3])
+        return call(self.seen[-1])
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_threads_that_change_within_a_document_change_no_bit(tiny_model, monkeypatch, batch_size):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    expected = extractor(tiny_model, batch_size=batch_size).transform(TEXTS)
+    clear_models()
+    monkeypatch.setattr(engine, "Pace", Changing)
+    fitted = extractor(tiny_model, n_threads=None, batch_size=batch_size)
+    assert_same(fitted.transform(TEXTS), expected)
+    seen = loaded(tiny_model)._pace.seen
+    assert seen[:4] == [1, 2, 3, 1] and len(seen) > 2 * len(TEXTS) / batch_size
+
+
+def test_a_number_of_threads_is_kept(tiny_model, monkeypatch):
+    monkeypatch.setattr(engine, "Pace", Changing)
+    extractor(tiny_model, n_threads=1).transform(TEXTS)
+    assert loaded(tiny_model)._pace.seen == []
 
 
 @pytest.mark.model

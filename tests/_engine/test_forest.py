@@ -227,6 +227,8 @@ def test_groups_keep_within_the_budget(needs, batch_size, cells, per_document, s
     groups = pack(needs, cells=cells, **limits)
     assert pack(needs, cells=10 * cells, enough=cells, **limits) == groups
     assert pack(needs, cells=cells, enough=10 * cells, **limits) == groups
+    assert pack(needs, cells=10 * cells, firsts=needs, call=cells, **limits) == groups
+    assert pack(needs, cells=cells, firsts=needs, call=10 * cells, **limits) == groups
     assert sorted(i for group in groups for i in group) == list(range(len(needs)))
     for group in groups:
         assert 1 <= len(group) <= batch_size

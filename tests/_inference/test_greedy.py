@@ -207,14 +207,19 @@ def test_nothing_is_decoded_twice(word_model, answer_format):
     assert model.calls < 2 * calls
 
 
-def test_hidden_states_come_in_the_same_pass(word_model):
+def test_hidden_states_take_the_document_alone(word_model):
+    """No step of the answer is decoded, and the answers beside are what they were."""
     clear_models()
     fitted = extractor(word_model)
     model = loaded(fitted)
     plain = fitted.transform(TEXTS)
-    once = model.decoded
-    hidden = HiddenStateExtractor(**fitted.get_params()).fit().transform(TEXTS)
-    assert model.decoded == 2 * once, "another context, but the same tokens"
+    before, ready = model.decoded, prepared(fitted)
+    probed = HiddenStateExtractor(**fitted.get_params()).fit()
+    hidden = probed.transform(TEXTS)
+    documents = sum(len(ready.document(text)) + len(ready.compiled.answers.slot().lead) for text in TEXTS)
+    assert model.decoded - before == len(ready.prefix) + documents
+    probed.transform(TEXTS)
+    assert model.decoded - before == len(ready.prefix) + 2 * documents, "the prefix is kept between calls"
     assert_same(fitted.transform(TEXTS), plain)
     twin, ready = SlowTwin(word_model), prepared(fitted)
     for text, row in zip(TEXTS, hidden, strict=True):
@@ -260,6 +265,12 @@ def test_a_number_names_the_same_layer(word_model):
         ({"layer": "middle"}, "block's number"),
         ({"layer": True}, "block's number"),
         ({"pooling": "mean"}, "choose a layer before it"),
+        ({"layer": -1, "pooling": "mean"}, "choose a layer before it"),
+        ({"layer": [0, None], "pooling": "mean"}, "choose a layer before it"),
+        ({"layer": []}, "one or more"),
+        ({"layer": [0, 1.5]}, "between 0 and 1"),
+        ({"layer": [0, 0.5]}, r"are the blocks \[0, 0\]"),
+        ({"layer": [[0]]}, "block's number"),
         ({"layer": 0.5, "pooling": "max"}, "pooling"),
         ({"layer": 7}, "has 2 blocks"),
     ],

@@ -12,7 +12,7 @@ from scipy.special import log_softmax, logsumexp, softmax
 from slow_twin import OPENING, Speller, slow_beginning, slow_steps, spelled
 from toy import TOKENIZERS, Reading, Tokenizer, ToyEngine, toy_logits
 
-from skmlmc._inference.greedy import greedy_answer, read_beginning
+from skmlmc._inference.greedy import greedy_answer, read_beginning, read_state
 from skmlmc._inference.label_trie import ROOT, AnswerSpace, LabelTrie, Spelling, common_prefix
 from skmlmc.prompts import ANSWER_FORMATS
 
@@ -43,7 +43,7 @@ def spelling(tokenizer, answer_format="json", lead="", after=AFTER):
 def answer(space, logits, max_labels, sequences=60, **engine):
     """One document's answer by the real planner on the toy model; returns the engine too."""
     engine = ToyEngine(PREFIX, logits, **{"n_seq": sequences + 2, **engine})
-    job = greedy_answer(DOCUMENT, space, max_labels=max_labels, sequences=sequences, hidden=True)
+    job = greedy_answer(DOCUMENT, space, max_labels=max_labels, sequences=sequences)
     return engine.run({0: job})[0], engine
 
 
@@ -63,7 +63,8 @@ def same_as_oracle(tokenizer, words, answer_format="json", seed=0, max_labels=No
     if space.begins_at() < len(space.slot().lead):
         begun = ToyEngine(PREFIX, logits).run({0: read_beginning(DOCUMENT, space)})[0]
         assert begun == pytest.approx(slow_beginning(logits, [*PREFIX, *DOCUMENT], spell, words, lead))
-    np.testing.assert_array_equal(got.hidden, context[-3:])
+    state = ToyEngine(PREFIX, logits).run({0: read_state(DOCUMENT, space)})[0]
+    np.testing.assert_array_equal(state, context[-3:])
     if not ran.one_state:
         assert ran.cache.peak <= len(PREFIX) + len(DOCUMENT) + space.longest(max_labels, sequences)
     return got

@@ -116,21 +116,21 @@ class TestThreads:
     def test_shared_among_processes(self, monkeypatch):
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         monkeypatch.setattr(joblib, "cpu_count", lambda only_physical_cores=False: 8)
-        assert [_workers.share_of_threads(None, n) for n in (1, 2, 3, 16)] == [8, 4, 2, 1]
-        assert _workers.share_of_threads(3, 2) == 3
+        assert [_workers.share_of_threads(n) for n in (1, 2, 3, 16)] == [8, 4, 2, 1]
+        assert _workers.count_threads(None, 3) == 3 and _workers.count_threads(5, 3) == 5
         monkeypatch.setenv("OMP_NUM_THREADS", "4")
-        assert _workers.share_of_threads(None, 2) == 2
+        assert _workers.share_of_threads(2) == 2
 
     def test_a_caller_that_decodes_nothing_is_not_counted(self, monkeypatch):
         """Its forked children may use threads, and a forked caller's new processes too."""
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         monkeypatch.setattr(joblib, "cpu_count", lambda only_physical_cores=False: 8)
         monkeypatch.setattr(_workers, "_threads_used", False)
-        assert _workers.share_of_threads(None, 2) == 4 and not _workers._threads_used
+        assert _workers.share_of_threads(2) == 4 and not _workers._threads_used
         monkeypatch.setattr(_workers, "_one_thread", True)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert _workers.share_of_threads(None, 2) == 4
+            assert _workers.share_of_threads(2) == 4
 
     def test_threading_backends_run_one_model_once(self):
         with joblib.parallel_config(backend="threading", n_jobs=4):
