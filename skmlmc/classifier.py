@@ -11,11 +11,16 @@ from typing import Any
 import numpy as np
 from sklearn import get_config
 from sklearn.base import BaseEstimator, clone
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import KFold
+from sklearn.pipeline import make_pipeline
 from sklearn.utils import Bunch, check_random_state, get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
+from ._models.files import hidden_widths
+from ._models.identity import find_files
 from ._utils.arrays import check_sample_weight, check_targets, name_targets
 from ._utils.checks import check_choice, check_positive_int, check_texts, check_threshold
 from ._utils.classes import check_class_columns, expand, find_classes, holds_classes, refuse_binarisers
@@ -23,6 +28,7 @@ from ._utils.labelled import labelled
 from ._utils.typing import Demonstrations, FilePath, Labels, Layers, Lora, Names, RandomState, Self, Threshold
 from .align._fitted import KINDS as ALIGNERS
 from .align._fitted import LinearProbe, ScalingAligner
+from .align._stacking import SoftStackingClassifier
 from .align._zero_shot import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations, UnaryBreakdown
 from .base import LabelProbabilityMixin, fits_or_forgets, label_columns
 from .extract._base import LIVE_PARAMETERS, PromptedMixin, documented_extractor, keep_parameters
@@ -42,8 +48,11 @@ METHODS: dict[str, tuple[Any, Any]] = {
     "binary_breakdown": (PairwiseExtractor, BradleyTerry),
     "marginal_over_generations": (MarginalExtractor, UnaryBreakdown),
     "linear_probe": (HiddenStateExtractor, LinearProbe),
+    "stack": (HiddenStateExtractor, SoftStackingClassifier),
 }
-SUPERVISED = (LinearProbe,)
+SUPERVISED = (LinearProbe, SoftStackingClassifier)
+# Which states the stack reads: of the document as a whole, and what the model makes of it where it is to answer.
+STACK = ((0.25, "mean"), (0.5, "mean"), (0.75, "mean"), (0.75, "last"), (None, "last"))
 N_FOLDS = 5
 
 
@@ -65,7 +74,8 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     method : str, default="auto"
         Read-out of the label probabilities (section 5 of the paper): "max_over_generations", "compare_to_none",
         "hard_predictions", "unary_breakdown" (one question a label), "binary_breakdown" (a question for each ordered
-        pair), "marginal_over_generations" (all answers the model may give) or "linear_probe" (fitted on hidden states).
+        pair), "marginal_over_generations" (all answers the model may give), "linear_probe" (fitted on hidden states) or
+        "stack" (probes on several layers and on words, combined by `SoftStackingClassifier`).
         "auto" is "max_over_generations", and "compare_to_none" with ``multi_label=False``.
     aligner : {"platt", "temperature", "beta", "isotonic", "matrix"}, estimator or None, default=None
         Fitted alignment behind the read-out: a kind of `ScalingAligner`, or an estimator with ``fit`` and
@@ -80,8 +90,9 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         (see `ContextualCalibration`). Not for the linear probe.
     layer : int, float, None or list of them, default=None
         Layer of the hidden states that "linear_probe" reads, or several (see `HiddenStateExtractor`); None is the
-        paper's.
-    pooling : {"last", "mean"}, default="last"
+        paper's, and for "stack" a quarter, half and three quarters of the depth, and where the answer begins three
+        quarters and the end of it.
+    pooling : {"last", "mean"} or list of them, default="last"
         Where they are read.
     multi_label : bool, default=True
         False: exactly one label a document; probabilities sum to 1 and ``predict`` takes the largest. `y` is then
@@ -140,7 +151,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         n_label_orders: int = 1,
         content_free: Sequence[str] | None = None,
         layer: Layers | None = None,
-        pooling: str = "last",
+        pooling: str | Sequence[str] = "last",
         multi_label: bool = True,
         shots: int = 0,
         demonstrations: Demonstrations = "multilabel",
@@ -252,6 +263,10 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         """Parameters of an extractor that the classifier shares, with the classes as its labels."""
         names = signature(extractor_class).parameters
         shared = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        if self._method() == "stack" and self.layer is None:
+            shared["layer"], shared["pooling"] = zip(
+                *_stack_states(find_files(self.model, self.lora).path), strict=True
+            )
         if "max_labels" in shared and self.max_labels is None:
             if extractor_class is MarginalExtractor:
                 del shared["max_labels"]
@@ -298,7 +313,8 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         """
         check_is_fitted(self)
         found = self.extractors_[0].diagnose(X)
-        proba = self._align(_read(self.extractors_, self.readouts_, X, next(iter(found.values()))))
+        first = None if _reads_texts(self.readouts_[0]) else next(iter(found.values()))
+        proba = self._align(_read(self.extractors_, self.readouts_, X, first))
         return Bunch(**found, proba=proba)
 
     def _align(self, proba):
@@ -329,7 +345,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     def _divide_method_params(self, extractor_class, readout_class):
         """Return what `method_params` has for the extractor and for the read-out."""
         given = {} if self.method_params is None else self.method_params
-        own = set(self._get_param_names())
+        own = {*self._get_param_names(), "estimators"}
         places = [set(signature(cls).parameters) - own for cls in (extractor_class, readout_class)]
         known = places[0] | places[1]
         if not isinstance(given, Mapping) or set(given) - known:
@@ -341,7 +357,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
 
     def _make_readout(self, labels, params):
         method = self._method()
-        readout = METHODS[method][1](**params)
+        readout = self._make_stack(params) if method == "stack" else METHODS[method][1](**params)
         if self.content_free is not None and isinstance(readout, SUPERVISED):
             raise ValueError(
                 f"Got content_free with method={method!r}, which has no probabilities to divide. Expected another "
@@ -355,6 +371,12 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         known = {"multi_label": self.multi_label, "random_state": self.random_state}
         readout.set_params(**{k: v for k, v in known.items() if k in readout.get_params()})
         return readout if isinstance(readout, SUPERVISED) else _fit_zero_shot(readout, labels)
+
+    def _make_stack(self, params):
+        """Return the stack of probes on hidden states, which come when they can be extracted, and on words."""
+        head = LinearProbe(None, scale=False, multi_label=self.multi_label, random_state=self.random_state)
+        words = TfidfVectorizer(token_pattern=r"\b\w+\b", ngram_range=(1, 2), sublinear_tf=True)
+        return SoftStackingClassifier([("states", None), ("words", make_pipeline(words, head))], **params)
 
     def _make_aligner(self):
         if self.aligner is None:
@@ -385,12 +407,34 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
 
 def _read(extractors, readouts, X, first=None):
     """Mean of the read-outs over the label orders; `first` is what the first extractor gave, where that is known."""
-    arrays = (
-        [e.transform(X) for e in extractors] if first is None else [first, *(e.transform(X) for e in extractors[1:])]
-    )
-    # A DataFrame, as under set_config(transform_output="pandas"), becomes an array; an extractor's own stays as it is.
-    parts = [r.predict_proba(np.asanyarray(a)) for a, r in zip(arrays, readouts, strict=True)]
+    known = [] if first is None else [np.asanyarray(first)]
+    rest = zip(extractors[len(known) :], readouts[len(known) :], strict=True)
+    arrays = [*known, *(_input(extractor, readout, X) for extractor, readout in rest)]
+    parts = [readout.predict_proba(array) for array, readout in zip(arrays, readouts, strict=True)]
     return parts[0] if len(parts) == 1 else np.mean(parts, axis=0)
+
+
+def _stack_states(path):
+    """Return layers and poolings of the stack, fewer of a model with so few blocks that some are the same."""
+    found, ((last, _),) = {}, hidden_widths(path, (None,))
+    for layer, pooling in STACK:
+        ((block, _),) = hidden_widths(path, (layer,))
+        if (block, pooling) != (last, "mean"):  # which is computed at one token only
+            found.setdefault((block, pooling), (layer, pooling))
+    return list(found.values())
+
+
+def _reads_texts(readout):
+    """Whether a read-out lets the extractor read the texts by itself, beside other members that read them too."""
+    return isinstance(readout, SoftStackingClassifier)
+
+
+def _input(extractor, readout, X):
+    """Return what a read-out starts from: what the extractor makes of documents, or these."""
+    if _reads_texts(readout):
+        return np.array(check_texts(X), dtype=object)
+    # A DataFrame, as under set_config(transform_output="pandas"), becomes an array; an extractor's own stays as it is.
+    return np.asanyarray(extractor.transform(X))
 
 
 def _fit_zero_shot(readout, labels):
@@ -442,7 +486,9 @@ def _fit_readouts(extractors, readouts, aligner, training, multi_label):
     documents, Y, weights = training
     parts = []
     for extractor, readout in zip(extractors, readouts, strict=True):
-        arrays = np.asanyarray(extractor.transform(documents))
+        if _reads_texts(readout):
+            readout.set_params(states=FrozenEstimator(extractor))
+        arrays = _input(extractor, readout, documents)
         if not isinstance(readout, SUPERVISED):
             parts.append(readout.predict_proba(arrays))
             continue

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GroupKFold, KFold
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing as take_rows
@@ -379,6 +380,8 @@ def _array(features):
 
 def _learns(step):
     """Return whether what a step makes of a document may depend on the documents in ``fit``."""
+    if isinstance(step, FrozenEstimator):
+        return False
     learns = getattr(step, "learns_from_documents", None)
     return learns() if callable(learns) else get_tags(step).requires_fit
 
