@@ -6,23 +6,23 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from inspect import signature
 from math import factorial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn import get_config
 from sklearn.base import BaseEstimator, clone
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import KFold
+from sklearn.model_selection import GroupKFold, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import Bunch, check_random_state, get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, has_fit_parameter
 
 from ._models.files import hidden_widths
 from ._models.identity import find_files
 from ._utils.arrays import check_sample_weight, check_targets, name_targets
-from ._utils.checks import check_choice, check_positive_int, check_texts, check_threshold
+from ._utils.checks import check_choice, check_positive_int, check_splits, check_texts, check_threshold
 from ._utils.classes import check_class_columns, expand, find_classes, holds_classes, refuse_binarisers
 from ._utils.labelled import labelled
 from ._utils.typing import Demonstrations, FilePath, Labels, Layers, Lora, Names, RandomState, Self, Threshold
@@ -194,13 +194,24 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         return self
 
     @fits_or_forgets
-    def fit(self, X: Any = None, y: Any = None, sample_weight: Any = None, *, distribution: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any = None,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        distribution: Any = None,
+        groups: Any = None,
+    ) -> Self:
         """Check everything, draw the demonstrations, fit what is to be fitted; zero-shot classifiers need no data.
 
         {fit_data}
         sample_weight : array-like of shape (n,), default=None
             Weights of the documents for what is fitted, the aligner and the linear probe: a weight of 2 counts as the
             document twice, 0 leaves it out. Demonstrations are drawn without regard to them.
+        groups : array-like of shape (n,), default=None
+            Documents of one group are held out together wherever something is cross-validated: the probe's strength,
+            the stack, what an aligner behind them is fitted on.
 
         {returns_itself}
 
@@ -228,8 +239,8 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
             if X is None or targets is None:
                 what = f"method={self.method!r}" if aligner is None else f"aligner={self.aligner!r}"
                 raise ValueError(f"Expected texts and targets: {what} is fitted on them. Call fit(texts, y).")
-            training = _training_data(first, X, targets, weights)
-            _check_aligner(aligner, training[1], self.multi_label)
+            training = _training_data(first, X, targets, weights, groups)
+            _check_aligner(aligner, training.Y, self.multi_label)
         extractors = self._more_extractors(first, X, y, distribution)
         readouts = [deepcopy(readout) for _ in extractors]
         if training is not None:
@@ -416,7 +427,8 @@ def _read(extractors, readouts, X, first=None):
 
 def _stack_states(path):
     """Return layers and poolings of the stack, fewer of a model with so few blocks that some are the same."""
-    found, ((last, _),) = {}, hidden_widths(path, (None,))
+    found: dict[tuple[int, str], tuple[float | None, str]] = {}
+    ((last, _),) = hidden_widths(path, (None,))
     for layer, pooling in STACK:
         ((block, _),) = hidden_widths(path, (layer,))
         if (block, pooling) != (last, "mean"):  # which is computed at one token only
@@ -467,8 +479,17 @@ def _takes_weights(aligner):
     return bool(routes and get_routing_for_object(aligner).consumes("fit", ["sample_weight"]))
 
 
-def _training_data(first, X, targets, weights):
-    """Documents that are no demonstrations of the extractor `first` and have a weight, their targets and weights."""
+class _Training(NamedTuple):
+    """What is fitted on: documents, targets, and weights and groups where they are given."""
+
+    texts: list[str]
+    Y: np.ndarray
+    weights: np.ndarray | None
+    groups: np.ndarray | None
+
+
+def _training_data(first, X, targets, weights, groups):
+    """Documents that are no demonstrations of the extractor `first` and have a weight, and what belongs to them."""
     texts = check_texts(X)
     shown = {text for text, _ in first.demonstrations_}
     rest = [i for i, text in enumerate(texts) if text not in shown and (weights is None or weights[i] > 0)]
@@ -478,12 +499,15 @@ def _training_data(first, X, targets, weights):
             f"expected at least {N_FOLDS} to fit on: give more documents or fewer shots."
         )
     Y, _ = check_targets(targets, labels=list(first.labels_), n_samples=len(texts))
-    return [texts[i] for i in rest], Y[rest], None if weights is None else weights[rest]
+    if groups is not None:
+        check_consistent_length(texts, groups)
+        groups = np.asarray(groups)[rest]
+    return _Training([texts[i] for i in rest], Y[rest], None if weights is None else weights[rest], groups)
 
 
 def _fit_readouts(extractors, readouts, aligner, training, multi_label):
     """Fit supervised read-outs and the aligner; returns the aligner."""
-    documents, Y, weights = training
+    documents, Y = training.texts, training.Y
     parts = []
     for extractor, readout in zip(extractors, readouts, strict=True):
         if _reads_texts(readout):
@@ -493,13 +517,13 @@ def _fit_readouts(extractors, readouts, aligner, training, multi_label):
             parts.append(readout.predict_proba(arrays))
             continue
         if aligner is not None:
-            parts.append(_out_of_fold(readout, arrays, Y, weights))
-        _fit_weighted(readout, arrays, Y, weights)
+            parts.append(_out_of_fold(readout, arrays, training))
+        _fit_on(readout, arrays, training)
     if aligner is None:
         return None
     # A classifier of scikit-learn wants the number of a document's class.
     one_class = not multi_label and not _tasks(aligner) and ((Y == 0) | (Y == 1)).all()
-    return _fit_weighted(aligner, np.mean(parts, axis=0), Y.argmax(axis=1) if one_class else Y, weights)
+    return _fit_on(aligner, np.mean(parts, axis=0), training, Y.argmax(axis=1) if one_class else Y)
 
 
 def _check_aligner(aligner, Y, multi_label):
@@ -540,13 +564,17 @@ def _innermost(estimator):
         estimator = inner
 
 
-def _fit_weighted(estimator, X, Y, weights):
-    return estimator.fit(X, Y) if weights is None else estimator.fit(X, Y, sample_weight=weights)
+def _fit_on(estimator, X, training, y=None, rows=slice(None)):
+    """Fit on some rows, with weights and groups where there are some and ``fit`` takes them."""
+    more = {} if training.weights is None else {"sample_weight": training.weights[rows]}
+    if training.groups is not None and has_fit_parameter(estimator, "groups"):
+        more["groups"] = training.groups[rows]
+    return estimator.fit(X[rows], (training.Y if y is None else y)[rows], **more)
 
 
-def _out_of_fold(readout, arrays, Y, weights):
-    proba = np.empty(Y.shape)
-    for train, test in KFold(N_FOLDS, shuffle=True, random_state=0).split(arrays):
-        some = None if weights is None else weights[train]
-        proba[test] = _fit_weighted(clone(readout), arrays[train], Y[train], some).predict_proba(arrays[test])
+def _out_of_fold(readout, arrays, training):
+    proba, groups = np.empty(training.Y.shape), training.groups
+    cv = KFold(N_FOLDS, shuffle=True, random_state=0) if groups is None else GroupKFold(N_FOLDS)
+    for train, test in check_splits(cv, arrays, training.Y, groups=groups):
+        proba[test] = _fit_on(clone(readout), arrays, training, rows=train).predict_proba(arrays[test])
     return proba

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import KFold, cross_validate
+from sklearn.model_selection import GroupKFold, KFold, cross_validate
 from sklearn.pipeline import make_pipeline
 from tiny_gguf import write_tiny_gguf
 
@@ -130,3 +130,19 @@ def test_a_deeper_model_has_five_views(tmp_path):
     assert len(fitted.readouts_[0].views_) == 6
     (extractor,) = fitted.extractors_
     assert len(extractor.widths_) == 5 and extractor.n_features_out_ == sum(extractor.widths_)
+
+
+@pytest.mark.parametrize("method", ["stack", "linear_probe"])
+@pytest.mark.parametrize("aligner", [None, "platt", "matrix"])
+def test_groups_reach_what_is_cross_validated(tiny_model, method, aligner):
+    groups = np.arange(len(TEXTS)) // 2
+    params = {"method_params": {"cv": GroupKFold(4)}, "aligner": aligner}
+    fitted = stack(tiny_model, **params).set_params(method=method).fit(TEXTS, H, groups=groups)
+    assert np.isfinite(fitted.predict_proba(TEXTS)).all()
+    with pytest.raises(ValueError, match="groups"):
+        stack(tiny_model, **params).set_params(method=method).fit(TEXTS, H)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        stack(tiny_model, **params).set_params(method=method).fit(TEXTS, H, groups=groups[1:])
+    probe = LinearProbe(None, cv=GroupKFold(4)).fit(np.eye(len(TEXTS)), H, groups=groups)
+    by_hand = LinearProbe(None, cv=list(GroupKFold(4).split(TEXTS, groups=groups))).fit(np.eye(len(TEXTS)), H)
+    assert probe.C_ == by_hand.C_

@@ -374,6 +374,7 @@ def fit_logistic(
     C: float | None,
     cv: Any,
     multi_label: bool,
+    groups: np.ndarray | None = None,
 ) -> tuple[Any, np.ndarray, np.ndarray, float, dict[str, np.ndarray] | None]:
     """Fit features and logistic regressions on them, with C chosen by cross-validated NLL where it is None.
 
@@ -383,7 +384,7 @@ def fit_logistic(
     """
     results = None
     if C is None:
-        C, results, _ = choose_strength(list(split_features(X, H, w, fit_features, cv)), multi_label)
+        C, results, _ = choose_strength(list(split_features(X, H, w, fit_features, cv, groups)), multi_label)
     features = fit_features(X, w)
     head = fit_wide_head(features.transform(X), H, w, C, multi_label)
     return features, head.coef, head.intercept, float(C), results
@@ -397,12 +398,17 @@ def fit_wide_head(F: np.ndarray, H: np.ndarray, w: np.ndarray, C: float, multi_l
 
 
 def split_features(
-    X: np.ndarray, H: np.ndarray, w: np.ndarray, fit_features: Callable[[np.ndarray, np.ndarray], Any], cv: Any
+    X: np.ndarray,
+    H: np.ndarray,
+    w: np.ndarray,
+    fit_features: Callable[[np.ndarray, np.ndarray], Any],
+    cv: Any,
+    groups: np.ndarray | None = None,
 ) -> Iterator[Fold]:
     """Yield the folds of `choose_strength`."""
     if len(X) < 2:
         raise ValueError(f"Got n_samples={len(X)} but expected at least 2 documents to choose C. Give C a number.")
-    for split in check_splits(min(cv, len(X)) if isinstance(cv, Integral) else cv, X, H):
+    for split in check_splits(min(cv, len(X)) if isinstance(cv, Integral) else cv, X, H, groups=groups):
         (X_train, H_train, w_train), (X_test, *rest) = ([lay_out(part[rows]) for part in (X, H, w)] for rows in split)
         features = fit_features(X_train, w_train)
         yield Fold(features.transform(X_train), H_train, w_train, features.transform(X_test), *rest)
