@@ -34,7 +34,8 @@ def markdown(result):
     times = " to ".join(str(n) for n in dict.fromkeys([rounds[0], rounds[-1]]))
     yield f"{result['machine']}, {result['date']}; {settings}. Medians over {times} rounds; ratios within a round."
     head = ["", "documents/s", "share of prompt speed", "decoded / needed", "outside llama.cpp", "against peer"]
-    yield from ("", *table(head, [cells for row in result["rows"] for cells in rows_of(row)]))
+    rows = [dated(cells, row, result) for row in result["rows"] for cells in rows_of(row)]
+    yield from ("", *table(head, rows))
     yield ""
     for key, value in result["figures"].items():
         text, bar = BARS[key]
@@ -42,6 +43,11 @@ def markdown(result):
     speeds = [row["prompt_speed"] for row in result["rows"] if "prompt_speed" in row]
     if speeds:
         yield f"* prompt speed, one batch of 512 tokens: {min(speeds):.0f} to {max(speeds):.0f} tokens/s"
+
+
+def dated(cells, row, result):
+    """Say with a row of another day when it was measured: machines are not the same every day."""
+    return cells if row.get("date") == result["date"] else (f"{cells[0]} ({row.get('date')})", *cells[1:])
 
 
 def rows_of(row):

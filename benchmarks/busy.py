@@ -113,7 +113,7 @@ def comes_and_goes(runner, args, n):
 
 def write(result, path):
     """Write JSON and Markdown."""
-    write_json(path.with_suffix(".json"), result)
+    write_json(Path(f"{path}.json"), result)
     cells = [
         [str(r["others"]), *(f"{r[k]:.2f}" for k in ("default", "one", "all", "ratio")), f"{r['slowest']:.2f} s"]
         for r in result["rows"]
@@ -133,7 +133,7 @@ def write(result, path):
             for r in result["changes"]
         ),
     ]
-    path.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    Path(f"{path}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def main(options=None):
@@ -142,7 +142,7 @@ def main(options=None):
     os.environ.pop("OMP_NUM_THREADS", None)  # it would be the default number
     runner, path = Runner(args), args.out / f"busy-{args.name}"
     result = {
-        **read_json(path.with_suffix(".json")),
+        **read_json(Path(f"{path}.json")),
         "model": args.name,
         "command": command_of(parser, args),
         "machine": f"{platform.machine()}, {platform.system()}, {args.threads} threads",

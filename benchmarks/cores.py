@@ -80,7 +80,7 @@ def main(options=None):
     path = args.out / f"cores-{args.name}"
     args.out.mkdir(parents=True, exist_ok=True)
     command = command_of(parser, args)
-    write_json(path.with_suffix(".json"), {"model": args.name, "command": command, "machine": machine, "rows": rows})
+    write_json(Path(f"{path}.json"), {"model": args.name, "command": command, "machine": machine, "rows": rows})
     cells = [[str(r["processes"]), str(r["threads"]), f"{r['rate']:.2f}", f"{r['ratio']:.2f}"] for r in rows]
     lines = [
         f"# {args.name}: threads against processes",
@@ -91,7 +91,7 @@ def main(options=None):
         "",
         *table(HEAD, cells),
     ]
-    path.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    Path(f"{path}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ def measure(path, rounds):
 def write(result, path):
     """Write JSON and Markdown."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path.with_suffix(".json"), result)
+    write_json(Path(f"{path}.json"), result)
     cells = [[row["what"], *(f"{row[k]:.2f}" for k in COLUMNS)] for row in result["rows"]]
     lines = [
         f"# The first answer of {result['model']}",
@@ -111,7 +111,7 @@ def write(result, path):
         "",
         *table(["", *COLUMNS.values()], cells),
     ]
-    path.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    Path(f"{path}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def main(options=None):
@@ -121,7 +121,7 @@ def main(options=None):
             from benchmarks.scaling import SHAPES, write_model
 
             path, name = Path(folder) / "random.gguf", f"random-{args.random}"
-            write_model(path, SHAPES[args.random])
+            write_model(path, SHAPES[args.random], readable=True)
             command = f"python -m benchmarks.first_answer --random {args.random}"
         else:
             path, name = Path(resolve_model(args.model)), args.name

@@ -22,6 +22,7 @@ import llama_cpp
 import numpy as np
 
 from benchmarks._bench import table
+from skmlmc._models.files import resolve_model
 from skmlmc._models.loaded import clear_models, load_model
 
 # blocks, width, inner width, heads, key-value heads, vocabulary: those of well-known models of that size.
@@ -41,8 +42,21 @@ def quantised(rng, rows, columns):
     return blocks.reshape(rows, -1)
 
 
-def write_model(path, shape, seed=0):
-    """Write a Llama of that shape with random weights."""
+def readable_vocabulary(size):
+    """Tokens, their types and merges of the embedded model, with unused ones behind them up to a size."""
+    fields = gguf.GGUFReader(resolve_model(None)).fields
+    tokens, types, merges = (fields[f"tokenizer.ggml.{name}"] for name in ("tokens", "token_type", "merges"))
+    text, kinds = ([field.parts[k] for k in field.data] for field in (tokens, types))
+    more = size - len(text)
+    return (
+        [bytes(part).decode() for part in text] + [f"<unused{k}>" for k in range(more)],
+        [int(part[0]) for part in kinds] + [gguf.TokenType.UNUSED] * more,
+        [bytes(merges.parts[k]).decode() for k in merges.data],
+    )
+
+
+def write_model(path, shape, seed=0, readable=False):
+    """Write a Llama of that shape with random weights, `readable` with a vocabulary that spells texts."""
     blocks, width, inner, heads, kv_heads, vocabulary = shape
     rng, writer = np.random.default_rng(seed), gguf.GGUFWriter(path, "llama", use_temp_file=True)
     writer.add_context_length(2048)
@@ -54,10 +68,12 @@ def write_model(path, shape, seed=0):
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_vocab_size(vocabulary)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("default")
-    writer.add_token_list([f"t{k}" for k in range(vocabulary)])
-    writer.add_token_types([gguf.TokenType.NORMAL] * vocabulary)
-    writer.add_token_merges(["t 1"])
+    plain = [f"t{k}" for k in range(vocabulary)], [gguf.TokenType.NORMAL] * vocabulary, ["t 1"]
+    tokens, types, merges = readable_vocabulary(vocabulary) if readable else plain
+    writer.add_tokenizer_pre("smollm" if readable else "default")
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    writer.add_token_merges(merges)
 
     def matrix(name, rows, columns):
         writer.add_tensor(name, quantised(rng, rows, columns), raw_dtype=gguf.GGMLQuantizationType.Q4_0)

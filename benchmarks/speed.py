@@ -114,6 +114,7 @@ class Bench:
     def add(self, name, values, **more):
         """Keep and print medians over rounds."""
         row = {"what": name, **{k: round(median(v), 4) for k, v in values.items()}, "rounds": self.args.rounds, **more}
+        row["date"] = str(date.today())
         self.rows.append(row)
         print(row, flush=True)
 
@@ -254,7 +255,8 @@ def main():
     for part in args.only or PARTS:
         getattr(bench, part)()
         print(bench.figures, flush=True)
-        new = {row["what"]: row for row in [*old["rows"], *bench.rows]}
+        kept = [{"date": old.get("date"), **row} for row in old["rows"]]
+        new = {row["what"]: row for row in [*kept, *bench.rows]}
         result = {
             "model": args.name,
             "machine": f"{platform.machine()}, {platform.system()}, {args.threads} threads",

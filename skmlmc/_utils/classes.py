@@ -155,10 +155,11 @@ def as_indicator(estimator: Any, y: Any) -> Any:
 
 def as_targets(estimator: Any, y: Any, name: str = "y") -> Any:
     """As ``as_indicator``, of targets, which may be a table: ValueError where nobody knows the order of its columns."""
-    made, classes = as_indicator(estimator, y), np.asarray(getattr(estimator, "classes_", None))
+    made = as_indicator(estimator, y)
     parts = [estimator, *(part for _, part in getattr(estimator, "steps", ()))]
     labels = next((part.labels for part in parts if getattr(part, "labels", None) is not None), None)
-    if made is y and labels is not None and classes.ndim == 1:
+    classes = getattr(parts[-1], "_classes", None)  # of OneVsRestClassifier classes_ may number labels
+    if made is y and labels is not None and classes is not None:
         order, names = list(map(str, labels)), list(map(str, classes.tolist()))
         check_class_columns(y, order, names if set(names) == set(order) else sorted(order), name)
     return made

@@ -145,6 +145,7 @@ def test_other_things_are_refused(tiny_model, X, message):
         classifier(tiny_model).fit().predict_proba(X)
 
 
+@pytest.mark.filterwarnings("ignore:The columns of y are")
 @pytest.mark.parametrize("y", sampled(map(pytest.param, ALL_TARGETS.values()), 3), ids=ALL_TARGETS)
 def test_targets(tiny_model, expected, y):
     clf = classifier(tiny_model, shots=3, random_state=0).fit(TEXTS, y)
