@@ -4,7 +4,7 @@ from ._models.identity import locate_model
 from ._models.loaded import clear_models
 from ._version import __version__ as __version__
 from .align import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations, UnaryBreakdown
-from .calibrate import LinearProbe, ScalingAligner
+from .calibrate import LinearProbe, ScalingAligner, SoftStackingClassifier
 from .classifier import GGUFClassifier
 from .comparison import compare_methods
 from .extract import (
@@ -33,6 +33,7 @@ __all__ = [
     "PromptTemplate",
     "QuestionTemplate",
     "ScalingAligner",
+    "SoftStackingClassifier",
     "StepwiseExtractor",
     "UnaryBreakdown",
     "UnaryExtractor",

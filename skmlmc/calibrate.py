@@ -2,10 +2,12 @@
 
 from ._utils.docs import publish
 from .align._fitted import LinearProbe, ScalingAligner
+from .align._stacking import SoftStackingClassifier
 
 __all__ = [
     "LinearProbe",
     "ScalingAligner",
+    "SoftStackingClassifier",
 ]
 
 publish(__name__, globals())

@@ -6,23 +6,29 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from inspect import signature
 from math import factorial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn import get_config
 from sklearn.base import BaseEstimator, clone
-from sklearn.model_selection import KFold
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GroupKFold, KFold
+from sklearn.pipeline import make_pipeline
 from sklearn.utils import Bunch, check_random_state, get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, has_fit_parameter
 
+from ._models.files import hidden_widths
+from ._models.identity import find_files
 from ._utils.arrays import check_sample_weight, check_targets, name_targets
-from ._utils.checks import check_choice, check_positive_int, check_texts, check_threshold
+from ._utils.checks import check_choice, check_positive_int, check_splits, check_texts, check_threshold
 from ._utils.classes import check_class_columns, expand, find_classes, holds_classes, refuse_binarisers
 from ._utils.labelled import labelled
 from ._utils.typing import Demonstrations, FilePath, Labels, Layers, Lora, Names, RandomState, Self, Threshold
 from .align._fitted import KINDS as ALIGNERS
 from .align._fitted import LinearProbe, ScalingAligner
+from .align._stacking import SoftStackingClassifier
 from .align._zero_shot import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations, UnaryBreakdown
 from .base import LabelProbabilityMixin, fits_or_forgets, label_columns
 from .extract._base import LIVE_PARAMETERS, PromptedMixin, documented_extractor, keep_parameters
@@ -43,8 +49,11 @@ METHODS: dict[str, tuple[Any, Any]] = {
     "binary_breakdown": (PairwiseExtractor, BradleyTerry),
     "marginal_over_generations": (MarginalExtractor, UnaryBreakdown),
     "linear_probe": (HiddenStateExtractor, LinearProbe),
+    "stack": (HiddenStateExtractor, SoftStackingClassifier),
 }
-SUPERVISED = (LinearProbe,)
+SUPERVISED = (LinearProbe, SoftStackingClassifier)
+# Which states the stack reads: of the document as a whole, and what the model makes of it where it is to answer.
+STACK = ((0.25, "mean"), (0.5, "mean"), (0.75, "mean"), (0.75, "last"), (None, "last"))
 N_FOLDS = 5
 
 
@@ -66,7 +75,8 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     method : str, default="auto"
         Read-out of the label probabilities (section 5 of the paper): "max_over_generations", "compare_to_none",
         "hard_predictions", "unary_breakdown" (one question a label), "binary_breakdown" (a question for each ordered
-        pair), "marginal_over_generations" (all answers the model may give) or "linear_probe" (fitted on hidden states).
+        pair), "marginal_over_generations" (all answers the model may give), "linear_probe" (fitted on hidden states) or
+        "stack" (probes on several layers and on words, combined by `SoftStackingClassifier`).
         "auto" is "max_over_generations", and "compare_to_none" with ``multi_label=False``.
     aligner : {"platt", "temperature", "beta", "isotonic", "matrix"}, estimator or None, default=None
         Fitted alignment behind the read-out: a kind of `ScalingAligner`, or an estimator with ``fit`` and
@@ -81,8 +91,9 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         (see `ContextualCalibration`). Not for the linear probe.
     layer : int, float, None or list of them, default=None
         Layer of the hidden states that "linear_probe" reads, or several (see `HiddenStateExtractor`); None is the
-        paper's.
-    pooling : {"last", "mean"}, default="last"
+        paper's, and for "stack" a quarter, half and three quarters of the depth, and where the answer begins three
+        quarters and the end of it.
+    pooling : {"last", "mean"} or list of them, default="last"
         Where they are read.
     multi_label : bool, default=True
         False: exactly one label a document; probabilities sum to 1 and ``predict`` takes the largest. `y` is then
@@ -141,7 +152,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         n_label_orders: int = 1,
         content_free: Sequence[str] | None = None,
         layer: Layers | None = None,
-        pooling: str = "last",
+        pooling: str | Sequence[str] = "last",
         multi_label: bool = True,
         shots: int = 0,
         demonstrations: Demonstrations = "multilabel",
@@ -184,13 +195,24 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         return self
 
     @fits_or_forgets
-    def fit(self, X: Any = None, y: Any = None, sample_weight: Any = None, *, distribution: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any = None,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        distribution: Any = None,
+        groups: Any = None,
+    ) -> Self:
         """Check everything, draw the demonstrations, fit what is to be fitted; zero-shot classifiers need no data.
 
         {fit_data}
         sample_weight : array-like of shape (n,), default=None
             Weights of the documents for what is fitted, the aligner and the linear probe: a weight of 2 counts as the
             document twice, 0 leaves it out. Demonstrations are drawn without regard to them.
+        groups : array-like of shape (n,), default=None
+            Documents of one group are held out together wherever something is cross-validated: the probe's strength,
+            the stack, what an aligner behind them is fitted on.
 
         {returns_itself}
 
@@ -218,8 +240,8 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
             if X is None or targets is None:
                 what = f"method={self.method!r}" if aligner is None else f"aligner={self.aligner!r}"
                 raise ValueError(f"Expected texts and targets: {what} is fitted on them. Call fit(texts, y).")
-            training = _training_data(first, X, targets, weights)
-            _check_aligner(aligner, training[1], self.multi_label)
+            training = _training_data(first, X, targets, weights, groups)
+            _check_aligner(aligner, training.Y, self.multi_label)
         extractors = self._more_extractors(first, X, y, distribution)
         readouts = [deepcopy(readout) for _ in extractors]
         if training is not None:
@@ -253,6 +275,10 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         """Parameters of an extractor that the classifier shares, with the classes as its labels."""
         names = signature(extractor_class).parameters
         shared = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        if self._method() == "stack" and self.layer is None:
+            shared["layer"], shared["pooling"] = zip(
+                *_stack_states(find_files(self.model, self.lora).path), strict=True
+            )
         if "max_labels" in shared and self.max_labels is None:
             if extractor_class is MarginalExtractor:
                 del shared["max_labels"]
@@ -299,7 +325,8 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         """
         check_is_fitted(self)
         found = self.extractors_[0].diagnose(X)
-        proba = self._align(_read(self.extractors_, self.readouts_, X, next(iter(found.values()))))
+        first = None if _reads_texts(self.readouts_[0]) else next(iter(found.values()))
+        proba = self._align(_read(self.extractors_, self.readouts_, X, first))
         return Bunch(**found, proba=proba)
 
     def _align(self, proba):
@@ -330,7 +357,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     def _divide_method_params(self, extractor_class, readout_class):
         """Return what `method_params` has for the extractor and for the read-out."""
         given = {} if self.method_params is None else self.method_params
-        own = set(self._get_param_names())
+        own = {*self._get_param_names(), "estimators"}
         places = [set(signature(cls).parameters) - own for cls in (extractor_class, readout_class)]
         known = places[0] | places[1]
         if not isinstance(given, Mapping) or set(given) - known:
@@ -342,7 +369,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
 
     def _make_readout(self, labels, params):
         method = self._method()
-        readout = METHODS[method][1](**params)
+        readout = self._make_stack(params) if method == "stack" else METHODS[method][1](**params)
         if self.content_free is not None and isinstance(readout, SUPERVISED):
             raise ValueError(
                 f"Got content_free with method={method!r}, which has no probabilities to divide. Expected another "
@@ -356,6 +383,12 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         known = {"multi_label": self.multi_label, "random_state": self.random_state}
         readout.set_params(**{k: v for k, v in known.items() if k in readout.get_params()})
         return readout if isinstance(readout, SUPERVISED) else _fit_zero_shot(readout, labels)
+
+    def _make_stack(self, params):
+        """Return the stack of probes on hidden states, which come when they can be extracted, and on words."""
+        head = LinearProbe(None, scale=False, multi_label=self.multi_label, random_state=self.random_state)
+        words = TfidfVectorizer(token_pattern=r"\b\w+\b", ngram_range=(1, 2), sublinear_tf=True)
+        return SoftStackingClassifier([("states", None), ("words", make_pipeline(words, head))], **params)
 
     def _make_aligner(self):
         if self.aligner is None:
@@ -386,12 +419,35 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
 
 def _read(extractors, readouts, X, first=None):
     """Mean of the read-outs over the label orders; `first` is what the first extractor gave, where that is known."""
-    arrays = (
-        [e.transform(X) for e in extractors] if first is None else [first, *(e.transform(X) for e in extractors[1:])]
-    )
-    # A DataFrame, as under set_config(transform_output="pandas"), becomes an array; an extractor's own stays as it is.
-    parts = [r.predict_proba(np.asanyarray(a)) for a, r in zip(arrays, readouts, strict=True)]
+    known = [] if first is None else [np.asanyarray(first)]
+    rest = zip(extractors[len(known) :], readouts[len(known) :], strict=True)
+    arrays = [*known, *(_input(extractor, readout, X) for extractor, readout in rest)]
+    parts = [readout.predict_proba(array) for array, readout in zip(arrays, readouts, strict=True)]
     return parts[0] if len(parts) == 1 else np.mean(parts, axis=0)
+
+
+def _stack_states(path):
+    """Return layers and poolings of the stack, fewer of a model with so few blocks that some are the same."""
+    found: dict[tuple[int, str], tuple[float | None, str]] = {}
+    ((last, _),) = hidden_widths(path, (None,))
+    for layer, pooling in STACK:
+        ((block, _),) = hidden_widths(path, (layer,))
+        if (block, pooling) != (last, "mean"):  # which is computed at one token only
+            found.setdefault((block, pooling), (layer, pooling))
+    return list(found.values())
+
+
+def _reads_texts(readout):
+    """Whether a read-out lets the extractor read the texts by itself, beside other members that read them too."""
+    return isinstance(readout, SoftStackingClassifier)
+
+
+def _input(extractor, readout, X):
+    """Return what a read-out starts from: what the extractor makes of documents, or these."""
+    if _reads_texts(readout):
+        return np.array(check_texts(X), dtype=object)
+    # A DataFrame, as under set_config(transform_output="pandas"), becomes an array; an extractor's own stays as it is.
+    return np.asanyarray(extractor.transform(X))
 
 
 def _fit_zero_shot(readout, labels):
@@ -424,8 +480,17 @@ def _takes_weights(aligner):
     return bool(routes and get_routing_for_object(aligner).consumes("fit", ["sample_weight"]))
 
 
-def _training_data(first, X, targets, weights):
-    """Documents that are no demonstrations of the extractor `first` and have a weight, their targets and weights."""
+class _Training(NamedTuple):
+    """What is fitted on: documents, targets, and weights and groups where they are given."""
+
+    texts: list[str]
+    Y: np.ndarray
+    weights: np.ndarray | None
+    groups: np.ndarray | None
+
+
+def _training_data(first, X, targets, weights, groups):
+    """Documents that are no demonstrations of the extractor `first` and have a weight, and what belongs to them."""
     texts = check_texts(X)
     shown = {text for text, _ in first.demonstrations_}
     rest = [i for i, text in enumerate(texts) if text not in shown and (weights is None or weights[i] > 0)]
@@ -435,26 +500,31 @@ def _training_data(first, X, targets, weights):
             f"expected at least {N_FOLDS} to fit on: give more documents or fewer shots."
         )
     Y, _ = check_targets(targets, labels=list(first.labels_), n_samples=len(texts))
-    return [texts[i] for i in rest], Y[rest], None if weights is None else weights[rest]
+    if groups is not None:
+        check_consistent_length(texts, groups)
+        groups = np.asarray(groups)[rest]
+    return _Training([texts[i] for i in rest], Y[rest], None if weights is None else weights[rest], groups)
 
 
 def _fit_readouts(extractors, readouts, aligner, training, multi_label):
     """Fit supervised read-outs and the aligner; returns the aligner."""
-    documents, Y, weights = training
+    documents, Y = training.texts, training.Y
     parts = []
     for extractor, readout in zip(extractors, readouts, strict=True):
-        arrays = np.asanyarray(extractor.transform(documents))
+        if _reads_texts(readout):
+            readout.set_params(states=FrozenEstimator(extractor))
+        arrays = _input(extractor, readout, documents)
         if not isinstance(readout, SUPERVISED):
             parts.append(readout.predict_proba(arrays))
             continue
         if aligner is not None:
-            parts.append(_out_of_fold(readout, arrays, Y, weights))
-        _fit_weighted(readout, arrays, Y, weights)
+            parts.append(_out_of_fold(readout, arrays, training))
+        _fit_on(readout, arrays, training)
     if aligner is None:
         return None
     # A classifier of scikit-learn wants the number of a document's class.
     one_class = not multi_label and not _tasks(aligner) and ((Y == 0) | (Y == 1)).all()
-    return _fit_weighted(aligner, np.mean(parts, axis=0), Y.argmax(axis=1) if one_class else Y, weights)
+    return _fit_on(aligner, np.mean(parts, axis=0), training, Y.argmax(axis=1) if one_class else Y)
 
 
 def _check_aligner(aligner, Y, multi_label):
@@ -492,13 +562,17 @@ def _innermost(estimator):
     return estimator
 
 
-def _fit_weighted(estimator, X, Y, weights):
-    return estimator.fit(X, Y) if weights is None else estimator.fit(X, Y, sample_weight=weights)
+def _fit_on(estimator, X, training, y=None, rows=slice(None)):
+    """Fit on some rows, with weights and groups where there are some and ``fit`` takes them."""
+    more = {} if training.weights is None else {"sample_weight": training.weights[rows]}
+    if training.groups is not None and has_fit_parameter(estimator, "groups"):
+        more["groups"] = training.groups[rows]
+    return estimator.fit(X[rows], (training.Y if y is None else y)[rows], **more)
 
 
-def _out_of_fold(readout, arrays, Y, weights):
-    proba = np.empty(Y.shape)
-    for train, test in KFold(N_FOLDS, shuffle=True, random_state=0).split(arrays):
-        some = None if weights is None else weights[train]
-        proba[test] = _fit_weighted(clone(readout), arrays[train], Y[train], some).predict_proba(arrays[test])
+def _out_of_fold(readout, arrays, training):
+    proba, groups = np.empty(training.Y.shape), training.groups
+    cv = KFold(N_FOLDS, shuffle=True, random_state=0) if groups is None else GroupKFold(N_FOLDS)
+    for train, test in check_splits(cv, arrays, training.Y, groups=groups):
+        proba[test] = _fit_on(clone(readout), arrays, training, rows=train).predict_proba(arrays[test])
     return proba

@@ -16,9 +16,11 @@ from skmlmc._models import identity as _identity
 from skmlmc._models.loaded import load_model
 from skmlmc._models.soundness import check_model
 from skmlmc._utils.labelled import labelled
+from skmlmc.align import _arithmetic as arithmetic
 
 __all__ = [
     "FILE_NAME",
+    "arithmetic",
     "check_model",
     "count_documents",
     "fingerprint",

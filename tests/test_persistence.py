@@ -114,7 +114,7 @@ def fitted_estimators(model, adapter, encoder):
     for method in METHODS:
         for aligner in (None, "platt"):
             yield f"{method}+{aligner}", classifier(method=method, aligner=aligner).fit(TEXTS, H), TWO
-        if method != "linear_probe":
+        if method not in ("linear_probe", "stack"):
             several = classifier(method=method, n_label_orders=2, content_free=["N/A"])
             yield f"{method}, orders and calibration", several.fit(TEXTS, H), TWO
     yield "adapter", classifier(lora=[(adapter, 0.5)]).fit(TEXTS, H), TWO

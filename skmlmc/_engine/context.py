@@ -18,12 +18,12 @@ class Hidden(NamedTuple):
     layers : tuple of (int, float or None)
         After which blocks, by number or by part of the depth; None: after the last one and the final norm. Their states
         follow one another in what is read.
-    pooling : {"last", "mean"}
-        The state at the token that is read, or the mean over the new tokens of its branch up to there.
+    poolings : tuple of {"last", "mean"}
+        For each layer the state at the token that is read, or the mean over the new tokens of its branch up to there.
     """
 
     layers: tuple[int | float | None, ...] = (None,)
-    pooling: str = "last"
+    poolings: tuple[str, ...] = ("last",)
 
 
 class Attention(NamedTuple):

@@ -362,10 +362,14 @@ class Model(Vocabulary):
 
     def _tapped(self, plan, states, at):
         """Return what the tap has read at token `at`, or the mean over its branch up to there."""
-        tap, begin = self._settings.tap, at
-        if not isinstance(tap, Hidden) or tap.pooling == "mean":
-            begin = next(start for start, stop, _ in plan.spans if start <= at < stop)
-        return np.concatenate(states)[begin : at + 1].mean(axis=0)
+        rows, poolings = np.concatenate(states), getattr(self._settings.tap, "poolings", ("mean",))
+        if "mean" not in poolings:
+            return rows[at].copy()
+        begin = next(start for start, stop, _ in plan.spans if start <= at < stop)
+        mean = rows[begin : at + 1].mean(axis=0)
+        if "last" not in poolings:
+            return mean
+        return np.where(np.repeat([pooling == "mean" for pooling in poolings], self._tap.widths), mean, rows[at])
 
     def _read(self, index, read, tapped):
         """Take the wanted columns of one row of llama.cpp's logits, which nobody looks at where none are wanted."""

@@ -150,6 +150,12 @@ class HiddenTap:
         """
         return np.concatenate([self._rows(block, n, outputs) for block in self._blocks], axis=1)
 
+    @property
+    def widths(self) -> list[int]:
+        """Numbers of a token's state after each block."""
+        shapes = ((block, self._shown[block].shape) for block in self._blocks)
+        return [self._n_embd * (1 if block is None else prod(shape[:-1]) // TRIAL_TOKENS) for block, shape in shapes]
+
     def _rows(self, block, n, outputs):
         name, shape, _ = self._shown[block]
         values = self._read.get(name, np.empty((0, self._n_embd), np.float32))

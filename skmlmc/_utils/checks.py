@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import check_cv
+from sklearn.model_selection import GroupKFold, check_cv
 from sklearn.utils import check_random_state
 
 from .arrays import as_list, check_not_empty, check_unmasked, column_names, describe, first_repeated
@@ -219,10 +219,13 @@ def check_seed(value: Any, name: str = "random_state") -> np.random.RandomState:
         ) from error
 
 
-def check_splits(cv: Any, X: Any, y: Any, classifier: bool = False) -> list[tuple[np.ndarray, np.ndarray]]:
+def check_splits(
+    cv: Any, X: Any, y: Any, classifier: bool = False, groups: Any = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the rows that each split of the parameter `cv` trains on and holds out, or raise ValueError naming it.
 
-    With `classifier` a number of parts is stratified by the classes in `y`, as scikit-learn does.
+    With `classifier` a number of parts is stratified by the classes in `y`, as scikit-learn does; with `groups` none of
+    these is divided.
 
     Examples
     --------
@@ -230,9 +233,13 @@ def check_splits(cv: Any, X: Any, y: Any, classifier: bool = False) -> list[tupl
     [([2, 3], [0, 1]), ([0, 1], [2, 3])]
     """
     rows = np.arange(len(X))
+    if groups is not None and isinstance(cv, numbers.Integral):
+        cv = GroupKFold(min(int(cv), len(np.unique(groups))))
     expected = f"expected a number of parts from 2 to the {len(X)} documents, a splitter, or pairs of rows"
     try:
-        splits = [(rows[train], rows[test]) for train, test in check_cv(cv, y, classifier=classifier).split(X, y)]
+        splits = [
+            (rows[train], rows[test]) for train, test in check_cv(cv, y, classifier=classifier).split(X, y, groups)
+        ]
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise ValueError(f"Got cv={cv!r:.200} but {expected} to train on and to hold out: {error}") from error
     if not splits or not all(len(part) for split in splits for part in split):

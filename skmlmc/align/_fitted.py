@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.decomposition import TruncatedSVD
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 from threadpoolctl import threadpool_limits
 
 from .._utils.arrays import (
@@ -93,7 +93,7 @@ class FittedAligner(AlignerMixin, BaseEstimator):
     __metadata_request__fit = {"distribution": True}  # unless refused, as splitters request groups
 
     @fits_or_forgets
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, distribution: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, distribution: Any = None, *, groups: Any = None) -> Self:
         """Fit to annotator proportions.
 
         {parameters}
@@ -107,6 +107,8 @@ class FittedAligner(AlignerMixin, BaseEstimator):
         distribution : array-like of shape (n, L), default=None
             Soft targets that take the place of the numbers in `y`, for tools that only pass indicators on as `y`.
             scikit-learn's metadata routing hands it through; ``set_fit_request(distribution=False)`` refuses it.
+        groups : array-like of shape (n,), default=None
+            For a `cv` such as ``GroupKFold``, where there is one: documents of one group are held out together.
 
         Returns
         -------
@@ -135,9 +137,11 @@ class FittedAligner(AlignerMixin, BaseEstimator):
         check_threshold(self.threshold, self.labels_)
         w = check_sample_weight(sample_weight, len(X))
         used = w > 0
+        if groups is not None:
+            check_consistent_length(X, groups)
         # The products are too small to share: waiting for a second thread costs far more than it saves.
         with threadpool_limits(limits=1, user_api="blas"):
-            self._fit(X[used], H[used], w[used])
+            self._fit(X[used], H[used], w[used], None if groups is None else np.asarray(groups)[used])
         return self
 
     def _check_parameters(self):
@@ -160,10 +164,10 @@ class FittedAligner(AlignerMixin, BaseEstimator):
             )
         return X
 
-    def _set_logistic(self, X, H, w, fit_features):
+    def _set_logistic(self, X, H, w, fit_features, groups):
         """Fit logistic regressions on features and keep what is public of them; return the features."""
         C = self.C if self.C is None else check_positive(self.C, "C")
-        found = fit_logistic(X, H, w, fit_features, C, self.cv, self.multi_label)
+        found = fit_logistic(X, H, w, fit_features, C, self.cv, self.multi_label, groups)
         features, coef, self.intercept_, self.C_, self.cv_results_ = found
         self.coef_ = coef.T
         return features
@@ -340,14 +344,14 @@ class ScalingAligner(FittedAligner):
         labels = labels_of_columns(known, names)
         return lay_out(H[:, [names.index(label) for label in labels]]), labels
 
-    def _fit(self, X, H, w):
+    def _fit(self, X, H, w, groups):
         for name in ("params_", "curves_", "coef_", "intercept_", "C_", "cv_results_"):  # of another kind, perhaps
             self.__dict__.pop(name, None)
         if self.kind == "matrix":
             if self.shared:
                 raise ValueError('Got shared=True with kind="matrix", which is a function a label. Use shared=False.')
             logits = to_logits(X, self.multi_label)
-            scaler = self._set_logistic(logits, H, w, lambda X, w: StandardScaler().fit(X, sample_weight=w))
+            scaler = self._set_logistic(logits, H, w, lambda X, w: StandardScaler().fit(X, sample_weight=w), groups)
             self.coef_ = self.coef_ / scaler.scale_
             self.intercept_ = self.intercept_ - self.coef_ @ scaler.mean_
         elif self.kind == "isotonic":
@@ -466,9 +470,9 @@ class LinearProbe(FittedAligner):
         check_choice(self.scale, "scale", (True, False))
         check_seed(self.random_state)
 
-    def _fit(self, X, H, w):
+    def _fit(self, X, H, w, groups):
         self._width(X)
-        self.features_ = self._set_logistic(X, H, w, self._fit_features)
+        self.features_ = self._set_logistic(X, H, w, self._fit_features, groups)
         self.n_components_ = self.coef_.shape[1]
 
     def _width(self, X):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -172,9 +173,9 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
         After which block the state is read. None: after the last one, normalised (the paper's). A float in (0, 1): at
         that part of the depth; blocks in the middle say more about the document, the last ones more about the next
         word. A list: after each of these blocks, in one pass; the states follow one another in the columns.
-    pooling : {"last", "mean"}, default="last"
+    pooling : {"last", "mean"} or list of them, default="last"
         "last": at the token where the first label is predicted. "mean": over the document and what leads over to the
-        answer; needs layers before the last one.
+        answer; needs layers before the last one. A list: one for each layer, which may then come twice.
     {answer_prompt}
     max_labels : int or None, default=None
         As for `StepwiseExtractor`, for the answer that ``diagnose`` adds; hidden states do not depend on it.
@@ -187,6 +188,8 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
     n_features_out_ : int
         d, the model's width as its file says; times the number of its residual streams where it has several and `layer`
         is before the last one. Of a list of layers the sum.
+    widths_ : list of int
+        The same of each layer.
 
     See Also
     --------
@@ -223,7 +226,7 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
         max_labels: int | None = None,
         label_tokens: str = "first",
         layer: Layers | None = None,
-        pooling: str = "last",
+        pooling: str | Sequence[str] = "last",
         batch_size: int = 1,
         truncation: str | None = None,
         n_ctx: int = 4096,
@@ -239,26 +242,28 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
 
     def _check_parameters(self):
         super()._check_parameters()
-        check_layers(self.layer)
-        check_choice(self.pooling, "pooling", ("last", "mean"))
+        check_poolings(self.pooling, check_layers(self.layer))
 
     def _after_fit(self):
         super()._after_fit()
         found = find_files(self.model, self.lora, fitted_with(self))
         last = hidden_widths(found.path, (None,))[0][0]
         states = hidden_widths(found.path, check_layers(self.layer))
-        blocks = [block for block, _ in states]
-        if last in blocks and self.pooling == "mean":
+        poolings = check_poolings(self.pooling, states)
+        read = [(block, pooling) for (block, _), pooling in zip(states, poolings, strict=True)]
+        if (last, "mean") in read:
             raise ValueError(
-                f"Got pooling='mean' with layer={self.layer!r}, but the last layer is computed at one token only: "
-                "choose a layer before it, such as layer=0.5."
+                f"Got pooling={self.pooling!r} with layer={self.layer!r}, but the last layer is computed at one token "
+                "only: choose a layer before it for the mean, such as layer=0.5."
             )
-        if len(set(blocks)) < len(blocks):
+        if len(set(read)) < len(read):
             raise ValueError(
-                f"Got layer={self.layer!r}, which of this model are the blocks {blocks}: expected each of them once."
+                f"Got layer={self.layer!r}, which of this model are the blocks {[block for block, _ in read]}, with "
+                f"pooling={self.pooling!r}: expected each of them once."
             )
-        self._states = states
-        self.n_features_out_ = sum(width for _, width in states)
+        self._names = [f"layer{block}" if isinstance(self.pooling, str) else f"layer{block}_{p}" for block, p in read]
+        self.widths_ = [width for _, width in states]
+        self.n_features_out_ = sum(self.widths_)
 
     def transform(self, X: Any) -> np.ndarray:
         """Read the hidden states.
@@ -298,7 +303,8 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
         return labelled(np.array(self._run(X, self._transform_task())), "hidden", None, X)
 
     def _transform_task(self):
-        return StatesTask(self._task(), Hidden(check_layers(self.layer), self.pooling))
+        layers = check_layers(self.layer)
+        return StatesTask(self._task(), Hidden(layers, check_poolings(self.pooling, layers)))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the output columns.
@@ -308,12 +314,13 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
         Returns
         -------
         ndarray of shape (d,), object
-            "hidden0", "hidden1", ...; of a list of layers with the number of the block, "layer6_hidden0" and so on.
+            "hidden0", "hidden1", ...; of a list of layers with the number of the block, "layer6_hidden0" and so on, of
+            a list of poolings "layer6_mean_hidden0".
         """
         check_is_fitted(self)
-        several = as_list(self.layer) is not None
-        names = [f"layer{b}_hidden{k}" if several else f"hidden{k}" for b, width in self._states for k in range(width)]
-        return np.array(names, dtype=object)
+        before = [f"{name}_" if as_list(self.layer) is not None else "" for name in self._names]
+        widths = zip(before, self.widths_, strict=True)
+        return np.array([f"{name}hidden{k}" for name, width in widths for k in range(width)], dtype=object)
 
 
 def check_layer(layer: Any) -> None:
@@ -333,6 +340,16 @@ def check_layers(layer: Any) -> tuple[int | float | None, ...]:
     for each in layers:
         check_layer(each)
     return tuple(each.item() if isinstance(each, np.generic) else each for each in layers)
+
+
+def check_poolings(pooling: Any, layers: Sequence[Any]) -> tuple[str, ...]:
+    """Return the pooling of each layer that `HiddenStateExtractor` is to read, of one for all or a list."""
+    poolings = as_list(pooling)
+    if poolings is None:
+        return (check_choice(pooling, "pooling", ("last", "mean")),) * len(layers)
+    if len(poolings) != len(layers):
+        raise ValueError(f"Got pooling={pooling!r} but expected one for all layers, or {len(layers)}, one a layer.")
+    return tuple(check_choice(each, "pooling", ("last", "mean")) for each in poolings)
 
 
 def _warn_of_low_mass(label_mass, beginning_mass):

@@ -257,6 +257,6 @@ def test_there_are_no_logits_behind_an_end(deep_model):
     def job(_):
         yield Ask((Branch("answer", tokens, None, (Read(len(tokens) - 1, np.arange(1), tap=True),)),))
 
-    settings = Settings(512, tap=Hidden((0.5,), "mean"))
+    settings = Settings(512, tap=Hidden((0.5,), ("mean",)))
     with pytest.raises(ValueError, match="end before the logits"):
         list(model.run(ready.prefix, job, [[0]], settings))
