@@ -13,7 +13,7 @@ FILES = {path.relative_to(PACKAGE): ast.parse(path.read_text(encoding="utf-8")) 
 # A room imports only from rooms before it; what stands before _engine needs no model.
 ROOMS = (
     "_version _utils metrics base align calibrate datasets prompts _engine _cache _models _inference extract "
-    "classifier comparison streaming analysis plots __init__"
+    "classifier finetune comparison streaming analysis plots __init__"
 ).split()
 
 

@@ -187,6 +187,19 @@ class CompiledPrompt:
         """Tokens before the document."""
         return self._prefix.tokens
 
+    def answer(self, words: Sequence[str]) -> list[int]:
+        r"""Tokens of an answer with these wordings as it stands behind a document, up to the first token behind it.
+
+        That token, a line break or the end of a turn, is where a model shows that its answer ends. Of these tokens
+        ``answers.begins_at()`` stand before the answer itself.
+        """
+        tokens, text_of = self.answers.tokens(words), self._encoder.vocabulary.text_of
+        n = len(tokens) - len(self._last)
+        stop = len(text_of(tokens[:n])) - len(self._after[0])
+        lengths = [len(text_of(tokens[:k])) for k in range(n + 1)]
+        at = next(k for k, length in enumerate(lengths) if length >= stop)
+        return tokens[: at + (lengths[at] == stop)]
+
     def _written(self, words):
         return render_answer(self._format, words) + self._after[0]
 

@@ -126,10 +126,15 @@ def read_beginning(document: Sequence[int], answers: AnswerSpace) -> Generator[A
     Of ``{"label": ["`` that is the product over its tokens.
     """
     tokens = [*document, *answers.slot().lead]
-    forced = range(max(1, len(document) + answers.begins_at()), len(tokens))
+    return float(np.exp((yield from read_log_probability(tokens, len(document) + answers.begins_at()))))
+
+
+def read_log_probability(tokens: Sequence[int], start: int) -> Generator[Ask, list, float]:
+    """Read the log-probability of the tokens from number `start` on, but for the prompt's very first token."""
+    forced = range(max(1, start), len(tokens))
     reads = tuple(Read(at - 1, np.array(tokens[at : at + 1]), True) for at in forced)
     (row,) = yield Ask((Branch("answer", tokens[: forced.stop - 1], None, reads),))
-    return float(np.exp(sum(float(one.logits[0]) - one.total for one in row)))
+    return sum(float(one.logits[0]) - one.total for one in row)
 
 
 def read_state(document: Sequence[int], answers: AnswerSpace) -> Generator[Ask, list, np.ndarray]:

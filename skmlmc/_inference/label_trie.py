@@ -321,6 +321,10 @@ class AnswerSpace:
             self._slots[previous] = (self._share_slot(before) if previous else None) or self._find_slot(before)
         return self._slots[previous]
 
+    def tokens(self, words: Sequence[str]) -> list[int]:
+        """Return the tokens of a whole answer, with what stands before and behind it and is tokenised with it."""
+        return list(self._tokenize(words))
+
     def _tokenize(self, words):
         key = tuple(words)
         if key not in self._tokens:

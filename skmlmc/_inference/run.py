@@ -213,7 +213,7 @@ def _decode(task, todo, texts, files, options):
     model = load_model(files.path) if jobs == 1 else load_vocabulary(files.path)
     n_ctx = min(options.n_ctx, model.n_ctx_train)
     prepared = prepared_prompt(task, model)
-    documents = _cut_documents(prepared, todo, texts, n_ctx, options.truncation)
+    documents = cut_documents(prepared, todo, texts, n_ctx, options.truncation)
     groups = pack(
         [len(tokens) + prepared.cells for tokens in documents],
         batch_size=options.batch_size,
@@ -323,7 +323,7 @@ def _answer_elsewhere(task, documents, groups, options, files, jobs):
             yield from pairs
 
 
-def _cut_documents(prepared: Prepared, todo, texts, n_ctx, truncation):
+def cut_documents(prepared: Prepared, todo, texts, n_ctx, truncation):
     """Tokenise all documents and see to it that each fits beside the prompt, before anything is decoded."""
     limit = n_ctx - len(prepared.prefix) - prepared.cells
     around = len(prepared.document(""))

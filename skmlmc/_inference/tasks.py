@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
 from typing import Any
@@ -18,7 +19,7 @@ from ..prompts._layouts import make_layout
 from ..prompts._templates import PromptTemplate, QuestionTemplate, render_answer
 from .beam import AnswerBeam, Marginal
 from .compiled import CompiledPrompt, Encoder, compile_prefix, prepared_prompt, shared_opening
-from .greedy import Answer, greedy_answer, read_beginning, read_state
+from .greedy import Answer, greedy_answer, read_beginning, read_log_probability, read_state
 from .questions import Questionnaire
 
 
@@ -211,6 +212,67 @@ class BeginningTask:
 
     def from_arrays(self, arrays):
         return float(checked(arrays, "mass", ()))
+
+
+@dataclass(frozen=True)
+class PreparedWritten(PreparedSteps):
+    """The stepwise prompt of one model, ready to read how probable a given answer is."""
+
+    written: tuple[int, ...]
+    sequences = 1
+
+    @property
+    def cells(self):
+        """Cells of the answer."""
+        return len(self.written)
+
+    @property
+    def first(self):
+        return self.cells
+
+    def job(self, tokens):
+        start = len(tokens) + self.compiled.answers.begins_at()
+        return read_log_probability([*tokens, *self.written], start)
+
+
+@dataclass(frozen=True)
+class WrittenTask:
+    """Ask how probable it is that the model writes a given answer, in the prompt's spelling, and then ends.
+
+    Parameters
+    ----------
+    answer : StepsTask
+        How the answer is asked for.
+    labels : tuple of int
+        The labels of it, in the order in which they are written.
+    """
+
+    answer: StepsTask
+    labels: tuple[int, ...]
+    tap = None
+
+    @property
+    def words(self):
+        return self.answer.words
+
+    def key(self):
+        return ("written", self.labels, *self.answer.key())
+
+    def prepare(self, model):
+        steps = prepared_prompt(self.answer, model)
+        written = tuple(written_tokens(self.answer, steps, self.labels))
+        return PreparedWritten(steps.compiled, steps.max_labels, None, steps.budget, written)
+
+    def to_arrays(self, result):
+        return {"log_probability": np.array(result)}
+
+    def from_arrays(self, arrays):
+        return float(checked(arrays, "log_probability", (), most=None))
+
+
+def written_tokens(task: StepsTask, prepared: PreparedSteps, labels: Sequence[int]) -> list[int]:
+    """Return the tokens of an answer that names these labels, none where there are none, behind a document."""
+    return prepared.compiled.answer([task.words[k] for k in labels or (-1,)])
 
 
 @dataclass(frozen=True)

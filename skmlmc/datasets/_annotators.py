@@ -115,16 +115,7 @@ def annotator_distribution(
     >>> found.documents, found.soft.tolist()
     ([1, 2], [[1.0, 0.5], [0.0, 0.0]])
     """
-    names = None if labels is None else check_names(labels)
-    check_unmasked(annotations, "annotations")
-    if len(getattr(annotations, "shape", ())) == 3:
-        document, answers, names, documents = _from_array(np.asarray(annotations), names)
-    else:
-        rows = _check_none(_read_rows(annotations, columns, tidy), names, none_label)
-        documents = list(dict.fromkeys(row[1] for row in rows))
-        position = {key: i for i, key in enumerate(documents)}
-        document = np.array([position[row[1]] for row in rows])
-        answers, names = _indicators([(where, answer) for where, _, answer in rows], names)
+    document, answers, names, documents = read_answers(annotations, labels, columns, tidy, none_label)
     n_annotators = np.bincount(document, minlength=len(documents))
     counts = np.zeros((len(documents), len(names)), dtype=int)
     np.add.at(counts, document, answers.astype(int))
@@ -138,6 +129,29 @@ def annotator_distribution(
         labels=names,
         documents=documents,
     )
+
+
+def read_answers(
+    annotations: Any,
+    labels: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    tidy: bool = False,
+    none_label: str | None = None,
+) -> tuple[np.ndarray, np.ndarray, list[str], list]:
+    """Return what each annotator answered, of annotations as `annotator_distribution` takes them.
+
+    That is the number (m,) of the document of each answer, the labels in it (m, L) as bool, the labels' names, and the
+    documents' ids.
+    """
+    names = None if labels is None else check_names(labels)
+    check_unmasked(annotations, "annotations")
+    if len(getattr(annotations, "shape", ())) == 3:
+        return _from_array(np.asarray(annotations), names)
+    rows = _check_none(_read_rows(annotations, columns, tidy), names, none_label)
+    documents = list(dict.fromkeys(row[1] for row in rows))
+    position = {key: i for i, key in enumerate(documents)}
+    answers, names = _indicators([(where, answer) for where, _, answer in rows], names)
+    return np.array([position[row[1]] for row in rows]), answers, names, documents
 
 
 def krippendorff(counts: np.ndarray, n_annotators: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
