@@ -21,6 +21,8 @@ from .compiled import CompiledPrompt, Encoder, compile_prefix, prepared_prompt, 
 from .greedy import Answer, greedy_answer, read_beginning, read_state
 from .questions import Questionnaire
 
+NO_TOKENS = np.empty(0, int)
+
 
 @dataclass(frozen=True)
 class PreparedSteps:
@@ -358,6 +360,55 @@ class QuestionsTask:
 
     def from_arrays(self, arrays):
         return checked(arrays, "first", (len(self.questions),))
+
+
+@dataclass(frozen=True)
+class PreparedDocuments:
+    """The vocabulary of one model, ready to read documents alone."""
+
+    encoder: Encoder
+    prefix: list[int]
+    tap: Hidden
+    sequences = 1
+    cells = first = 0
+
+    def document(self, text):
+        """Tokens of a document and of a line break, at which all end alike."""
+        return self.encoder(text + "\n", True)
+
+    def job(self, tokens):
+        ((reading,),) = yield Ask((Branch("document", tokens, None, (Read(len(tokens) - 1, NO_TOKENS, tap=True),)),))
+        return reading.tapped
+
+
+@dataclass(frozen=True)
+class DocumentsTask:
+    """Read hidden states of documents alone, without a prompt.
+
+    What stands first is no part of the mean: models put the attention that they have no use for there, and its states
+    are hundreds of times as long as others. Where a model has no begin token, its end token stands there, as between
+    the texts that it was trained on.
+
+    Parameters
+    ----------
+    tap : Hidden
+        Which states.
+    """
+
+    tap: Hidden
+    words = ()
+
+    def key(self):
+        return ("documents", self.tap)
+
+    def prepare(self, model):
+        return PreparedDocuments(Encoder(model), model.bos or model.text_end, self.tap)
+
+    def to_arrays(self, result):
+        return {"hidden": result}
+
+    def from_arrays(self, arrays):
+        return checked(arrays, "hidden", (None,), "float32", None)
 
 
 @dataclass(frozen=True)
