@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import astuple, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -362,6 +362,14 @@ class QuestionsTask:
         return checked(arrays, "first", (len(self.questions),))
 
 
+class NoLayout(NamedTuple):
+    """What a report says where there is no prompt."""
+
+    mode: str = "document"
+    reason: str = "documents are read alone"
+    thinking: str = "none"
+
+
 @dataclass(frozen=True)
 class PreparedDocuments:
     """The vocabulary of one model, ready to read documents alone."""
@@ -369,8 +377,13 @@ class PreparedDocuments:
     encoder: Encoder
     prefix: list[int]
     tap: Hidden
+    layout = NoLayout()
     sequences = 1
     cells = first = 0
+
+    def text(self, text):
+        """Text of all that is read."""
+        return "".join([*map(self.encoder.vocabulary.token_text, self.prefix), text, "\n"])
 
     def document(self, text):
         """Tokens of a document and of a line break, at which all end alike."""
