@@ -31,7 +31,13 @@ from .align._fitted import LinearProbe, ScalingAligner
 from .align._stacking import SoftStackingClassifier
 from .align._zero_shot import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations, UnaryBreakdown
 from .base import LabelProbabilityMixin, fits_or_forgets, label_columns
-from .extract._base import LIVE_PARAMETERS, PromptedMixin, documented_extractor, keep_parameters
+from .extract._base import (
+    LIVE_PARAMETERS,
+    PromptedMixin,
+    documented_extractor,
+    keep_parameters,
+    labels_of_targets,
+)
 from .extract._contextual import ContextualCalibration
 from .extract._marginal import MarginalExtractor
 from .extract._questions import PairwiseExtractor, UnaryExtractor
@@ -229,7 +235,10 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         if classes is not None:
             y = classes.targets()
             check_class_columns(distribution, classes.order, list(classes.wordings), "distribution")
-        first = extractor_class(**self._extractor_parameters(extractor_class, classes), **for_extractor)
+        parameters = self._extractor_parameters(extractor_class, classes) | for_extractor
+        if parameters["labels"] is None:
+            parameters["labels"] = labels_of_targets(y, distribution)
+        first = extractor_class(**parameters)
         first.fit(X, y, distribution=distribution)
         targets = name_targets(y, distribution, first.labels_)
         readout, aligner = self._make_readout(first.labels_, for_readout), self._make_aligner()

@@ -3,6 +3,8 @@
 import inspect
 
 from sklearn.base import BaseEstimator
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import make_pipeline
 
 import skmlmc
 
@@ -15,7 +17,11 @@ def public_estimators():
 
 def _build(cls):
     required = [p.name for p in inspect.signature(cls).parameters.values() if p.default is p.empty]
-    return cls(**{name: {"extractor": skmlmc.StepwiseExtractor}[name]() for name in required})
+    values = {
+        "extractor": skmlmc.StepwiseExtractor(),
+        "estimators": [("words", make_pipeline(TfidfVectorizer(), skmlmc.LinearProbe(None, scale=False)))],
+    }
+    return cls(**{name: values[name] for name in required})
 
 
 def text_estimators():

@@ -204,6 +204,12 @@ class Vocabulary:
         return [self._library.llama_vocab_bos(self._vocab)] if begins else []
 
     @property
+    def text_end(self) -> list[int]:
+        """The token between the texts that this model was trained on, or nothing where it has none."""
+        token = self._library.llama_vocab_eos(self._vocab)
+        return [token] if token >= 0 else []
+
+    @property
     def chat_template(self) -> str | None:
         """The model's own chat template (Jinja), or None."""
         raw = self._library.llama_model_chat_template(self._model, None)

@@ -20,7 +20,7 @@ def prompt_text(task: Task, text: str, options: Options, expected: Fingerprints 
     """Return the text that the model reads of a document before the first word that is asked of it; decode nothing."""
     model = load_vocabulary(find_files(options.model, options.lora, expected).path)
     prepared = prepared_prompt(task, model)
-    return prepared.compiled.text(text)
+    return getattr(prepared, "compiled", prepared).text(text)
 
 
 # The document that the beginning is read on, the same for all: a sentence in which nothing is the matter.
@@ -64,8 +64,8 @@ class ModelReport:
         Kind of model, as llama.cpp calls it.
     n_bytes : int
         Size of the file, all parts together.
-    layout : {"plain", "chat"}
-        How the prompt is laid out.
+    layout : {"plain", "chat", "document"}
+        How the prompt is laid out; "document": there is none.
     reason : str
         Why it is laid out so.
     thinking : {"none", "switched off", "closed"}
@@ -121,7 +121,7 @@ def model_report(task: Task, options: Options, expected: Fingerprints | None = N
     """Say what a task's prompt is for its model; decode nothing."""
     model, facts = _look_at(options, expected)
     prepared = prepared_prompt(task, model)
-    layout = prepared.compiled.layout
+    layout = getattr(prepared, "compiled", prepared).layout
     return ModelReport(
         **facts,
         layout=layout.mode,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from .beam import AnswerBeam, Marginal
 from .compiled import CompiledPrompt, Encoder, compile_prefix, prepared_prompt, shared_opening
 from .greedy import Answer, greedy_answer, read_beginning, read_log_probability, read_state
 from .questions import Questionnaire
+
+NO_TOKENS = np.empty(0, int)
 
 
 @dataclass(frozen=True)
@@ -420,6 +422,68 @@ class QuestionsTask:
 
     def from_arrays(self, arrays):
         return checked(arrays, "first", (len(self.questions),))
+
+
+class NoLayout(NamedTuple):
+    """What a report says where there is no prompt."""
+
+    mode: str = "document"
+    reason: str = "documents are read alone"
+    thinking: str = "none"
+
+
+@dataclass(frozen=True)
+class PreparedDocuments:
+    """The vocabulary of one model, ready to read documents alone."""
+
+    encoder: Encoder
+    prefix: list[int]
+    tap: Hidden
+    layout = NoLayout()
+    sequences = 1
+    cells = first = 0
+
+    def text(self, text):
+        """Text of all that is read."""
+        return "".join([*map(self.encoder.vocabulary.token_text, self.prefix), text, "\n"])
+
+    def document(self, text):
+        """Tokens of a document and of a line break, at which all end alike."""
+        return self.encoder(text + "\n", True)
+
+    def job(self, tokens):
+        ((reading,),) = yield Ask((Branch("document", tokens, None, (Read(len(tokens) - 1, NO_TOKENS, tap=True),)),))
+        return reading.tapped
+
+
+@dataclass(frozen=True)
+class DocumentsTask:
+    """Read hidden states of documents alone, without a prompt.
+
+    What stands first is no part of the mean: models put the attention that they have no use for there, and its states
+    are hundreds of times as long as others. Where a model has no begin token, its end token stands there, as between
+    the texts that it was trained on.
+
+    Parameters
+    ----------
+    tap : Hidden
+        Which states.
+    """
+
+    tap: Hidden
+    words = ()
+
+    def key(self):
+        return ("documents", self.tap)
+
+    def prepare(self, model):
+        return PreparedDocuments(Encoder(model), model.bos or model.text_end, self.tap)
+
+    def to_arrays(self, result):
+        return {"hidden": result}
+
+    def from_arrays(self, arrays):
+        return checked(arrays, "hidden", (None,), "float32", None)
 
 
 @dataclass(frozen=True)

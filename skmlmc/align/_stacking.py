@@ -227,7 +227,7 @@ class SoftStackingClassifier(VersionedMixin, LabelColumnsMixin, LabelProbability
             for (name, _), member, heads in zip(self.estimators, self.estimators_, self.heads_, strict=True)
             if not heads and (labels := output_labels(member)) is not None
         ]
-        if self._columns.labels is not None or self._classes is not None or not known:
+        if self._names is not None or self._classes is not None or not known:
             return
         for name, labels in known[1:]:
             if labels != known[0][1]:
@@ -264,8 +264,11 @@ class SoftStackingClassifier(VersionedMixin, LabelColumnsMixin, LabelProbability
             hard = ((H == 0) | (H == 1)).all()
             for_members = labelled(H.astype(int) if hard else H, None, names, None)
         w = None if sample_weight is None else check_sample_weight(sample_weight, n)
-        self._columns = _Columns(H.shape[1], names, self._classes)
-        return _Task(H, for_members, w, self._columns, self._split(X, H, groups), self.multi_label)
+        self._names = names
+        return _Task(H, for_members, w, self._columns(), self._split(X, H, groups), self.multi_label)
+
+    def _columns(self):
+        return _Columns(len(self.labels_), self._names, self._classes)
 
     def _split(self, X, H, groups):
         rows = np.arange(len(H))
@@ -306,7 +309,7 @@ class SoftStackingClassifier(VersionedMixin, LabelColumnsMixin, LabelProbability
         views: list[np.ndarray] = []
         for (name, _), member, heads in zip(self.estimators, self.estimators_, self.heads_, strict=True):
             if not heads:
-                views.append(_columns(name, member, X, self._columns))
+                views.append(_columns(name, member, X, self._columns()))
                 continue
             features = np.asarray(X) if member is None else _array(member.transform(X))
             views += [head.predict_proba(features[:, columns]) for columns, head in heads]

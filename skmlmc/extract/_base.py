@@ -209,7 +209,7 @@ class PromptedMixin(TextEstimatorMixin):
         check_is_fitted(self)
         (text,) = check_texts([document])
         asking = self._first_extractor()
-        return prompt_text(asking._task(), text, asking._options(), fitted_with(asking))
+        return prompt_text(asking._transform_task(), text, asking._options(), fitted_with(asking))
 
     def model_report(self) -> ModelReport:
         """Say which model this reads and how: its name and size, the prompt's layout, thinking and context.
@@ -312,14 +312,7 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
             return check_labels(classes.wordings, self.none_label)
         if self.labels is not None:
             return check_labels(self.labels, self.none_label)
-        targets = name_targets(y, distribution)
-        names = None if targets is None else check_targets(targets)[1]
-        if names is None:
-            raise ValueError(
-                "Got labels=None but expected label names, such as labels=['joy', 'anger'], a mapping from name to "
-                "wording, or a DataFrame y whose columns are the labels."
-            )
-        return check_labels(names, self.none_label)
+        return check_labels(labels_of_targets(y, distribution), self.none_label)
 
     def _words(self):
         """Wordings of the labels, the empty answer's word last."""
@@ -390,6 +383,18 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
         """Demonstrations with label numbers instead of names."""
         number = {name: k for k, name in enumerate(self.labels_)}
         return [(text, tuple(number[name] for name in labels)) for text, labels in self.demonstrations_]
+
+
+def labels_of_targets(y: Any, distribution: Any) -> list[str]:
+    """Return the names of the columns of targets; ValueError where they have none."""
+    targets = name_targets(y, distribution)
+    names = None if targets is None else check_targets(targets)[1]
+    if names is None:
+        raise ValueError(
+            "Got labels=None but expected label names, such as labels=['joy', 'anger'], a mapping from name to "
+            "wording, or a DataFrame y whose columns are the labels."
+        )
+    return names
 
 
 def _warn_of_order(y, labels):

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._engine.context import Hidden
 from .._inference.report import beginning_mass
-from .._inference.tasks import StatesTask, StepsTask
+from .._inference.tasks import DocumentsTask, StatesTask, StepsTask
 from .._models.files import hidden_widths
 from .._models.identity import find_files, fitted_with
 from .._utils.arrays import as_list
@@ -169,13 +169,17 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
     Parameters
     ----------
     {engine_parameters}
+    read : {"prompt", "document"}, default="prompt"
+        What the model reads. "document": the document alone, without instruction and demonstrations; labels may be left
+        out, and one cache serves all tasks.
     layer : int, float, None or list of them, default=None
         After which block the state is read. None: after the last one, normalised (the paper's). A float in (0, 1): at
         that part of the depth; blocks in the middle say more about the document, the last ones more about the next
         word. A list: after each of these blocks, in one pass; the states follow one another in the columns.
     pooling : {"last", "mean"} or list of them, default="last"
-        "last": at the token where the first label is predicted. "mean": over the document and what leads over to the
-        answer; needs layers before the last one. A list: one for each layer, which may then come twice.
+        "last": at the token where the first label is predicted, or at the line break behind a document that is read
+        alone. "mean": over the document and what leads over to the answer; needs layers before the last one. A list:
+        one for each layer, which may then come twice.
     {answer_prompt}
     max_labels : int or None, default=None
         As for `StepwiseExtractor`, for the answer that ``diagnose`` adds; hidden states do not depend on it.
@@ -211,6 +215,12 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
     >>> middle_and_last = HiddenStateExtractor(labels=["anger", "joy"], layer=[0.5, None]).fit()
     >>> middle_and_last.transform(["We won!!!"]).shape == (1, 2 * hidden.shape[1])
     True
+
+    Features of texts for any task, from any model that generates text:
+
+    >>> features = HiddenStateExtractor(read="document", layer=0.5, pooling="mean").fit_transform(["We won!!!"])
+    >>> features.shape == hidden.shape
+    True
     """
 
     def __init__(
@@ -218,6 +228,7 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
         model: FilePath | None = None,
         *,
         labels: Labels | None = None,
+        read: str = "prompt",
         shots: int = 0,
         demonstrations: Demonstrations = "multilabel",
         prompt: PromptTemplate | str | None = None,
@@ -243,6 +254,39 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
     def _check_parameters(self):
         super()._check_parameters()
         check_poolings(self.pooling, check_layers(self.layer))
+        if check_choice(self.read, "read", ("prompt", "document")) == "prompt":
+            return
+        defaults = {"shots": 0, "prompt": None}
+        given = {name: getattr(self, name) for name, value in defaults.items() if getattr(self, name) is not value}
+        if not isinstance(self.demonstrations, str):
+            given["demonstrations"] = self.demonstrations
+        if given:
+            told = ", ".join(f"{name}={value!r:.80}" for name, value in given.items())
+            raise ValueError(
+                f'Got {told} with read="document", which has no prompt. Expected read="prompt", or none of them.'
+            )
+
+    @property
+    def _alone(self):
+        """Whether documents are read without a prompt, and no labels are known."""
+        return self.read == "document" and self.labels is None
+
+    def _fit_prompt(self, X, y, distribution):
+        # Whatever y is, a number to predict perhaps, it says nothing to what reads documents alone.
+        super()._fit_prompt(X, *((None, None) if self._alone else (y, distribution)))
+
+    def _find_wordings(self, y, distribution, classes):
+        return {} if self._alone else super()._find_wordings(y, distribution, classes)
+
+    def learns_from_documents(self) -> bool:
+        """Whether what becomes of a document may depend on those in ``fit``, as for the other extractors.
+
+        Returns
+        -------
+        bool
+            False for documents that are read alone.
+        """
+        return self.read == "prompt" and super().learns_from_documents()
 
     def _after_fit(self):
         super()._after_fit()
@@ -302,9 +346,20 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
     def _read_states(self, X):
         return labelled(np.array(self._run(X, self._transform_task())), "hidden", None, X)
 
+    def _task(self, *args, **more):
+        task = super()._task(*args, **more)
+        if not len(self.labels_):
+            raise ValueError(
+                "Got labels=None, which is enough to read documents but not to let the model answer: expected labels, "
+                "such as labels=['joy', 'anger']."
+            )
+        return task
+
     def _transform_task(self):
+        check_is_fitted(self)
         layers = check_layers(self.layer)
-        return StatesTask(self._task(), Hidden(layers, check_poolings(self.pooling, layers)))
+        tap = Hidden(layers, check_poolings(self.pooling, layers))
+        return DocumentsTask(tap) if self.read == "document" else StatesTask(self._task(), tap)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the output columns.

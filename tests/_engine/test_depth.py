@@ -178,7 +178,7 @@ def test_kept_results_know_the_depth(deep_model, tmp_path):
 def test_a_diagnosis_adds_the_answer(first, deep_model, tmp_path):
     """It is that of `StepwiseExtractor`, in the same entries of the cache."""
     hidden = probed(deep_model, layer=0, memory=tmp_path)
-    shared = {k: v for k, v in hidden.get_params().items() if k not in ("layer", "pooling")}
+    shared = {k: v for k, v in hidden.get_params().items() if k not in ("layer", "pooling", "read")}
     steps = StepwiseExtractor(**shared).fit()
     one, other = (hidden, steps) if first is HiddenStateExtractor else (steps, hidden)
     found = {type(each): each.diagnose(TEXTS) for each in (one, other)}
