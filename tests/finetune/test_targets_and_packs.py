@@ -112,9 +112,8 @@ def test_an_adapter_changes_the_model_by_what_it_says(tiny_model, tmp_path):
     assert read_history(tmp_path / "adapter.gguf") == [(0, 2.5), (8, 1.25)]
     assert [path.name for path in tmp_path.iterdir()] == ["adapter.gguf"]
     merged = write_tiny_gguf(tmp_path / "merged.gguf")
-    (tensor,) = [t for t in gguf.GGUFReader(merged, "r+").tensors if t.name == name]
-    tensor.data += 4.0 / 2 * b @ a
-    tensor.data.base.flush() if hasattr(tensor.data.base, "flush") else None
+    (weights,) = [t.data for t in gguf.GGUFReader(merged, "r+").tensors if t.name == name]
+    weights += 4.0 / 2 * b @ a
     texts, how = ["so glad", "hm"], {"labels": ["joy", "fear"], "kv_dtype": "float32"}
     with_adapter = GGUFClassifier(tiny_model, lora=tmp_path / "adapter.gguf", **how).fit().predict_proba(texts)
     as_weights = GGUFClassifier(merged, **how).fit().predict_proba(texts)
@@ -136,7 +135,7 @@ def test_costs_come_from_the_header(tiny_model):
     assert sizes.n_weights == n and _costs.bytes_needed(sizes, 4, 10, 5) >= 8 * n
     more = [_costs.bytes_needed(sizes, 4, tokens, 5) for tokens in (1000, 2000, 4000)]
     assert more[2] - more[1] > 2 * (more[1] - more[0])  # attention grows with the square
-    assert _costs.largest_pack(EXAMPLES, 3) == (14, 9)
+    assert _costs.largest_pack(EXAMPLES, 3) == (15, 13)  # as if all were as those with the most
 
 
 def test_memory_that_is_not_there_is_refused_and_what_is_not_known_is_not(monkeypatch):
