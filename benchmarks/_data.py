@@ -35,6 +35,7 @@ def hatexplain(task, data_home=None):
         target=np.concatenate([first.target, second.target]),
         target_names=first.target_names,
         ids=[*first.ids, *second.ids],
+        annotations=[*first.annotations, *second.annotations],
     )
 
 
@@ -52,18 +53,20 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Documents:
-    """Texts with annotator proportions `H` of shape (n, L), and what was done to them."""
+    """Texts with annotator proportions `H` of shape (n, L), what each annotator said, and what was done to them."""
 
     texts: list[str]
     H: np.ndarray
     labels: list[str]
     ids: list[str]
     notes: tuple[str, ...] = ()
+    annotations: list[dict] | None = None
 
     def take(self, rows):
         """Return some of them."""
         texts, ids = [self.texts[i] for i in rows], [self.ids[i] for i in rows]
-        return replace(self, texts=texts, ids=ids, H=self.H[rows])
+        said = None if self.annotations is None else [self.annotations[i] for i in rows]
+        return replace(self, texts=texts, ids=ids, H=self.H[rows], annotations=said)
 
 
 def load(name, files=None, data_home=None, n_labels=None):
@@ -76,7 +79,8 @@ def load(name, files=None, data_home=None, n_labels=None):
     else:
         bunch = source.fetch(data_home=data_home)
     columns = sorted(range(len(bunch.target_names)), key=lambda k: bunch.target_names[k])
-    every = Documents(bunch.data, bunch.target[:, columns], [bunch.target_names[k] for k in columns], bunch.ids)
+    names, said = [bunch.target_names[k] for k in columns], bunch.get("annotations")
+    every = Documents(bunch.data, bunch.target[:, columns], names, bunch.ids, annotations=said)
     return every if n_labels is None else most_frequent(every, n_labels)
 
 
@@ -86,7 +90,12 @@ def most_frequent(documents, n_labels):
     left = len(documents.labels) - len(keep)
     note = f"The {len(keep)} most frequent labels are kept; the {left} others count as none."
     labels = [documents.labels[k] for k in keep]
-    return replace(documents, H=documents.H[:, keep], labels=labels, notes=(*documents.notes, note) if left else ())
+    said = documents.annotations and [
+        {who: [label for label in answer if label in labels] for who, answer in row.items()}
+        for row in documents.annotations
+    ]
+    notes = (*documents.notes, note) if left else ()
+    return replace(documents, H=documents.H[:, keep], labels=labels, notes=notes, annotations=said)
 
 
 def split(documents, n_test, *, test_ids=None, reserved=0, seed=0):

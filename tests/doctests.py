@@ -1,5 +1,6 @@
 """A plugin for docstring examples, wherever they stand: a tiny model, a folder with an encoder, no window opens."""
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import numpy as np
 import pytest
 from encoders import write_encoder
 from tiny_gguf import CHATML, write_tiny_gguf
+
+# Examples that need more than the tests do.
+NEEDS = {"skmlmc.finetune.FinetunedClassifier": ("torch", "transformers")}
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +31,9 @@ def stage(request):
     if not isinstance(request.node, pytest.DoctestItem):
         yield
         return
+    missing = [name for name in NEEDS.get(request.node.name, ()) if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"the example needs {', '.join(missing)}")
     monkeypatch = request.getfixturevalue("monkeypatch")
     monkeypatch.setenv("SKMLMC_MODEL", request.getfixturevalue("doctest_model"))
     monkeypatch.setenv("MPLBACKEND", "Agg")

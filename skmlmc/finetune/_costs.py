@@ -59,12 +59,21 @@ def read_sizes(path: Path) -> Sizes:
     with GGUFFile(path) as file:
         header = file.read()
     arch = header.values["general.architecture"]
-    keys = ("block_count", "embedding_length", "feed_forward_length", "attention.head_count")
-    numbers = [header.values.get(f"{arch}.{key}", 0) for key in keys]
-    numbers = [max(value) if isinstance(value, tuple) and value else value for value in numbers]
+
+    def number(key):
+        value = header.values.get(f"{arch}.{key}", 0)
+        return int(max(value, default=0) if isinstance(value, tuple) else value)  # some have one a layer
+
     rows = header.tensors.get("token_embd.weight")
-    n_weights = sum(prod(tensor.shape) for tensor in header.tensors.values())
-    return Sizes(arch, n_weights, *map(int, numbers), 0 if rows is None else max(rows.shape))
+    return Sizes(
+        arch,
+        n_weights=sum(prod(tensor.shape) for tensor in header.tensors.values()),
+        n_layers=number("block_count"),
+        width=number("embedding_length"),
+        n_ff=number("feed_forward_length"),
+        n_heads=number("attention.head_count"),
+        n_vocab=0 if rows is None else max(rows.shape),
+    )
 
 
 def check_readable(path: Path) -> Sizes:
@@ -106,8 +115,8 @@ def check_memory(needed: int) -> int | None:
     free = available_memory()
     if free is not None and free < needed:
         raise MemoryError(
-            f"Fine-tuning needs about {needed / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free. Expected more: "
-            "free some, use fewer processes (n_jobs), shorten documents (a smaller n_ctx with truncation='end'), or "
-            "choose a smaller model."
+            f"Fine-tuning needs about {needed / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free. Expected "
+            "more: free some, use fewer processes (n_jobs), shorten documents (a smaller n_ctx with truncation='end'), "
+            "or choose a smaller model."
         )
     return free

@@ -46,10 +46,10 @@ READABLE = tuple(name for name, (reads, _) in METHODS.items() if reads in (Stepw
 class FinetunedClassifier(TextEstimatorMixin, LabelProbabilityMixin, BaseEstimator):
     """Classifier whose language model learns to answer as annotators do, or as their majority does.
 
-    ``fit`` trains a LoRA adapter on the very tokens that the classifier reads: its prompt, the documents, and answers as
-    it would write them. Then the classifier reads documents through llama.cpp with that adapter. Of all methods the one
-    that gains most, from some dozens of annotated documents on; minutes for a model of 135 million weights. Needs the
-    packages of ``skmlmc[finetune]`` to train, and nothing of them to predict.
+    ``fit`` trains a LoRA adapter on the very tokens that the classifier reads: its prompt, the documents, and answers
+    as it would write them. Then the classifier reads documents through llama.cpp with that adapter. For tasks with
+    some hundreds of annotated documents; takes minutes for a model of 135 million weights. Training needs the packages
+    of ``skmlmc[finetune]``, predictions need none of them.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class FinetunedClassifier(TextEstimatorMixin, LabelProbabilityMixin, BaseEstimat
         Model, labels, prompt and method. The method must read a written answer: "auto", "max_over_generations",
         "compare_to_none", "hard_predictions" or "marginal_over_generations". Without `lora` and `aligner`. A short
         prompt without demonstrations is enough, and cheaper to train. None: ``GGUFClassifier()``.
-    targets : {{"annotators", "majority"}}, default="annotators"
+    targets : {"annotators", "majority"}, default="annotators"
         "annotators": every annotator's answer counts, so that probabilities become the shares of annotators.
         "majority": the majority's answer alone; for label sets to predict rather than probabilities.
     folder : str, path-like or None, default=None
@@ -111,12 +111,10 @@ class FinetunedClassifier(TextEstimatorMixin, LabelProbabilityMixin, BaseEstimat
 
     Examples
     --------
-    >>> import pytest
-    >>> _ = [pytest.importorskip(package) for package in ("torch", "transformers", "gguf")]
     >>> from skmlmc import GGUFClassifier
     >>> from skmlmc.finetune import FinetunedClassifier
-    >>> annotations = [{{"ann": ["joy"], "bob": ["joy", "love"]}}, {{"ann": ["anger"], "bob": []}}] * 10
-    >>> tuned = FinetunedClassifier(GGUFClassifier(prompt="{{labels}}"), folder="adapters", epochs=1)
+    >>> annotations = [{"ann": ["joy"], "bob": ["joy", "love"]}, {"ann": ["anger"], "bob": []}] * 10
+    >>> tuned = FinetunedClassifier(GGUFClassifier(prompt="{labels}"), folder="adapters", epochs=1)
     >>> tuned = tuned.fit(texts, annotations=annotations)
     >>> list(tuned.labels_), tuned.predict_proba(texts).shape
     (['anger', 'joy', 'love'], (20, 3))
@@ -219,12 +217,14 @@ class FinetunedClassifier(TextEstimatorMixin, LabelProbabilityMixin, BaseEstimat
         check_positive(self.validation_fraction, "validation_fraction", upper=1)
         given = self._given()
         if not isinstance(given, GGUFClassifier):
-            raise TypeError(f"Got classifier={given!r:.100} but expected a GGUFClassifier, or None for the default one.")
+            raise TypeError(
+                f"Got classifier={given!r:.100} but expected a GGUFClassifier, or None for the default one."
+            )
         for name in ("lora", "aligner"):
             if getattr(given, name) is not None:
                 raise ValueError(
-                    f"Got a classifier with {name}={getattr(given, name)!r:.100} but expected one without: the adapter is "
-                    "trained on the model as it is, and an alignment fitted on the same documents would see answers "
+                    f"Got a classifier with {name}={getattr(given, name)!r:.100} but expected one without: the adapter "
+                    "is trained on the model as it is, and an alignment fitted on the same documents would see answers "
                     "that the model knows by heart. Fit a ScalingAligner on other documents behind predict_proba."
                 )
         if given._method() not in READABLE:
@@ -309,8 +309,8 @@ class FinetunedClassifier(TextEstimatorMixin, LabelProbabilityMixin, BaseEstimat
         if settings.verbose:
             tokens = sum(map(_costs.size, material.train)) * settings.steps * settings.batch_size / len(material.train)
             tqdm.write(
-                f"Fine-tune {model.name} on {len(material.train)} documents, {len(material.held_out)} held out: at most "
-                f"{settings.steps} steps, {tokens / 1000:.0f} thousand tokens beside the prompt's "
+                f"Fine-tune {model.name} on {len(material.train)} documents, {len(material.held_out)} held out: at "
+                f"most {settings.steps} steps, {tokens / 1000:.0f} thousand tokens beside the prompt's "
                 f"{len(material.prefix)} a step; up to {needed / 1e9:.1f} GB of memory"
                 + ("." if free is None else f", {free / 1e9:.1f} GB are free."),
                 file=sys.stderr,
@@ -431,17 +431,17 @@ def _check_single(answers):
         for labels in found:
             if len(labels) != 1:
                 raise ValueError(
-                    f"Got multi_label=False, but an answer to document {i} has {len(labels)} labels. Expected one class "
-                    "from each annotator, or shares that sum to 1: leave other answers out, or use multi_label=True."
+                    f"Got multi_label=False, but an answer to document {i} has {len(labels)} labels. Expected one "
+                    "class from each annotator, or shares that sum to 1: leave other answers out, or "
+                    "use multi_label=True."
                 )
 
 
 def _tokenise(base, texts, answers, rows, held_out):
     """Return documents and answers as the classifier's extractor reads and would write them."""
     extractor = base._first_extractor()
-    place = {k: at for at, k in enumerate(extractor._order())}
     used = [*rows, *held_out]
-    ordered = [{tuple(sorted(s, key=place.__getitem__)): w for s, w in answers[i].items()} for i in used]
+    ordered = [{_as_written(extractor, labels): weight for labels, weight in answers[i].items()} for i in used]
     sets = [labels for found in ordered for labels in found]
     written = write_answers(
         extractor._task(), [texts[i] for i in used], sets, extractor._options(), fitted_with(extractor)
@@ -451,6 +451,11 @@ def _tokenise(base, texts, answers, rows, held_out):
         for document, found in zip(written.documents, ordered, strict=True)
     ]
     return Material(written.prefix, written.begins, examples[: len(rows)], examples[len(rows) :])
+
+
+def _as_written(extractor, labels):
+    """Return the labels of an answer in the order of the prompt."""
+    return tuple(k for k in extractor._order() if k in labels)
 
 
 def _fingerprint(model, material, settings):
@@ -474,10 +479,8 @@ class _Comparison:
 
     def __init__(self, base, texts, answers, held_out):
         extractor = base._first_extractor()
-        place = {k: at for at, k in enumerate(extractor._order())}
         some = held_out[:TRIALS]
-        likeliest = [max(answers[i], key=lambda labels, i=i: answers[i][labels]) for i in some]
-        sets = [tuple(sorted(labels, key=place.__getitem__)) for labels in likeliest]
+        sets = [_as_written(extractor, max(answers[i], key=answers[i].__getitem__)) for i in some]
         self._asked = (extractor._task(), [texts[i] for i in some], sets, extractor._options(), fitted_with(extractor))
 
     def __call__(self, model):

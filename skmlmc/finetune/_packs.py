@@ -101,8 +101,8 @@ class _Tree:
             mask[start:stop, start:stop] = np.tri(stop - start, dtype=bool)
         rows, wanted, weights = zip(*self.wanted, strict=True)
         unique, which = np.unique(rows, return_inverse=True)
-        numbers = (np.array(values) for values in (self.tokens, self.positions))
-        return Pack(*numbers, mask, unique, which, np.array(wanted), np.array(weights, np.float32), n)
+        tokens, positions = np.array(self.tokens), np.array(self.positions)
+        return Pack(tokens, positions, mask, unique, which, np.array(wanted), np.array(weights, np.float32), n)
 
 
 def make_pack(prefix: list[int], examples: Sequence[Example], begins: int) -> Pack:

@@ -39,7 +39,7 @@ def read_annotations(annotations: Any, labels: Sequence[str] | None, n: int, non
             "a list with {annotator: labels} of each, or an array of shape (documents, annotators, labels)."
         )
     answers: list[Answers] = [{} for _ in range(n)]
-    counts = np.bincount(document, minlength=n)
+    counts = np.bincount(document, minlength=n).tolist()
     shares = np.zeros((n, len(names)))
     for i, chosen in zip(document, sets, strict=True):
         labels_of = tuple(np.flatnonzero(chosen).tolist())

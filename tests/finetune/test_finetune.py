@@ -90,7 +90,9 @@ def test_it_learns_what_annotators_say(make):
 
 @trains
 def test_the_majority_alone_makes_it_surer(make):
-    made = {kind: make(targets=kind, epochs=8).fit(TEXTS, annotations=ANNOTATIONS) for kind in ("annotators", "majority")}
+    made = {
+        kind: make(targets=kind, epochs=8).fit(TEXTS, annotations=ANNOTATIONS) for kind in ("annotators", "majority")
+    }
     sure = {kind: abs(tuned.predict_proba(TEXTS) - 0.5).mean() for kind, tuned in made.items()}
     assert sure["majority"] > sure["annotators"]
 
@@ -247,7 +249,9 @@ def test_architectures_come_from_transformers(make, tmp_path):
 
 def test_missing_packages_are_named_with_what_to_install(make, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"torch, transformers, gguf cannot be imported.*pip install 'skmlmc\[finetune"):
+    with pytest.raises(
+        ImportError, match=r"torch, transformers, gguf cannot be imported.*pip install 'skmlmc\[finetune"
+    ):
         make().fit(TEXTS, SHARES)
 
 
@@ -268,7 +272,10 @@ def test_too_little_memory_is_said_before_anything_is_read(make, monkeypatch):
         ({"validation_fraction": 1.0}, "Got validation_fraction=1.0 but expected a number between 0 and 1"),
         ({"classifier": {"lora": "some.gguf"}}, "with lora='some.gguf' but expected one without"),
         ({"classifier": {"aligner": "platt"}}, "with aligner='platt' but expected one without"),
-        ({"classifier": {"method": "linear_probe"}}, "method='linear_probe' but expected one that reads a written answer"),
+        (
+            {"classifier": {"method": "linear_probe"}},
+            "method='linear_probe' but expected one that reads a written answer",
+        ),
         ({"classifier": {"method": "unary_breakdown"}}, "method='unary_breakdown' but expected one that reads"),
     ],
 )
@@ -307,7 +314,10 @@ def test_log_probabilities_of_answers_sum_to_one_over_short_texts(tiny_model):
     """The mass of all answers of one label is what the steps say: forced beginning, label and end."""
     clf = GGUFClassifier(tiny_model, labels=["joy", "fear"], kv_dtype="float32", prompt="{labels}").fit()
     together = answer_log_probability(clf, ["so glad", "hm"], [["joy"], ["fear", "joy"]])
-    alone = [answer_log_probability(clf, [text], [labels])[0] for text, labels in (("so glad", ["joy"]), ("hm", ["joy", "fear"]))]
+    alone = [
+        answer_log_probability(clf, [text], [labels])[0]
+        for text, labels in (("so glad", ["joy"]), ("hm", ["joy", "fear"]))
+    ]
     np.testing.assert_allclose(together, alone)
     assert (together < 0).all()
 

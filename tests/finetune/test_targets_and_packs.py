@@ -13,7 +13,9 @@ from skmlmc.finetune._targets import answers_of_shares, majority_answers, read_a
 
 
 def marginals(answers, n_labels):
-    return [sum((w * np.isin(np.arange(n_labels), s) for s, w in found.items()), np.zeros(n_labels)) for found in answers]
+    return [
+        sum((w * np.isin(np.arange(n_labels), s) for s, w in found.items()), np.zeros(n_labels)) for found in answers
+    ]
 
 
 def test_answers_of_shares_have_these_shares_and_nearly_equal_sizes():
@@ -35,7 +37,9 @@ def test_shares_that_sum_to_one_give_one_label_each():
 
 
 def test_annotations_keep_which_labels_go_together():
-    answers, shares, names = read_annotations([{"a": ["x", "y"], "b": ["x", "y"], "c": []}, {"a": "z"}], None, 2, "none")
+    answers, shares, names = read_annotations(
+        [{"a": ["x", "y"], "b": ["x", "y"], "c": []}, {"a": "z"}], None, 2, "none"
+    )
     assert names == ["x", "y", "z"]
     assert answers == [{(0, 1): pytest.approx(2 / 3), (): pytest.approx(1 / 3)}, {(2,): 1.0}]
     np.testing.assert_allclose(shares, [[2 / 3, 2 / 3, 0], [0, 0, 1]])
@@ -66,7 +70,8 @@ def spelled(pack, row):
 
 def test_a_pack_shows_each_prediction_what_stands_before_it_alone():
     pack = make_pack(PREFIX, EXAMPLES, BEGINS)
-    found = sorted((spelled(pack, pack.rows[k]), int(t), float(w)) for k, t, w in zip(pack.which, pack.wanted, pack.weights))
+    predicted = zip(pack.which, pack.wanted, pack.weights, strict=True)
+    found = sorted((spelled(pack, pack.rows[k]), int(token), float(weight)) for k, token, weight in predicted)
     expected = [
         ([1, 2, 3, 10, 11, 50], 60, 1.0),
         ([1, 2, 3, 10, 11, 50, 60], 70, 0.25),

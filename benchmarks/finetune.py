@@ -1,0 +1,239 @@
+"""What fine-tuning on annotators brings: both kinds of targets, all read-outs of an answer, by the number of documents.
+
+    python -m benchmarks.finetune --data stackoverflow_emotions --model model.gguf --name SmolLM2-135M
+
+The prompt is the list of labels, without demonstrations. Fitting documents of a smaller size are among those of a
+larger one. Needs the extra packages of skmlmc[finetune]. Every cell of the table, a size with a kind of targets, is
+saved when it is done, and adapters and answers are kept in a cache, so a run that was stopped goes on where it was;
+training itself goes on from its last checkpoint. Data as for benchmarks.paper_table. Writes finetune-DATA-NAME.json and
+.md to --out, and each document's probabilities to the cache.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from benchmarks import _baselines as baselines
+from benchmarks._bench import Bench, command_of, make_parser, read_json, settings_of, stem, table, write_json
+from benchmarks._scores import best_threshold, fit_and_predict, label_sets, majority_sets, resample
+from skmlmc import GGUFClassifier, StepwiseExtractor
+from skmlmc.analysis import early_probability, step_values
+from skmlmc.finetune import FinetunedClassifier
+from skmlmc.metrics import example_f1, l1_distance, nll
+
+READOUTS = {
+    "hard": "hard_predictions",
+    "max": "max_over_generations",
+    "marginal": "marginal_over_generations",
+    "compare-to-none": "compare_to_none",
+}
+NOT_SINGLE = ("max", "marginal")  # have no single-label form
+BEFORE, BASE_RATE, WORDS = "the model as it came", "base rate", "TF-IDF + logistic regression"
+RIVALS = (BASE_RATE, WORDS)
+TITLES = {"nll": "NLL", "l1": "L1", "example_f1": "F1"}
+HEADER = ("fitted on", "targets", "read-out")
+# They say which cells there are, not what is in one; other runs' cells are kept.
+CELLS = ("sizes", "targets")
+
+
+def main(argv=None):
+    parser = make_parser("finetune", __doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[50, 200, 800], help="numbers of fitting documents")
+    parser.add_argument("--targets", nargs="+", default=["annotators", "majority"], help="what is trained on")
+    args = parser.parse_args(argv)
+    bench, path = Finetune(args), args.out / f"{stem('finetune', args)}.json"
+    settings = {k: v for k, v in settings_of(args).items() if k not in CELLS}
+    kept = read_json(path)
+    cells = kept.get("cells", {}) if kept.get("settings") == settings else {}
+    for size, kind in bench.cells():
+        name = f"{size} {kind}"
+        if name not in cells:
+            cells[name] = bench.cell(size, kind)
+            print(name, {r: round(row["nll"], 3) for r, row in cells[name]["rows"].items()}, flush=True)
+        result = {"command": command_of(parser, args), **bench.facts(), "settings": settings, "cells": cells}
+        write_json(path, result)
+        path.with_suffix(".md").write_text("\n".join(markdown(result, bench)) + "\n", encoding="utf-8")
+
+
+class Finetune(Bench):
+    """The cells of the table: what was fitted on so many documents, on the test documents."""
+
+    def __init__(self, args):
+        super().__init__(args)
+        self.X, self.H = list(self.test.texts), self.test.H
+        self.prompt = replace(self.make(GGUFClassifier).prompt, instruction="{labels}")
+        self.folder = args.cache or args.out / "cache"
+
+    def cells(self):
+        """Name each size and kind of targets: first what is fitted on nothing, then what is fitted without a model."""
+        yield 0, BEFORE
+        for size in self.args.sizes:
+            if size <= len(self.fit.texts):
+                for kind in (BASE_RATE, WORDS, *self.args.targets):
+                    yield size, kind
+
+    def readouts(self):
+        """Name the methods that read a written answer."""
+        return {name: m for name, m in READOUTS.items() if not (self.single and name in NOT_SINGLE)}
+
+    def classifier(self, **params):
+        """Make a classifier with the short prompt."""
+        return self.make(GGUFClassifier, demonstrations=[], prompt=self.prompt, **params)
+
+    def cell(self, size, kind):
+        """Compute one cell."""
+        start, fit = time.perf_counter(), self.fit.take(range(size))
+        if kind in RIVALS:
+            estimator = baselines.BaseRate() if kind == BASE_RATE else baselines.tfidf(self.single)
+            proba, held_out = fit_and_predict(estimator, np.array(fit.texts, object), fit.H, np.array(self.X, object))
+            threshold = 0.5 if self.single else best_threshold(fit.H, held_out)
+            found, facts = {kind: (proba, threshold)}, {}
+        else:
+            lora, facts = (None, {}) if kind == BEFORE else self.tuned(fit, kind)
+            made = {name: self.classifier(method=m, lora=lora).fit() for name, m in self.readouts().items()}
+            found = {name: (clf.predict_proba(self.X), 0.5) for name, clf in made.items()}
+            facts |= self.shape(lora)
+        self.keep(size, kind, found)
+        rows = {name: self.scores(proba, threshold, size) for name, (proba, threshold) in found.items()}
+        return {"rows": rows, **facts, "seconds": round(time.perf_counter() - start)}
+
+    def tuned(self, fit, kind):
+        """Train an adapter; returns its path and how it went."""
+        start, folder = time.perf_counter(), self.folder / "adapters"
+        clf = self.classifier(method=next(iter(self.readouts().values())))
+        made = FinetunedClassifier(clf, targets=kind, folder=folder, verbose=1)
+        made.fit(fit.texts, fit.H, annotations=fit.annotations)
+        history = [(step, round(loss, 4)) for step, loss in made.history_]
+        return made.adapter_, {"history": history, "training_seconds": round(time.perf_counter() - start)}
+
+    def shape(self, lora):
+        """Say how sure the model is at the first step, and how an answer's next label ranked before."""
+        extractor = self.make(StepwiseExtractor, demonstrations=[], prompt=self.prompt, lora=lora)
+        steps = extractor.fit().diagnose(self.X).steps
+        values = {name: np.array(column) for name, column in step_values(steps).items()}
+        first = values["step"] == 1
+        shape = {name: round(float(values[name][first].mean()), 4) for name in ("top1", "spikiness", "entropy")}
+        if steps.shape[1] > 1 and (values["position"] == "intermediate").any():
+            found = early_probability(steps, by_step=False)
+            shape |= {"transitions": int(found["transitions"][0]), "rank": round(float(found["rank"][0]), 3)}
+        shape["labels"] = round(float((values["label"] < len(self.labels)).sum() / len(self.X)), 3)
+        return {"shape": shape}
+
+    def keep(self, size, kind, found):
+        """Save each document's probabilities, and read those of rivals, for comparisons document by document."""
+        self.probabilities(size, kind).parent.mkdir(parents=True, exist_ok=True)
+        arrays = {name: proba for name, (proba, _) in found.items()}
+        np.savez(self.probabilities(size, kind), **arrays, thresholds=[t for _, t in found.values()])
+
+    def probabilities(self, size, kind):
+        """Path of the probabilities of a cell."""
+        return self.folder / stem("finetune", self.args) / f"{size}-{kind.split()[0]}.npz"
+
+    def each(self, proba, threshold):
+        """Score each test document."""
+        H, multi = self.H, not self.single
+        y, sets = majority_sets(H), label_sets(proba, threshold, self.single)
+        rows = [[i] for i in range(len(H))]
+        return {
+            "nll": np.array([nll(H[i], proba[i], multi_label=multi) for i in rows]),
+            "l1": np.array([l1_distance(H[i], proba[i]) for i in rows]),
+            "example_f1": np.array([example_f1(y[i], sets[i]) for i in rows]),
+        }
+
+    def scores(self, proba, threshold, size):
+        """Return means with intervals, and differences from those fitted on as many documents without a model."""
+        mine = self.each(proba, threshold)
+        row = {"threshold": round(float(threshold), 3)}
+        for metric, values in mine.items():
+            row[metric] = round(float(values.mean()), 4)
+            row[f"{metric}_interval"] = self.interval(values)
+        for rival in RIVALS:
+            path = self.probabilities(size, rival)
+            if path.exists():
+                kept = np.load(path)
+                theirs = self.each(kept[rival], kept["thresholds"][0])
+                for metric, values in mine.items():
+                    apart = values - theirs[metric]
+                    row[f"{metric} minus {rival}"] = [round(float(apart.mean()), 4), *self.interval(apart)]
+        return row
+
+    def interval(self, values):
+        """Bootstrap a mean over documents."""
+        return resample(lambda rows: values[rows].mean(), len(values))
+
+
+def markdown(result, bench):
+    """Write the tables, with the command that makes them on top."""
+    f1 = (
+        "F1 is of the largest label: the accuracy."
+        if bench.single
+        else ("F1: of base rate and TF-IDF with a threshold chosen on out-of-fold predictions, elsewhere with 0.5.")
+    )
+    about = [
+        f"{result['n_test']} test documents; labels: {', '.join(result['labels'])}.",
+        *result["notes"],
+        "The prompt is the list of labels, without demonstrations. Of the fitting documents a tenth is held out to "
+        "find out when to stop; test documents have no part in anything. NLL and L1: lower is better. In brackets: "
+        "95 % bootstrap intervals over documents, of differences document by document.",
+        f1,
+        f"{result['machine']}, {result['date']}.",
+    ]
+    return [
+        f"# Fine-tuned on annotators: {result['model']} on {result['data']}",
+        "",
+        f"    {result['command']}",
+        "",
+        " ".join(about),
+        "",
+        *table(
+            ["fitted on", "targets", "read-out", *TITLES.values(), *(f"NLL minus {r}" for r in RIVALS)], rows(result)
+        ),
+        "",
+        "How sure the model is where its answer begins, the mean over documents of the largest probability, of the "
+        "difference to the second (spikiness) and of the entropy in nats; how many labels it writes; and the mean rank "
+        "of the next label among those left one step before it is written (in how many steps).",
+        "",
+        *table(
+            ["fitted on", "targets", "largest", "spikiness", "entropy", "labels", "rank", "training", "held-out NLL"],
+            shapes(result),
+        ),
+    ]
+
+
+def rows(result):
+    """Rows of the first table."""
+    found = []
+    for cell, content in result["cells"].items():
+        size, kind = cell.split(" ", 1)
+        for readout, row in content["rows"].items():
+            numbers = [f"{row[m]:.2f} [{row[f'{m}_interval'][0]:.2f}, {row[f'{m}_interval'][1]:.2f}]" for m in TITLES]
+            apart = [row.get(f"nll minus {rival}") for rival in RIVALS]
+            apart = ["-" if d is None or kind in RIVALS else f"{d[0]:+.2f} [{d[1]:+.2f}, {d[2]:+.2f}]" for d in apart]
+            found.append([size, kind, "-" if readout == kind else readout, *numbers, *apart])
+    return sorted(found, key=lambda row: int(row[0]))
+
+
+def shapes(result):
+    """Rows of the second table."""
+    found = []
+    for cell, content in result["cells"].items():
+        if "shape" in content:
+            size, kind = cell.split(" ", 1)
+            shape, history = content["shape"], content.get("history")
+            rank = f"{shape['rank']:.2f} ({shape['transitions']})" if "rank" in shape else "-"
+            numbers = [f"{shape[name]:.2f}" for name in ("top1", "spikiness", "entropy", "labels")]
+            best = min(history, key=lambda look: look[1]) if history else None
+            training = f"{content['training_seconds']} s, {history[-1][0]} steps" if history else "-"
+            held_out = f"{history[0][1]:.2f} to {best[1]:.2f} after {best[0]}" if history else "-"
+            found.append([size, kind, *numbers, rank, training, held_out])
+    return sorted(found, key=lambda row: int(row[0]))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    main(sys.argv[1:])
