@@ -33,6 +33,7 @@ def stage(request):
         return
     missing = [name for name in NEEDS.get(request.node.name, ()) if importlib.util.find_spec(name) is None]
     if missing:
+        request.node.dtest.lineno = 0  # which is not known of a text that was filled in, and pytest reports it
         pytest.skip(f"the example needs {', '.join(missing)}")
     monkeypatch = request.getfixturevalue("monkeypatch")
     monkeypatch.setenv("SKMLMC_MODEL", request.getfixturevalue("doctest_model"))
