@@ -101,11 +101,11 @@ def bytes_needed(sizes: Sizes, rank: int, tokens: int, predicted: int) -> int:
     return 4 * max(2 * sizes.n_weights, sizes.n_weights + tokens * in_layers + logits + factors)
 
 
-def largest_pack(examples: Sequence[Example], prefix: int) -> tuple[int, int]:
-    """Return tokens of the largest pack, and how many are predicted in it, at most."""
+def largest_pack(examples: Sequence[Example], prefix: int, batch_size: int) -> tuple[int, int]:
+    """Return tokens of the largest pack of so many documents, and how many are predicted in it, at most."""
     sizes = [size(example) for example in examples]
     predicted = [n - len(example.document) for n, example in zip(sizes, examples, strict=True)]
-    tokens = max(min(MOST_TOKENS, prefix + sum(sizes)), prefix + max(sizes))
+    tokens = max(min(MOST_TOKENS, prefix + sum(sorted(sizes)[-batch_size:])), prefix + max(sizes))
     share = max(p / n for p, n in zip(predicted, sizes, strict=True))
     return tokens, int(share * (tokens - prefix)) + 1
 

@@ -304,7 +304,8 @@ class FinetunedClassifier(TextEstimatorMixin, LabelProbabilityMixin, BaseEstimat
         _costs.check_packages()
         sizes = _costs.check_readable(model)
         examples = [*material.train, *material.held_out]
-        needed = _costs.bytes_needed(sizes, settings.rank, *_costs.largest_pack(examples, len(material.prefix)))
+        largest = _costs.largest_pack(examples, len(material.prefix), settings.batch_size)
+        needed = _costs.bytes_needed(sizes, settings.rank, *largest)
         free = _costs.check_memory(needed)
         if settings.verbose:
             tokens = sum(map(_costs.size, material.train)) * settings.steps * settings.batch_size / len(material.train)

@@ -7,6 +7,7 @@ layer stand two small matrices A and B, and ``B A x`` is added to what the layer
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import math
 import os
@@ -304,7 +305,10 @@ def train(
             if settings.verbose:
                 _tell_time(material, settings, time.monotonic() - start)
         _train(model, material, settings, progress, checkpoint)
-    return Trained(model.stored_factors(progress.best), progress.history)
+    found = Trained(model.stored_factors(progress.best), progress.history)
+    del model, progress, check
+    gc.collect()  # gigabytes that may hang in a cycle
+    return found
 
 
 def _train(model, material, settings, progress, checkpoint):

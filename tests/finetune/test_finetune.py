@@ -2,6 +2,7 @@
 
 import importlib.util
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ from skmlmc.metrics import nll, scorers
 
 MISSING = [name for name in ("torch", "transformers", "gguf") if importlib.util.find_spec(name) is None]
 trains = pytest.mark.skipif(bool(MISSING), reason=f"fine-tuning needs {', '.join(MISSING)} (skmlmc[finetune])")
+
+PAGE = Path(__file__).parents[2] / "docs/finetune.md"
+CODE = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 LABELS = ["anger", "joy", "love"]
 FEELINGS = {
@@ -228,6 +232,17 @@ def test_it_tells_what_it_takes(make, capsys):
     assert "minute" in said and "Fine-tune: 100%" in said
     make(epochs=1, random_state=1).fit(TEXTS, SHARES)
     assert capsys.readouterr().err == ""
+
+
+@trains
+def test_the_page_runs_as_written(soft_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SKMLMC_MODEL", soft_model)
+    names = {}
+    for code in CODE:
+        exec(compile(code, "finetune.md", "exec"), names)
+    assert len(CODE) == 4 and names["proba"].shape == (1, 3)
+    assert len(list((tmp_path / "adapters").glob("*.gguf"))) == 4, "one, and three of the search"
 
 
 @trains

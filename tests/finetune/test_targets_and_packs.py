@@ -140,7 +140,8 @@ def test_costs_come_from_the_header(tiny_model):
     assert sizes.n_weights == n and _costs.bytes_needed(sizes, 4, 10, 5) >= 8 * n
     more = [_costs.bytes_needed(sizes, 4, tokens, 5) for tokens in (1000, 2000, 4000)]
     assert more[2] - more[1] > 2 * (more[1] - more[0])  # attention grows with the square
-    assert _costs.largest_pack(EXAMPLES, 3) == (15, 13)  # as if all were as those with the most
+    assert _costs.largest_pack(EXAMPLES, 3, 1)[0] == 12
+    assert _costs.largest_pack(EXAMPLES, 3, 2) == (15, 13)  # as if all were as those with the most
 
 
 def test_memory_that_is_not_there_is_refused_and_what_is_not_known_is_not(monkeypatch):
