@@ -295,7 +295,7 @@ def train(
         Called with the model as it is read, before anything is trained.
     """
     with threads(settings.n_threads):
-        model = Model(path, settings.rank, settings.alpha, settings.seed, quiet=settings.verbose == 0)
+        model = Model(path, settings.rank, settings.alpha, settings.seed, quiet=settings.verbose < 2)
         if check is not None:
             check(model)
         progress = _Progress(model, settings)
