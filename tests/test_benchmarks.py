@@ -27,6 +27,7 @@ from benchmarks import (
     busy,
     cores,
     findings,
+    finetune,
     first_answer,
     label_tokens,
     paper_table,
@@ -264,6 +265,40 @@ def test_paper_table_of_a_single_label_task(tiny_model, tmp_path, monkeypatch):
     names = [row["method"] for row in rows]
     assert "compare-to-none + matrix" in names and not {*paper_table.NOT_SINGLE} & {*names}
     assert "1.66 / 0.81 / 0.58" in (tmp_path / "paper-hatexplain-tiny.md").read_text()
+
+
+def test_finetune_from_end_to_end(tmp_path, monkeypatch):
+    for package in ("torch", "transformers"):
+        pytest.importorskip(package, reason=f"fine-tuning needs {package} (skmlmc[finetune])")
+    model = write_tiny_gguf(tmp_path / "soft.gguf", scale=0.1)
+    file, sizes = write_annotations(tmp_path / "annotations.jsonl"), ["--sizes", "12", "400"]
+    given = [str(w) for w in ["--data", "made-up", "--file", file, "--model", model, "--out", tmp_path, *TINY, *sizes]]
+    finetune.main(given)
+    result = json.loads((tmp_path / "finetune-made-up-tiny.json").read_text())
+    kinds = ["base rate", "TF-IDF + logistic regression", "annotators", "majority"]
+    assert [*result["cells"]] == ["0 the model as it came", *(f"12 {kind}" for kind in kinds)]
+    cell = result["cells"]["12 annotators"]
+    assert [*cell["rows"]] == ["hard", "max", "marginal", "compare-to-none"] and 0 < cell["shape"]["top1"] <= 1
+    assert min(loss for _, loss in cell["history"]) < cell["history"][0][1]
+    row, rate = cell["rows"]["marginal"], result["cells"]["12 base rate"]["rows"]["base rate"]
+    apart, low, high = row["nll minus base rate"]
+    assert low <= apart <= high and apart == pytest.approx(row["nll"] - rate["nll"], abs=1e-3)
+    page = (tmp_path / "finetune-made-up-tiny.md").read_text()
+    assert page.count("\n| 12 |") == 1 + 1 + 4 + 4 + 2 and "    python -m benchmarks.finetune --data made-up" in page
+    monkeypatch.setattr(finetune.Finetune, "cell", lambda self, *cell: 1 / 0)
+    finetune.main(given)  # all cells are kept
+    monkeypatch.undo()
+    finetune.main([*given[:-2], "15", "--targets", "majority"])
+    cells = json.loads((tmp_path / "finetune-made-up-tiny.json").read_text())["cells"]
+    assert len(cells) == len(result["cells"]) + 3, "those of other runs are kept"
+
+
+def test_annotations_go_along_with_their_documents():
+    said = [{"x": ["a", "b"]}, {"x": ["b"], "y": ["c"]}]
+    given = _data.Documents(["one", "two"], np.array([[1, 1, 0], [0, 0.5, 0.5]]), ["a", "b", "c"], ["1", "2"], (), said)
+    assert given.take([1, 0]).annotations == said[::-1]
+    assert _data.most_frequent(given, 2).annotations == [{"x": ["a", "b"]}, {"x": ["b"], "y": []}]
+    assert documents().take([0]).annotations is None
 
 
 def test_findings_from_end_to_end(tiny_model, tmp_path):
