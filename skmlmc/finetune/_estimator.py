@@ -413,7 +413,7 @@ def _writable(folder):
     """Return the folder of adapters, made where it is not there; OSError where nothing can be written into it."""
     if folder is None:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skmlmc" / "adapters"
-    path = Path(folder).expanduser()
+    path = Path(folder).expanduser().absolute()  # other processes may work elsewhere
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".{os.getpid()}.probe"

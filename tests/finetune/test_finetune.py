@@ -5,10 +5,13 @@ import pickle
 import re
 from pathlib import Path
 
+import llama_cpp as C  # noqa: N812
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, KFold, cross_validate
+from slow_twin import SlowTwin
 from tiny_gguf import CHATML, WORDS, write_tiny_gguf
 
 from skmlmc import GGUFClassifier, PromptTemplate
@@ -325,16 +328,36 @@ def test_a_folder_that_cannot_be_written_is_said_first(make, tmp_path):
         make(folder=tmp_path / "file" / "adapters").fit(TEXTS, SHARES)
 
 
-def test_log_probabilities_of_answers_sum_to_one_over_short_texts(tiny_model):
-    """The mass of all answers of one label is what the steps say: forced beginning, label and end."""
-    clf = GGUFClassifier(tiny_model, labels=["joy", "fear"], kv_dtype="float32", prompt="{labels}").fit()
-    together = answer_log_probability(clf, ["so glad", "hm"], [["joy"], ["fear", "joy"]])
-    alone = [
-        answer_log_probability(clf, [text], [labels])[0]
-        for text, labels in (("so glad", ["joy"]), ("hm", ["joy", "fear"]))
-    ]
-    np.testing.assert_allclose(together, alone)
-    assert (together < 0).all()
+def slow_log_probability(twin, before, answer, behind):
+    """Log-probability of an answer's tokens and of the first behind it, of the whole text and each place by itself."""
+    tokens = twin.whole(before + answer + behind)
+    ends = np.cumsum([len(twin.piece(token) or C.llama_vocab_get_text(twin._vocab, token)) for token in tokens])
+    start = int(np.argmax(ends > len(before)))
+    last = int(np.argmax(ends >= len(before) + len(answer)))
+    stop = last + 1 + (ends[last] == len(before) + len(answer))
+    return sum(log_softmax(twin.logits(tokens[:k]))[tokens[k]] for k in range(start, stop))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "written", "begun", "behind"),
+    [
+        ({"mode": "plain"}, '{"label": ["%s"]}', '{"label": ["', "\n\nInput: "),
+        ({"mode": "plain", "answer_format": "list"}, "%s", "", "\n\nInput: "),
+        ({"mode": "chat"}, '{"label": ["%s"]}', '{"label": ["', "<|im_end|>\n"),
+    ],
+    ids=["plain", "list", "chat"],
+)
+def test_log_probabilities_are_those_of_the_whole_text(tiny_chat_model, prompt, written, begun, behind):
+    template = PromptTemplate(instruction="{labels}", **prompt)
+    clf = GGUFClassifier(tiny_chat_model, labels=["joy", "fear"], kv_dtype="float32", prompt=template).fit()
+    texts, answers = ["so glad", "hm", ""], [["joy"], ["fear", "joy"], []]
+    words = ["joy", "joy, fear" if prompt.get("answer_format") else 'joy", "fear', "none"]
+    twin = SlowTwin(tiny_chat_model)
+    before = [clf.prompt_text(text).removesuffix(begun) for text in texts]
+    assert all(text.endswith("\n") for text in before)
+    slow = [slow_log_probability(twin, text, written % word, behind) for text, word in zip(before, words, strict=True)]
+    twin.close()
+    np.testing.assert_allclose(answer_log_probability(clf, texts, answers), slow, atol=1e-4)
 
 
 def test_log_probabilities_refuse_what_is_no_answer(tiny_model):
