@@ -26,6 +26,7 @@ from skmlmc.analysis import early_probability, step_values
 from skmlmc.finetune import FinetunedClassifier
 from skmlmc.metrics import example_f1, l1_distance, nll
 
+TARGETS = ("annotators", "majority", "preference")
 READOUTS = {
     "hard": "hard_predictions",
     "max": "max_over_generations",
@@ -44,7 +45,7 @@ CELLS = ("sizes", "targets")
 def main(argv=None):
     parser = make_parser("finetune", __doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[50, 200, 800], help="numbers of fitting documents")
-    parser.add_argument("--targets", nargs="+", default=["annotators", "majority"], help="what is trained on")
+    parser.add_argument("--targets", nargs="+", default=["annotators", "majority"], choices=TARGETS)
     args = parser.parse_args(argv)
     bench, path = Finetune(args), args.out / f"{stem('finetune', args)}.json"
     settings = {k: v for k, v in settings_of(args).items() if k not in CELLS}

@@ -113,6 +113,15 @@ def write_adapter(
         beside.unlink(missing_ok=True)
 
 
+def read_factors(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return A and B of each matrix of an adapter, as `write_adapter` takes them."""
+    import gguf
+
+    tensors = {tensor.name: np.array(tensor.data) for tensor in gguf.GGUFReader(os.fspath(path)).tensors}
+    names = [name.removesuffix(".lora_a") for name in tensors if name.endswith(".lora_a")]
+    return {name: (tensors[f"{name}.lora_a"], tensors[f"{name}.lora_b"]) for name in names}
+
+
 def read_history(path: Path) -> list[tuple[int, float]]:
     """Return the history that `write_adapter` noted in an adapter."""
     with GGUFFile(path) as file:

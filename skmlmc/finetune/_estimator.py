@@ -6,6 +6,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,13 @@ from ..extract._steps import StepwiseExtractor
 from . import _costs
 from ._adapter import read_history, write_adapter
 from ._packs import Example, make_pack
-from ._targets import TARGETS, answers_of_shares, majority_answers, read_annotations
+from ._targets import TARGETS, answers_of_shares, majority_answers, preferred_answers, read_annotations
 from ._training import Material, Settings, train
 
 VERSION = 1  # of what training makes of the same input
 MIN_DOCUMENTS = 10
 ENOUGH_STEPS, FEWEST_PASSES = 90, 3  # where `epochs` is None
+BETA, SLOWER = 0.1, 10  # of training on preferences: the usual strength, and a smaller rate
 TRIALS, NEAR = 3, 0.25  # documents on which both programs are compared, and nats a token by which they may differ
 READABLE = tuple(name for name, (reads, _) in METHODS.items() if reads in (StepwiseExtractor, MarginalExtractor))
 
@@ -57,9 +59,11 @@ class FinetunedClassifier(TextEstimatorMixin, LabelProbabilityMixin, BaseEstimat
         Model, labels, prompt and method. The method must read a written answer: "auto", "max_over_generations",
         "compare_to_none", "hard_predictions" or "marginal_over_generations". Without `lora` and `aligner`. A short
         prompt without demonstrations is enough, and cheaper to train. None: ``GGUFClassifier()``.
-    targets : {"annotators", "majority"}, default="annotators"
+    targets : {"annotators", "majority", "preference"}, default="annotators"
         "annotators": every annotator's answer counts, so that probabilities become the shares of annotators.
         "majority": the majority's answer alone; for label sets to predict rather than probabilities.
+        "preference": the same, and after that direct preference optimisation (DPO): the majority's answer is to be more
+        probable than a wrong one that is right for another document. To compare with what reinforcement learning does.
     folder : str, path-like or None, default=None
         Where adapters are kept, each under a fingerprint of model, prompt, documents, answers and settings: another
         ``fit`` of the same loads it, and an interrupted one goes on. None: ``skmlmc/adapters`` in the user's cache
@@ -69,7 +73,7 @@ class FinetunedClassifier(TextEstimatorMixin, LabelProbabilityMixin, BaseEstimat
     rank : int, default=16
         Rank of the adapter's matrices.
     learning_rate : float, default=5e-4
-        Highest rate of AdamW; it falls to a twentieth at the end.
+        Highest rate of AdamW; it falls to a twentieth at the end. Preferences are trained on with a tenth of it.
     batch_size : int, default=8
         Documents a step. Not that of the classifier, which is for predictions.
     validation_fraction : float, default=0.1
@@ -90,7 +94,7 @@ class FinetunedClassifier(TextEstimatorMixin, LabelProbabilityMixin, BaseEstimat
         Path of the adapter, a GGUF file that llama.cpp's own programs read too.
     history_ : list of (int, float)
         Steps, and the mean negative log-likelihood of answers to held-out documents after them, in nats a document;
-        the first is the model's as it came.
+        the first is the model's as it came. Of "preference" the loss of the second training.
     held_out_ : ndarray of int
         Rows of the documents held out.
     labels_ : ndarray of shape (L,), object
@@ -191,14 +195,15 @@ class FinetunedClassifier(TextEstimatorMixin, LabelProbabilityMixin, BaseEstimat
         seed = self._check_parameters()
         folder = _writable(self.folder)
         texts = check_texts(X)
-        base, answers = self._read_targets(texts, y, distribution, annotations)
+        base, answers, said = self._read_targets(texts, y, distribution, annotations)
         rows, held_out = self._divide(texts, base, groups, seed)
-        material = _tokenise(base, texts, answers, rows, held_out)
-        settings = self._settings(len(rows), seed, base)
-        files = find_files(base.model, None)
-        path = folder / f"{_fingerprint(files.content.model, material, settings)}.gguf"
-        if not _is_whole(path):
-            self._train(path, files.path, material, settings, _Comparison(base, texts, answers, held_out))
+        settings, learnt = self._settings(len(rows), seed, base), _tokenise(base, texts, answers, rows, held_out)
+        path = self._adapter(folder, base, learnt, settings, _Comparison(base, texts, answers, held_out))
+        if self.targets == "preference":
+            pairs = preferred_answers(answers, said, seed)
+            settings = replace(settings, beta=BETA, learning_rate=settings.learning_rate / SLOWER)
+            learnt = _tokenise(base, texts, pairs, rows, held_out)
+            path = self._adapter(folder, base, learnt, settings, start=path)
         self.history_ = read_history(path)
         tuned = clone(base).set_params(lora=os.fspath(path), demonstrations=base.demonstrations_)
         self.classifier_ = tuned.fit(X, y, distribution=distribution)
@@ -238,7 +243,7 @@ class FinetunedClassifier(TextEstimatorMixin, LabelProbabilityMixin, BaseEstimat
         return GGUFClassifier() if self.classifier is None else self.classifier
 
     def _read_targets(self, texts, y, distribution, annotations):
-        """Return the classifier as it is before training, fitted, and label sets with weights for each document."""
+        """Return the classifier before training, fitted, and label sets with weights: what is learnt, and was said."""
         base, answers = clone(self._given()), None
         if annotations is not None:
             names = None if base.labels is None else list(map(str, base.labels))
@@ -257,13 +262,11 @@ class FinetunedClassifier(TextEstimatorMixin, LabelProbabilityMixin, BaseEstimat
             classes = base._find_classes(y, distribution)
             targets = name_targets(y if classes is None else classes.targets(), distribution, base.labels_)
             shares, _ = check_targets(targets, labels=list(base.labels_), n_samples=len(texts))
-        if self.targets == "majority":
-            answers = majority_answers(shares, base.multi_label)
-        elif answers is None:
-            answers = answers_of_shares(shares)
+        said = answers_of_shares(shares) if answers is None else answers
         if not base.multi_label:
-            _check_single(answers)
-        return base, answers
+            _check_single(said)
+        right = said if self.targets == "annotators" else majority_answers(shares, base.multi_label)
+        return base, right, said
 
     def _divide(self, texts, base, groups, seed):
         """Return the rows to train on and those to hold out, without documents that the prompt shows."""
@@ -300,7 +303,15 @@ class FinetunedClassifier(TextEstimatorMixin, LabelProbabilityMixin, BaseEstimat
             verbose=int(self.verbose),
         )
 
-    def _train(self, path, model, material, settings, comparison):
+    def _adapter(self, folder, base, material, settings, comparison=None, start=None):
+        """Return the path of the adapter that training makes, trained where it is not there."""
+        files = find_files(base.model, None)
+        path = folder / f"{_fingerprint(files.content.model, material, settings)}.gguf"
+        if not _is_whole(path):
+            self._train(path, files.path, material, settings, comparison, start)
+        return path
+
+    def _train(self, path, model, material, settings, comparison, start):
         _costs.check_packages()
         sizes = _costs.check_readable(model)
         examples = [*material.train, *material.held_out]
@@ -317,7 +328,7 @@ class FinetunedClassifier(TextEstimatorMixin, LabelProbabilityMixin, BaseEstimat
                 file=sys.stderr,
             )
         checkpoint = path.with_suffix(".checkpoint")
-        found = train(model, material, settings, checkpoint, comparison)
+        found = train(model, material, settings, checkpoint, comparison, start)
         write_adapter(path, sizes.arch, found.factors, settings.alpha, found.history)
         checkpoint.unlink(missing_ok=True)
 
@@ -461,8 +472,9 @@ def _as_written(extractor, labels):
 
 def _fingerprint(model, material, settings):
     """Return a name for what training makes of the same model, tokens and settings."""
-    learned = {k: v for k, v in vars(settings).items() if k not in ("n_threads", "verbose")}
-    told = repr((VERSION, model, tuple(material), sorted(learned.items())))
+    learned = {k: v for k, v in vars(settings).items() if k not in ("n_threads", "verbose") and v is not None}
+    documents = [[(example.document, example.answers) for example in part] for part in material[2:]]
+    told = repr((VERSION, model, *material[:2], documents, sorted(learned.items())))
     return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
 
 

@@ -18,10 +18,15 @@ MOST_TOKENS = 1024  # of a pack with several documents: attention grows with the
 
 
 class Example(NamedTuple):
-    """A document's tokens, and answers to it with weights that sum to 1."""
+    """A document's tokens, and answers to it with weights.
+
+    The weights sum to 1, or are 1 for a preferred answer and -1 for another one; `reference` is then how much more
+    probable, in nats, the preferred one was before.
+    """
 
     document: list[int]
     answers: list[tuple[list[int], float]]
+    reference: float = 0.0
 
 
 class Pack(NamedTuple):
@@ -35,10 +40,10 @@ class Pack(NamedTuple):
         Whether the token of the row attends to the one of the column.
     rows : ndarray of shape (M,)
         Tokens behind which a prediction is read.
-    which, wanted, weights : ndarray of shape (K,)
-        For each token that is to be predicted its number in `rows`, itself, and its weight.
-    n : int
-        Documents.
+    which, wanted, weights, owners : ndarray of shape (K,)
+        For each token that is to be predicted its number in `rows`, itself, its weight, and the number of its document.
+    references : ndarray of shape (n,)
+        Of each document.
     """
 
     tokens: np.ndarray
@@ -48,7 +53,8 @@ class Pack(NamedTuple):
     which: np.ndarray
     wanted: np.ndarray
     weights: np.ndarray
-    n: int
+    owners: np.ndarray
+    references: np.ndarray
 
 
 def size(example: Example) -> int:
@@ -77,32 +83,33 @@ class _Tree:
         self.tokens: list[int] = []
         self.positions: list[int] = []
         self.ranges: list[list[tuple[int, int]]] = []  # of each branch, where it and those before it stand
-        self.wanted: list[tuple[int, int, float]] = []  # row, token, weight
+        self.wanted: list[tuple[int, int, float, int]] = []  # row, token, weight, owner
 
-    def grow(self, tokens, before=None, start=None, weight=0.0):
-        """Add a branch behind branch number `before`; its tokens from `start` on are to be predicted."""
+    def grow(self, tokens, before=None, start=0, weight=0.0, owner=0):
+        """Add a branch behind branch number `before`; with a weight its tokens from `start` on are to be predicted."""
         above = [] if before is None else self.ranges[before]
         at, begin = len(self.tokens), sum(stop - first for first, stop in above)
         last = next((stop - 1 for first, stop in reversed(above) if stop > first), None)
         for k, token in enumerate(tokens):
             row = at + k - 1 if k else last
-            if start is not None and k >= start and row is not None:
-                self.wanted.append((row, token, weight))
+            if weight and k >= start and row is not None:
+                self.wanted.append((row, token, weight, owner))
         self.tokens += tokens
         self.positions += range(begin, begin + len(tokens))
         self.ranges.append([*above, (at, at + len(tokens))])
         return len(self.ranges) - 1
 
-    def pack(self, n):
+    def pack(self, references):
         mask = np.zeros((len(self.tokens), len(self.tokens)), bool)
         for *above, (start, stop) in self.ranges:
             for first, last in above:
                 mask[start:stop, first:last] = True
             mask[start:stop, start:stop] = np.tri(stop - start, dtype=bool)
-        rows, wanted, weights = zip(*self.wanted, strict=True)
+        rows, wanted, weights, owners = map(np.array, zip(*self.wanted, strict=True))
         unique, which = np.unique(rows, return_inverse=True)
         tokens, positions = np.array(self.tokens), np.array(self.positions)
-        return Pack(tokens, positions, mask, unique, which, np.array(wanted), np.array(weights, np.float32), n)
+        numbers = weights.astype(np.float32), owners, np.array(references, np.float32)
+        return Pack(tokens, positions, mask, unique, which, wanted, *numbers)
 
 
 def make_pack(prefix: list[int], examples: Sequence[Example], begins: int) -> Pack:
@@ -112,10 +119,10 @@ def make_pack(prefix: list[int], examples: Sequence[Example], begins: int) -> Pa
     """
     tree = _Tree()
     root = tree.grow(prefix)
-    for document, answers in examples:
+    for owner, (document, answers, _) in enumerate(examples):
         shared = common_prefix([tokens for tokens, _ in answers])
         trunk = tree.grow(document, root)
-        stem = tree.grow(answers[0][0][:shared], trunk, begins, sum(weight for _, weight in answers))
+        stem = tree.grow(answers[0][0][:shared], trunk, begins, sum(weight for _, weight in answers), owner)
         for tokens, weight in answers:
-            tree.grow(tokens[shared:], stem, max(0, begins - shared), weight)
-    return tree.pack(len(examples))
+            tree.grow(tokens[shared:], stem, max(0, begins - shared), weight, owner)
+    return tree.pack([example.reference for example in examples])

@@ -10,7 +10,7 @@ import numpy as np
 from .._utils.arrays import largest, majority
 from ..datasets._annotators import read_answers
 
-TARGETS = ("annotators", "majority")
+TARGETS = ("annotators", "majority", "preference")
 LabelSet = tuple[int, ...]
 Answers = dict[LabelSet, float]
 _NOTHING = 1e-9
@@ -92,3 +92,27 @@ def majority_answers(shares: np.ndarray, multi_label: bool) -> list[Answers]:
     """
     sets = majority(shares) if multi_label else largest(shares)
     return [{tuple(np.flatnonzero(row).tolist()): 1.0} for row in sets]
+
+
+def preferred_answers(answers: Sequence[Answers], known: Sequence[Answers], seed: int) -> list[Answers]:
+    """Return pairs of answers: weight 1 for the right label set of each document, -1 for a wrong one.
+
+    Wrong ones are drawn from the right ones of other documents, but for what an annotator of the document said (as in
+    `known`); where none is left the wrong one is the first label alone, or the
+    second.
+
+    Examples
+    --------
+    >>> right, said = [{(0,): 1.0}, {(1,): 1.0}, {(2,): 1.0}], [{(0,): 0.5, (1,): 0.5}, {(1,): 1.0}, {(2,): 1.0}]
+    >>> preferred_answers(right, said, 0)[0]
+    {(0,): 1.0, (2,): -1.0}
+    """
+    rng = np.random.default_rng(seed)
+    pool = sorted({labels for found in answers for labels in found})
+    pairs = []
+    for right, said in zip(answers, known, strict=True):
+        (best,) = right
+        wrong = [labels for labels in pool if labels != best and labels not in said]
+        other = wrong[rng.integers(len(wrong))] if wrong else (1,) if best == (0,) else (0,)
+        pairs.append({best: 1.0, other: -1.0})
+    return pairs

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
-from ._adapter import StoredWeights, row_order
+from ._adapter import StoredWeights, read_factors, row_order
 from ._packs import Example, Pack, divide, make_pack
 
 SAVE_SECONDS = 60.0
@@ -32,7 +32,11 @@ CHECKS_A_PASS = 2  # how often held-out documents are looked at
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train; as the parameters of `FinetunedClassifier`, with `steps` for all passes together."""
+    """How to train; as the parameters of `FinetunedClassifier`, with `steps` for all passes together.
+
+    `beta`: how much a difference of one nat between a preferred answer and another one counts, where such pairs are
+    trained on (direct preference optimisation); None: answers are.
+    """
 
     rank: int
     learning_rate: float
@@ -42,6 +46,7 @@ class Settings:
     seed: int
     n_threads: int
     verbose: int
+    beta: float | None = None
 
     @property
     def alpha(self) -> float:
@@ -88,10 +93,10 @@ class Trained(NamedTuple):
 class Model:
     """A language model in torch with factors beside its linear layers."""
 
-    def __init__(self, path: Path, rank: int, alpha: float, seed: int, quiet: bool = True):
+    def __init__(self, path: Path, rank: int, alpha: float, seed: int, quiet: bool = True, beta: float | None = None):
         import torch
 
-        self._torch, self.name = torch, path.name
+        self._torch, self.name, self._beta = torch, path.name, beta
         self.model = _load(path, quiet)
         self.stored = StoredWeights(path)
         self.factors: dict[str, tuple[Any, Any]] = {}
@@ -124,7 +129,18 @@ class Model:
         layer.register_forward_hook(lambda _, args, out: out + (args[0] @ a.T) @ (scale * b).T)
 
     def loss(self, pack: Pack) -> Any:
-        """Negative log-likelihood in nats of a pack's answers, the sum over its documents."""
+        """Loss in nats, the sum over a pack's documents: of answers their negative log-likelihood.
+
+        Of pairs that of the preference, which counts how much more probable the preferred answer has become.
+        """
+        sums = self.log_likelihoods(pack)
+        if self._beta is None:
+            return -sums.sum()
+        gained = sums - self._torch.from_numpy(pack.references)
+        return -self._torch.nn.functional.logsigmoid(self._beta * gained).sum()
+
+    def log_likelihoods(self, pack: Pack) -> Any:
+        """Weighted sum (n,) of the log-likelihoods of the answers to each document."""
         torch = self._torch
         mask = torch.where(torch.from_numpy(pack.mask), 0.0, torch.finfo(torch.float32).min)
         logits = self.model(
@@ -135,7 +151,8 @@ class Model:
             use_cache=False,
         ).logits[0]
         chosen = logits.log_softmax(-1)[torch.from_numpy(pack.which), torch.from_numpy(pack.wanted)]
-        return -(chosen * torch.from_numpy(pack.weights)).sum()
+        sums = torch.zeros(len(pack.references))
+        return sums.index_add(0, torch.from_numpy(pack.owners), chosen * torch.from_numpy(pack.weights))
 
     def _masks(self, mask, positions):
         """Return the mask, or one for each kind of layer where some look back no further than a window."""
@@ -160,6 +177,12 @@ class Model:
             for name, pair in self.factors.items():
                 for factor, kept in zip(pair, state[name], strict=True):
                     factor.copy_(kept)
+
+    def start_from(self, adapter: Path) -> None:
+        """Begin with the factors of an adapter that was trained before."""
+        kept = read_factors(adapter)
+        found = {name: (kept[name][0], kept[name][1][order]) for name, order in self._orders.items()}
+        self.restore({name: tuple(map(self._torch.from_numpy, pair)) for name, pair in found.items()})
 
     def stored_factors(self, state: dict[str, Any]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Return factors as numpy arrays, rows of B in the order of the file."""
@@ -205,6 +228,18 @@ def held_out_loss(model: Model, material: Material) -> float:
     with torch.no_grad():
         total = sum(float(model.loss(pack)) for pack in material.packs(material.held_out))
     return total / len(material.held_out)
+
+
+def _with_references(model, material):
+    """Note how much more probable each preferred answer is now."""
+    import torch
+
+    found = []
+    for examples in (material.train, material.held_out):
+        with torch.no_grad():
+            sums = torch.cat([model.log_likelihoods(pack) for pack in material.packs(examples)]).tolist()
+        found.append([example._replace(reference=now) for example, now in zip(examples, sums, strict=True)])
+    return material._replace(train=found[0], held_out=found[1])
 
 
 class _Progress:
@@ -278,6 +313,7 @@ def train(
     settings: Settings,
     checkpoint: Path,
     check: Callable[[Model], None] | None = None,
+    start: Path | None = None,
 ) -> Trained:
     """Train factors for a model file until held-out documents gain no more.
 
@@ -293,11 +329,18 @@ def train(
         Where the state of the work is kept until it is done; with such a file it goes on from there.
     check : callable or None, default=None
         Called with the model as it is read, before anything is trained.
+    start : Path or None, default=None
+        An adapter to begin with; where pairs are trained on, what was preferred before is what the model with it does.
     """
     with threads(settings.n_threads):
-        model = Model(path, settings.rank, settings.alpha, settings.seed, quiet=settings.verbose < 2)
+        quiet = settings.verbose < 2
+        model = Model(path, settings.rank, settings.alpha, settings.seed, quiet, settings.beta)
         if check is not None:
             check(model)
+        if start is not None:
+            model.start_from(start)
+        if settings.beta is not None:
+            material = _with_references(model, material)
         progress = _Progress(model, settings)
         if not progress.load(checkpoint):
             start = time.monotonic()

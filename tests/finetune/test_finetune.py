@@ -105,6 +105,23 @@ def test_the_majority_alone_makes_it_surer(make):
 
 
 @trains
+def test_preferences_make_right_answers_more_probable_than_wrong_ones(make, tmp_path):
+    made = {kind: make(targets=kind, epochs=6) for kind in ("majority", "preference")}
+    for tuned in made.values():
+        tuned.fit(TEXTS, SHARES)
+    assert len(list((tmp_path / "adapters").glob("*.gguf"))) == 2, "the first training is shared"
+    losses = [loss for _, loss in made["preference"].history_]
+    assert losses[0] == pytest.approx(np.log(2), abs=1e-5) and min(losses) < losses[0]
+    right = [[LABELS[k] for k in np.flatnonzero(row > 0.5)] for row in SHARES]
+    wrong = [right[(i + 1) % 4] for i in range(len(TEXTS))]
+    apart = {
+        kind: (answer_log_probability(tuned, TEXTS, right) - answer_log_probability(tuned, TEXTS, wrong)).mean()
+        for kind, tuned in made.items()
+    }
+    assert apart["preference"] > apart["majority"] + 0.1
+
+
+@trains
 def test_the_same_again_is_found_not_trained(make, monkeypatch):
     tuned = make().fit(TEXTS, annotations=ANNOTATIONS)
     proba = tuned.predict_proba(TEXTS)
@@ -283,7 +300,7 @@ def test_too_little_memory_is_said_before_anything_is_read(make, monkeypatch):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"targets": "people"}, "Got targets='people' but expected one of 'annotators', 'majority'"),
+        ({"targets": "people"}, "Got targets='people' but expected one of 'annotators', 'majority', 'preference'"),
         ({"rank": 0}, "Got rank=0 but expected a positive integer"),
         ({"epochs": 0}, "Got epochs=0 but expected a positive integer"),
         ({"learning_rate": -1}, "Got learning_rate=-1 but expected a finite number above 0"),

@@ -9,7 +9,7 @@ from skmlmc import GGUFClassifier
 from skmlmc.finetune import _costs
 from skmlmc.finetune._adapter import StoredWeights, read_history, row_order, write_adapter
 from skmlmc.finetune._packs import Example, divide, make_pack, size
-from skmlmc.finetune._targets import answers_of_shares, majority_answers, read_annotations
+from skmlmc.finetune._targets import answers_of_shares, majority_answers, preferred_answers, read_annotations
 
 
 def marginals(answers, n_labels):
@@ -86,6 +86,26 @@ def test_a_pack_shows_each_prediction_what_stands_before_it_alone():
     assert len(pack.tokens) == len(PREFIX) + sum(map(size, EXAMPLES))
     for row in range(len(pack.tokens)):
         assert pack.positions[pack.mask[row]].max() == pack.positions[row] == pack.mask[row].sum() - 1
+
+
+def test_a_pair_of_answers_counts_where_they_differ_only():
+    pair = Example([10], [([50, 60, 70, 90], 1.0), ([50, 60, 71, 90], -1.0)], 2.5)
+    pack = make_pack(PREFIX, [EXAMPLES[1], pair], BEGINS)
+    predicted = sorted(zip(pack.owners, pack.wanted, pack.weights, strict=True))
+    assert predicted == [(0, 61, 1), (0, 90, 1), (1, 70, 1), (1, 71, -1), (1, 90, -1), (1, 90, 1)]
+    assert pack.references.tolist() == [0, 2.5]
+
+
+def test_wrong_answers_are_other_documents_right_ones():
+    right = majority_answers(np.eye(4)[np.arange(40) % 4], True)
+    said = [{**found, ((i + 1) % 4,): 0.5} for i, found in enumerate(right)]
+    pairs = preferred_answers(right, said, 0)
+    assert pairs == preferred_answers(right, said, 0) != preferred_answers(right, said, 1)
+    for i, pair in enumerate(pairs):
+        (best, good), (wrong, bad) = pair.items()
+        assert (best, good, bad) == ((i % 4,), 1, -1) and wrong in {((i + 2) % 4,), ((i + 3) % 4,)}
+    alone = [{(0,): 1.0}] * 3
+    assert preferred_answers(alone, alone, 0) == [{(0,): 1.0, (1,): -1.0}] * 3
 
 
 def test_packs_hold_so_many_tokens_and_one_document_at_least():
