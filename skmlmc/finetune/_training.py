@@ -343,10 +343,10 @@ def train(
             material = _with_references(model, material)
         progress = _Progress(model, settings)
         if not progress.load(checkpoint):
-            start = time.monotonic()
+            began = time.monotonic()
             progress.look(held_out_loss(model, material))
             if settings.verbose:
-                _tell_time(material, settings, time.monotonic() - start)
+                _tell_time(material, settings, time.monotonic() - began)
         _train(model, material, settings, progress, checkpoint)
     found = Trained(model.stored_factors(progress.best), progress.history)
     del model, progress, check
