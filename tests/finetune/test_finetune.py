@@ -9,12 +9,16 @@ import llama_cpp as C  # noqa: N812
 import numpy as np
 import pytest
 from scipy.special import log_softmax
+from sklearn import config_context
 from sklearn.base import clone
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import GridSearchCV, KFold, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from slow_twin import SlowTwin
 from tiny_gguf import CHATML, WORDS, write_tiny_gguf
 
-from skmlmc import GGUFClassifier, PromptTemplate
+from skmlmc import GGUFClassifier, LinearProbe, PromptTemplate, SoftStackingClassifier
 from skmlmc.datasets import annotator_distribution
 from skmlmc.finetune import FinetunedClassifier, _costs, _estimator, _training, answer_log_probability
 from skmlmc.metrics import nll, scorers
@@ -215,6 +219,26 @@ def test_a_search_over_readouts_trains_once_a_fold(make, tmp_path):
     search = GridSearchCV(make(epochs=1), grid, cv=KFold(2), error_score="raise").fit(TEXTS, (SHARES > 0.5).astype(int))
     assert search.best_params_ and search.predict(TEXTS).shape == SHARES.shape
     assert len(list((tmp_path / "adapters").glob("*.gguf"))) == 3
+
+
+@trains
+def test_it_is_a_member_of_a_stack(make, tmp_path):
+    words = make_pipeline(TfidfVectorizer(), LinearProbe(None, scale=False))
+    stack = SoftStackingClassifier(
+        [("tuned", make(epochs=4)), ("words", words)], cv=KFold(2, shuffle=True, random_state=0)
+    )
+    proba = stack.fit(TEXTS, SHARES).predict_proba(TEXTS)
+    assert stack.labels_.tolist() == LABELS and proba.shape == SHARES.shape and stack.weights_.shape == (2,)
+    assert len(list((tmp_path / "adapters").glob("*.gguf"))) == 3
+    assert nll(SHARES, proba) < nll(SHARES, np.tile(SHARES.mean(axis=0), (len(SHARES), 1)))
+
+
+@trains
+def test_annotations_are_routed_to_it(make):
+    with config_context(enable_metadata_routing=True):
+        pipe = make_pipeline(FunctionTransformer(list), make(epochs=1))
+        pipe.fit(TEXTS, SHARES, annotations=ANNOTATIONS)
+    assert pipe[-1].adapter_ == make(epochs=1).fit(TEXTS, annotations=ANNOTATIONS).adapter_
 
 
 @trains
