@@ -89,6 +89,18 @@ def test_llama_cpp_finds_answers_as_probable_as_torch_does(make, tmp_path, arch,
 
 
 @trains
+@pytest.mark.campaign
+@pytest.mark.model
+def test_of_a_quantised_model_too_within_what_quantising_does(make, embedded_model):
+    prompt = PromptTemplate(instruction="{labels}", mode="plain")
+    tuned = make(embedded_model, classifier={"prompt": prompt}, learning_rate=1e-3, epochs=2, batch_size=4)
+    tuned.fit(TEXTS, annotations=ANNOTATIONS)
+    first, best = tuned.history_[0][1], min(loss for _, loss in tuned.history_)
+    assert best < 0.5 * first
+    assert held_out_loss(tuned, ANNOTATIONS) == pytest.approx(best, rel=0.03)
+
+
+@trains
 def test_it_learns_what_annotators_say(make):
     before = make().classifier.fit().predict_proba(TEXTS)
     tuned = make(epochs=12, classifier={"method": "marginal_over_generations", "max_labels": 3})
