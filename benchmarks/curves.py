@@ -254,8 +254,6 @@ def draw_curves(result, path):
     """Draw NLL by the number of fitting documents."""
     AnnotationCurveDisplay = 1
 
-    assert (AnnotationCurveDisplay, result, path)
-
 
 if __name__ == "__main__":
     main(sys.argv[1:])

@@ -351,7 +351,9 @@ def test_demonstrations_show_documents_with_a_majority(classifier, choice):
     for seed in range(5):
         clf = classifier(labels=LABELS, shots=8, demonstrations=choice, random_state=seed).fit(texts, H)
         assert sorted(clf.demonstration_indices_ % 3) == [1] * 4 + [2] * 4
-        assert all(labels == (("joy",) if int(text.split()[1]) % 3 == 2 else ()) for text, labels in clf.demonstrations_)
+        assert all(
+            labels == (("joy",) if int(text.split()[1]) % 3 == 2 else ()) for text, labels in clf.demonstrations_
+        )
     with pytest.warns(UserWarning, match="Most annotators agree on 8 of 12 documents only, fewer than shots=9"):
         clf = classifier(labels=LABELS, shots=9, demonstrations=choice, random_state=0).fit(texts, H)
     assert len(clf.demonstrations_) == 9
