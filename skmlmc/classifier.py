@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn import get_config
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GroupKFold, KFold
@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, h
 
 from ._models.files import hidden_widths
 from ._models.identity import find_files
-from ._utils.arrays import check_sample_weight, check_targets, name_targets
+from ._utils.arrays import as_list, check_sample_weight, check_targets, name_targets
 from ._utils.checks import check_choice, check_positive_int, check_splits, check_texts, check_threshold
 from ._utils.classes import check_class_columns, expand, find_classes, holds_classes, refuse_binarisers
 from ._utils.labelled import labelled
@@ -295,7 +295,11 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
             shared["layer"], shared["pooling"] = zip(
                 *_stack_states(find_files(self.model, self.lora).path), strict=True
             )
-            if self.shots == 0 and self.prompt is None and isinstance(self.demonstrations, str):
+            if (
+                self.shots == 0
+                and self.prompt is None
+                and (isinstance(self.demonstrations, str) or not as_list(self.demonstrations))
+            ):
                 shared["read"] = "document"  # which the prompt alone makes no better
         if "max_labels" in shared and self.max_labels is None:
             if extractor_class is MarginalExtractor:
@@ -549,8 +553,7 @@ def _fit_readouts(extractors, readouts, aligner, training, multi_label):
     documents, Y = training.texts, training.Y
     parts = []
     for extractor, readout in zip(extractors, readouts, strict=True):
-        if _reads_texts(readout):
-            readout.set_params(states=FrozenEstimator(extractor))
+        fronts = _read_once(extractor, readout, documents) if _reads_texts(readout) else {}
         arrays = _input(extractor, readout, documents)
         if not isinstance(readout, SUPERVISED):
             parts.append(readout.predict_proba(arrays))
@@ -558,11 +561,45 @@ def _fit_readouts(extractors, readouts, aligner, training, multi_label):
         if aligner is not None:
             parts.append(_out_of_fold(readout, arrays, training))
         _fit_on(readout, arrays, training)
+        if fronts:
+            readout.set_params(**fronts)
+            readout.estimators_ = [
+                fronts.get(name, member)
+                for (name, _), member in zip(readout.estimators, readout.estimators_, strict=True)
+            ]
     if aligner is None:
         return None
     # A classifier of scikit-learn wants the number of a document's class.
     one_class = not multi_label and not _tasks(aligner) and ((Y == 0) | (Y == 1)).all()
     return _fit_on(aligner, np.mean(parts, axis=0), training, Y.argmax(axis=1) if one_class else Y)
+
+
+class _Known(TransformerMixin, BaseEstimator):
+    """Features of texts that were read before, by text; `widths_` as of `HiddenStateExtractor`."""
+
+    def __init__(self, rows, widths_):
+        self.rows, self.widths_ = rows, widths_
+
+    def fit(self, X=None, y=None):
+        return self
+
+    def transform(self, X):
+        return np.array([self.rows[text] for text in X])
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+def _read_once(extractor, readout, documents):
+    """Have a stack fitted on features that are read now, in whatever folds; returns what reads texts in its members."""
+    fronts = {name: member for name, member in readout.estimators if isinstance(member, EmbeddingExtractor)}
+    fronts["states"] = FrozenEstimator(extractor)
+    for name, front in fronts.items():
+        features = np.asarray(front.transform(documents))
+        widths = getattr(front, "widths_", [features.shape[1]])
+        known = _Known(dict(zip(documents, features, strict=True)), widths)
+        readout.set_params(**{name: FrozenEstimator(known)})
+    return fronts
 
 
 def _check_aligner(aligner, Y, multi_label):
