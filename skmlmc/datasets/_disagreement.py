@@ -149,11 +149,12 @@ def _load(files, tasks, context, descr, languages=None, rename=None, **form):
     wanted = [check_choice(language, "languages", spoken) for language in wanted]
     documents = [one for one in documents if one[3].get("lang", "") in wanted]
     labels, annotations, several = _choose(documents, tasks, rename or {})
-    kept = [(*one, chosen) for one, chosen in zip(documents, annotations, strict=True) if chosen]
+    kept = [(one, chosen) for one, chosen in zip(documents, annotations, strict=True) if chosen]
     if len(kept) < len(documents):
         warn(f"{len(documents) - len(kept)} of {len(documents)} documents in {files} have no answers and are left out.")
-    ids, texts, _, info, annotations = ([one[k] for one in kept] for k in range(5))
-    return make_bunch(texts, annotations, labels, ids, descr, multi_label=several, info=info, **form)
+    texts, ids, answers = [one[1] for one, _ in kept], [one[0] for one, _ in kept], [chosen for _, chosen in kept]
+    more = {"multi_label": several, "info": [one[3] for one, _ in kept], **form}
+    return make_bunch(texts, answers, labels, ids, descr, **more)
 
 
 def _read(file: Path, context: bool) -> Iterator[tuple[str, str, dict[tuple[str, str], list[str]], dict]]:
