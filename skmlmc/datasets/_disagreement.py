@@ -74,10 +74,11 @@ def load_lewidi(
     All data sets of these tasks have that form: MD-Agreement, ArMIS, HS-Brexit and ConvAbuse (SemEval-2023 Task 11),
     CSC, MP, Paraphrase and VariErrNLI (2025).
 
-    A task is yes or no, such as "hate speech detection": its label is "hate speech", one column. Or it is a scale of
-    numbers: its labels are the numbers, in order, of which one is right (single-label). Or it has names: they are the
-    labels, and several may be right. Soft targets are counted from the answers, so they are not rounded as the files'
-    `soft_label` are; of two answers of one annotator the first counts, and an answer "No" is 0.
+    A task is yes or no, such as "hate speech detection": its labels are "not hate speech" and "hate speech", of which
+    one is right (single-label), and where several such tasks are asked for, each is a label. Or it is a scale: its
+    labels are the numbers, in order, of which one is right. Or it has names: several of these labels may be right. Soft
+    targets are counted from the answers, so they are not rounded as the files' `soft_label` are; of two answers of one
+    annotator the first counts, and an answer "No" is 0.
 
     Origin: https://le-wi-di.github.io; each data set has owners and a licence of its own.
     E. Leonardelli et al. SemEval-2023 Task 11: Learning With Disagreements (LeWiDi). SemEval 2023.
@@ -87,8 +88,8 @@ def load_lewidi(
     path : path or sequence of paths
         Files such as ``MD-Agreement_train.json``, of one data set.
     tasks : str or sequence of str, default=None
-        Which of the questions that annotators answered: None for the one that the file is about; the names of others
-        beside it, such as "offensive language", with a column each; "all" for all that are yes or no.
+        Which of the questions that annotators answered: None for the one that the file is about; names of others, such
+        as "offensive language"; "all" for all that are yes or no.
     languages : str or sequence of str, default=None
         Only documents in these languages, such as "en"; None: all.
     context : bool, default=True
@@ -99,7 +100,7 @@ def load_lewidi(
     -------
     {bunch}
         multi_label : bool
-            Whether several labels may be right; False for a scale.
+            Whether several labels may be right.
         info : list of dict, length n
             What else the file says of the documents: split, lang, soft_label, other_info, ...
 
@@ -132,7 +133,7 @@ def load_lewidi(
     ...     _ = file.write_text(json.dumps({"7": tweet}))
     ...     bunch = load_lewidi(file)
     >>> bunch.ids, bunch.target_names, bunch.target
-    (['train-7'], ['irony'], array([[0.25]]))
+    (['train-7'], ['not irony', 'irony'], array([[0.75, 0.25]]))
     """
     files = as_list(path) or [path]
     return _load(files, tasks, context, LEWIDI, languages, return_X_y=return_X_y, as_frame=as_frame)
@@ -214,10 +215,11 @@ def _choose(documents, tasks, rename):
     yes_no = [task for task in words if words[task] <= {"0", "1"}]
     asked = main if tasks is None else yes_no if tasks == "all" else as_list(tasks) or [tasks]
     labels = asked = [check_choice(task, "tasks", list(words)) for task in asked]
-    columns, scale = set(asked) <= set(yes_no), False
+    columns, scale = len(asked) > 1, False
+    if columns and not set(asked) <= set(yes_no):
+        raise ValueError(f"Got tasks={asked} but expected some that are yes or no, {yes_no}, or one other.")
     if not columns:
-        if len(asked) > 1:
-            raise ValueError(f"Got tasks={asked} but expected some that are yes or no, {yes_no}, or one other.")
+        rename = {"0": f"not {asked[0]}", "1": asked[0]} if asked[0] in yes_no else rename
         # Soft labels have the numbers of a scale that nobody chose.
         unused = (map(_plain, info.get("soft_label", ())) for *_, info in documents if asked == main)
         found = words[asked[0]].union(rename, *unused)

@@ -555,12 +555,12 @@ def rated(answers, **more):
 
 
 def test_lewidi_yes_no_answers(tmp_path):
-    """The label has the task's name; 0.0 is 0; the first of two answers of an annotator counts."""
+    """One task has two classes, several are labels; 0.0 is 0; the first of two answers of an annotator counts."""
     bunch = load_lewidi(put_lewidi(tmp_path, a=rated({"Ann1": "0.0", "Ann2": "1.0"})))
-    assert bunch.target_names == ["sarcasm"] and bunch.multi_label
+    assert bunch.target_names == ["not sarcasm", "sarcasm"] and not bunch.multi_label
     assert bunch.data == ["Context: It rains.\nResponse: How nice."] and bunch.ids == ["train-a"]
-    assert_array_equal(bunch.target, [[0.5]])
-    assert bunch.annotations == [{"Ann1": [], "Ann2": ["sarcasm"]}]
+    assert_array_equal(bunch.target, [[0.5, 0.5]])
+    assert bunch.annotations == [{"Ann1": ["not sarcasm"], "Ann2": ["sarcasm"]}]
     several = tweet("x", "0,1,1", "0,0,0", "1,0,0", "A,B,A")
     bunch = load_lewidi(put_lewidi(tmp_path, b=several), tasks="all")
     assert bunch.target_names == ["hate speech", "aggressive language", "offensive language"]
@@ -609,7 +609,7 @@ def test_lewidi_documents_without_answers_are_left_out(tmp_path, empty):
     with pytest.warns(UserWarning, match="1 of 1"), pytest.raises(ValueError, match="Found no document"):
         load_lewidi(put_lewidi(tmp_path, **items))
     partly = {**rated({"Ann1": "1"}), "annotators": "Ann1,Ann2,Ann3", "annotations": "0,,1"}
-    assert load_lewidi(put_lewidi(tmp_path, a=partly)).annotations == [{"Ann1": [], "Ann3": ["sarcasm"]}]
+    assert load_lewidi(put_lewidi(tmp_path, a=partly)).annotations == [{"Ann1": ["not sarcasm"], "Ann3": ["sarcasm"]}]
 
 
 def test_other_tasks_of_lewidi_files(tmp_path):
@@ -618,6 +618,9 @@ def test_other_tasks_of_lewidi_files(tmp_path):
     assert bunch.target_names == ["explicit", "sexist"]
     assert_array_equal(bunch.target, [[0.5, 0.5]])
     assert load_lewidi(file).target_names == ["-1", "0", "1"]
+    implicit = load_lewidi(file, tasks="implicit")
+    assert implicit.target_names == ["not implicit", "implicit"], "though nobody chose it"
+    assert_array_equal(implicit.target, [[1, 0]])
     with pytest.raises(ValueError, match="Got tasks='hate' but expected one of 'abusivness', 'ableist'"):
         load_lewidi(file, tasks="hate")
     with pytest.raises(ValueError, match="expected some that are yes or no, .*'implicit'.*, or one other"):
