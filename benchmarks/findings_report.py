@@ -35,10 +35,10 @@ def report(results):
         "    python -m benchmarks.findings_report",
         "",
         "Each finding is a number with a rule, in the pages that the columns name. It holds where the whole 95 % "
-        "interval keeps to the rule, does not (no) where none of it does, and is unclear between. A dash: nothing is said, "
-        "since fewer than 20 answers have the labels that it is about, or all answers are alike. Small models often "
-        "answer with one label after demonstrations of which half have several, as the paper's do; so they are asked "
-        "with demonstrations that all have several too.",
+        "interval keeps to the rule, does not (no) where none of it does, and is unclear between. A dash: nothing is "
+        "said, since fewer than 20 answers have the labels that it is about, or all answers are alike. Small models "
+        "often answer with one label after demonstrations of which half have several, as the paper's do; so they are "
+        "asked with demonstrations that all have several too.",
     ]
     shares = sorted({result["settings"]["several"] for result in results}, reverse=True)
     for share in shares:
