@@ -30,6 +30,7 @@ from benchmarks import (
     findings_report,
     first_answer,
     label_tokens,
+    lewidi,
     paper_table,
     speed,
     tested_models,
@@ -265,6 +266,39 @@ def test_paper_table_of_a_single_label_task(tiny_model, tmp_path, monkeypatch):
     names = [row["method"] for row in rows]
     assert "compare-to-none + matrix" in names and not {*paper_table.NOT_SINGLE} & {*names}
     assert "1.66 / 0.81 / 0.58" in (tmp_path / "paper-hatexplain-tiny.md").read_text()
+
+
+def test_lewidi_from_end_to_end(tiny_model, tmp_path):
+    """A scale and a yes-no task; the page has the published score where there is one."""
+    levels = {"some": ("1", "2", "3"), "HS-Brexit": ("0", "1")}
+    for name, words in levels.items():
+        for part in ("train", "test"):
+            rows = {
+                str(i): {
+                    "text": f"the {('good', 'bad', 'odd')[i % 3]} document {i} {part}",
+                    "annotation task": "sarcasm detection",
+                    "annotators": "A,B",
+                    "annotations": {"A": words[i % len(words)], "B": words[i // 2 % len(words)]},
+                    "split": part,
+                }
+                for i in range(30 if part == "train" else 8)
+            }
+            (tmp_path / f"{name}_{part}.json").write_text(json.dumps(rows))
+        files = ["--train", tmp_path / f"{name}_train.json", "--test", tmp_path / f"{name}_test.json"]
+        given = [*files, "--model", tiny_model, "--name", "tiny", "--out", tmp_path]
+        lewidi.main([str(word) for word in given])
+        result = json.loads((tmp_path / f"lewidi-{name}_test-tiny.json").read_text())
+        page = (tmp_path / f"lewidi-{name}_test-tiny.md").read_text()
+        assert [row["method"] for row in result["rows"]][1:] == [
+            "constant base rate",
+            "TF-IDF + logistic regression",
+            "linear probe",
+            "stack",
+        ]
+        least = result["rows"][0]["cross-entropy"][0]
+        assert all(row["cross-entropy"][0] >= least for row in result["rows"])
+        assert result["rows"][0]["Manhattan"][0] == 0
+        assert ("Wasserstein" in page) and ("An entry of 2023" in page) == (name == "HS-Brexit")
 
 
 def test_what_cannot_be_drawn_is_said_in_words():
