@@ -49,15 +49,15 @@ def report(results):
 
 
 def verdicts(results):
-    """Write a table: a row a finding, a column a data set and model, and how often it holds."""
+    """Write a table: a row a finding, how often it holds, and a column a data set and model."""
     heads = [f"[{r['data']}, {r['model']}]({r['page']}.md) ({r['n_test']})" for r in results]
     rows = []
     for k, one in enumerate(results[0]["findings"]):
         found = [result["findings"][k] for result in results]
         counts = Counter(f["verdict"] for f in found)
         judged = sum(n for verdict, n in counts.items() if said(verdict))
-        rows.append([one["finding"], *map(cell, found), f"{counts['holds']} of {judged}"])
-    return table(["finding", *heads, "holds in"], rows)
+        rows.append([one["finding"], f"{counts['holds']} of {judged}", *map(cell, found)])
+    return table(["finding", "holds in", *heads], rows)
 
 
 def said(verdict):

@@ -324,9 +324,9 @@ def test_report_of_findings(tmp_path):
     (tmp_path / "findings-c.json").write_text(json.dumps(found(0.5, "holds", "not defined")))
     findings_report.main(["--out", str(tmp_path)])
     first, second = (tmp_path / "findings.md").read_text().split("## ")[1:]
-    assert "| f0 | **holds**, 0.25 | no, 0.25 | 1 of 2 |\n| f1 | - | unclear, 0.25 | 0 of 1 |" in first
+    assert "| f0 | 1 of 2 | **holds**, 0.25 | no, 0.25 |\n| f1 | 0 of 1 | - | unclear, 0.25 |" in first
     assert second.startswith("50% of the demonstrations have several labels, the paper's")
-    assert "| f0 | **holds**, 0.25 | 1 of 1 |\n| f1 | - | 0 of 0 |" in second
+    assert "| f0 | 1 of 1 | **holds**, 0.25 |\n| f1 | 0 of 0 | - |" in second
     with pytest.raises(SystemExit):
         findings_report.main(["--out", str(tmp_path / "nothing")])
 
