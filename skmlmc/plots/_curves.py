@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.model_selection import ShuffleSplit, check_cv
 from sklearn.utils import _safe_indexing as rows_of
 
-from .._utils.checks import check_choice, check_positive
+from .._utils.checks import check_choice, check_positive, check_seed
 from .._utils.typing import Self
 from ..metrics import scorers
 from . import _canvas as canvas
@@ -90,6 +90,7 @@ class AnnotationCurveDisplay(canvas.Display):
         X: Any,
         y: Any,
         *,
+        distribution: Any = None,
         train_sizes: Sequence[int] = (20, 50, 100, 200, 400, 800),
         cv: Any = 3,
         groups: Any = None,
@@ -112,6 +113,8 @@ class AnnotationCurveDisplay(canvas.Display):
             Documents.
         y : array-like or DataFrame of shape (n, L)
             Share of the annotators who chose each label, or indicators.
+        distribution : array-like or DataFrame of shape (n, L), default=None
+            Soft targets beside `y`, as `fit` of the package's classifiers takes them; scores are then against them.
         train_sizes : sequence of int, default=(20, 50, 100, 200, 400, 800)
             Numbers of fitting documents, rising; those above what a draw holds are an error.
         cv : int or splitter, default=3
@@ -132,21 +135,22 @@ class AnnotationCurveDisplay(canvas.Display):
         """
         canvas.import_matplotlib(cls.__name__)
         scorer = scorers()[check_choice(metric, "metric", list(TITLES))]
+        rng = check_seed(random_state)
         if isinstance(cv, int):
-            cv = ShuffleSplit(cv, test_size=0.25, random_state=random_state)
+            cv = ShuffleSplit(cv, test_size=0.25, random_state=rng)
         draws = list(check_cv(cv).split(X, groups=groups))
         sizes = _check_sizes(train_sizes, 1)
         most = min(len(train) for train, _ in draws)
         if sizes[-1] > most:
             raise ValueError(f"Got train_sizes up to {sizes[-1]} but expected {most} at most, as a draw has them.")
-        order = [np.random.default_rng(k).permutation(train) for k, (train, _) in enumerate(draws)]
+        order = [rng.permutation(train) for train, _ in draws]
         jobs = [
             (estimator, order[draw][:size], test)
             for estimator in estimators.values()
             for draw, (_, test) in enumerate(draws)
             for size in sizes
         ]
-        values = Parallel(n_jobs=n_jobs)(delayed(_fit_and_score)(*job, scorer, X, y) for job in jobs)
+        values = Parallel(n_jobs=n_jobs)(delayed(_fit_and_score)(*job, scorer, X, y, distribution) for job in jobs)
         found = np.reshape(values, (len(estimators), len(draws), len(sizes))) * TITLES[metric][1]
         scores = dict(zip(estimators, found, strict=True))
         return cls(sizes, scores, metric=metric, constants=constants).plot(ax)
@@ -246,9 +250,10 @@ def _pays_from(sizes, better, mean):
     return sizes[left[0]].item() if len(left) else None
 
 
-def _fit_and_score(estimator, train, test, scorer, X, y):
-    fitted = clone(estimator).fit(rows_of(X, train), rows_of(y, train))
-    return scorer(fitted, rows_of(X, test), rows_of(y, test))
+def _fit_and_score(estimator, train, test, scorer, X, y, distribution):
+    soft = {} if distribution is None else {"distribution": rows_of(distribution, train)}
+    fitted = clone(estimator).fit(rows_of(X, train), rows_of(y, train), **soft)
+    return scorer(fitted, rows_of(X, test), rows_of(y if distribution is None else distribution, test))
 
 
 def _log_axis(ax, sizes):

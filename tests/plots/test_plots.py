@@ -588,7 +588,7 @@ def test_annotation_curves_from_estimators():
             seen.append({tuple(row) for row in X})
             return super().predict_proba(X)
 
-    probe = Seen(n_components=None, C=1.0)
+    probe, plain = (kind(n_components=None, C=1.0) for kind in (Seen, LinearProbe))
     args = {"train_sizes": [10, 40], "cv": 2}
     display = AnnotationCurveDisplay.from_estimators({"probe": probe}, X, y, **args, constants={"base rate": 9})
     assert display.scores["probe"].shape == (2, 2) and display.pays_from_ == {"probe": 10}
@@ -600,6 +600,12 @@ def test_annotation_curves_from_estimators():
     one = [(np.arange(4, 60), np.arange(4))]
     display = AnnotationCurveDisplay.from_estimators({"probe": probe}, X, y[LABELS[::-1]], train_sizes=[56], cv=one)
     np.testing.assert_allclose(display.scores["probe"], [[expected]], rtol=1e-3)
+    hard = (y > 0.5).astype(int)
+    soft = AnnotationCurveDisplay.from_estimators({"probe": plain}, X, hard, distribution=y, **args)
+    same = AnnotationCurveDisplay.from_estimators({"probe": plain}, X, y, **args)
+    np.testing.assert_allclose(soft.scores["probe"], same.scores["probe"])
+    other = AnnotationCurveDisplay.from_estimators({"probe": plain}, X, y, **args, random_state=1)
+    assert (other.scores["probe"] != same.scores["probe"]).all()
     f1 = AnnotationCurveDisplay.from_estimators({"probe": probe}, X, y, **args, metric="example_f1")
     assert (f1.scores["probe"] > 0.5).all()
     with pytest.raises(ValueError, match="Got train_sizes up to 46 but expected 45 at most"):
