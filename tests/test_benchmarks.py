@@ -27,8 +27,10 @@ from benchmarks import (
     busy,
     cores,
     findings,
+    findings_report,
     first_answer,
     label_tokens,
+    lewidi,
     paper_table,
     speed,
     tested_models,
@@ -254,6 +256,69 @@ def test_paper_table_of_a_single_label_task(tiny_model, tmp_path, monkeypatch):
     assert "1.66 / 0.81 / 0.58" in (tmp_path / "paper-hatexplain-tiny.md").read_text()
 
 
+def test_lewidi_from_end_to_end(tiny_model, tmp_path):
+    """A scale and a yes-no task; the page has the published score where there is one."""
+    levels = {"some": ("1", "2", "3"), "HS-Brexit": ("0", "1")}
+    for name, words in levels.items():
+        for part in ("train", "test"):
+            rows = {
+                str(i): {
+                    "text": f"the {('good', 'bad', 'odd')[i % 3]} document {i} {part}",
+                    "annotation task": "sarcasm detection",
+                    "annotators": "A,B",
+                    "annotations": {"A": words[i % len(words)], "B": words[i // 2 % len(words)]},
+                    "split": part,
+                }
+                for i in range(30 if part == "train" else 8)
+            }
+            (tmp_path / f"{name}_{part}.json").write_text(json.dumps(rows))
+        files = ["--train", tmp_path / f"{name}_train.json", "--test", tmp_path / f"{name}_test.json"]
+        given = [*files, "--model", tiny_model, "--name", "tiny", "--out", tmp_path]
+        lewidi.main([str(word) for word in given])
+        result = json.loads((tmp_path / f"lewidi-{name}_test-tiny.json").read_text())
+        page = (tmp_path / f"lewidi-{name}_test-tiny.md").read_text()
+        assert [row["method"] for row in result["rows"]][1:] == [
+            "constant base rate",
+            "TF-IDF + logistic regression",
+            "linear probe",
+            "stack",
+        ]
+        least = result["rows"][0]["cross-entropy"][0]
+        assert all(row["cross-entropy"][0] >= least for row in result["rows"])
+        assert result["rows"][0]["Manhattan"][0] == 0
+        assert ("An entry of 2023" in page) == (name == "HS-Brexit") == ("Wasserstein" not in page)
+
+
+def test_what_cannot_be_drawn_is_said_in_words():
+    tables = {name: {column: [0.5], key: ["all"]} for name, (_, column, _, key, _) in _findings_figure.PANELS.items()}
+    assert _findings_figure.not_drawn(tables) == ""
+    tables["answer_order"] = {"alphabetical": [None, 0.5, np.nan], "prompt order": ["a", "b", "c"]}
+    tables["second_ranked"] = {"not_next": [], "step": []}
+    tables["probe_own_labels"] = {"auc": [None], "target": ["pred"]}
+    assert _findings_figure.not_drawn(tables) == (
+        "Not drawn, as no answer has several labels: Table 4, a and c in Table 7. Not drawn, as no label is in some of "
+        "the answers and not in others: Figure 7."
+    )
+
+
+def test_report_of_findings(tmp_path):
+    def found(several, *verdicts):
+        findings = [{"finding": f"f{k}", "value": 0.25, "verdict": verdict} for k, verdict in enumerate(verdicts)]
+        return {"data": "d", "model": "m", "n_test": 9, "settings": {"several": several}, "findings": findings}
+
+    runs = {"a": found(1.0, "holds", "too few (n = 2)"), "b": found(1.0, "does not hold", "unclear"), "c": found(0.5)}
+    for name, run in runs.items():
+        (tmp_path / f"findings-{name}.json").write_text(json.dumps(run))
+    (tmp_path / "findings-c.json").write_text(json.dumps(found(0.5, "holds", "not defined")))
+    findings_report.main(["--out", str(tmp_path)])
+    first, second = (tmp_path / "findings.md").read_text().split("## ")[1:]
+    assert "| f0 | 1 of 2 | **holds**, 0.25 | no, 0.25 |\n| f1 | 0 of 1 | - | unclear, 0.25 |" in first
+    assert second.startswith("50% of the demonstrations have several labels, the paper's")
+    assert "| f0 | 1 of 1 | **holds**, 0.25 |\n| f1 | 0 of 0 | - |" in second
+    with pytest.raises(SystemExit):
+        findings_report.main(["--out", str(tmp_path / "nothing")])
+
+
 def test_findings_from_end_to_end(tiny_model, tmp_path):
     pytest.importorskip("matplotlib")
     file = write_annotations(tmp_path / "made_up.jsonl")
@@ -266,8 +331,13 @@ def test_findings_from_end_to_end(tiny_model, tmp_path):
     # Where no answer has several labels, these tables are empty.
     for name in ("second_ranked", "accuracy_by_step", "attention_to_labels"):
         result["tables"][name] = {column: [] for column in result["tables"][name]}
+    several = "no answer has several labels: Table 4, Figure 5, "
+    assert several in _findings_figure.not_drawn(result["tables"])
     _findings_figure.draw(result, np.array([[[0.5, 0.2, 0.3]]] * 4), tmp_path / "one.png")
     assert (tmp_path / "one.png").stat().st_size > 10_000
+    findings_report.main(["--out", str(tmp_path)])
+    page = (tmp_path / "findings.md").read_text()
+    assert "## 100% of the demonstrations have several labels\n" in page and "[made_up, tiny](findings-made_up" in page
     with pytest.raises(SystemExit):
         findings.main(["--data", "hatexplain", *map(str, given[2:]), *TINY])
 
