@@ -251,8 +251,21 @@ def against_best(run, metric, method, size):
 
 
 def draw_curves(result, path):
-    """Draw NLL by the number of fitting documents."""
-    AnnotationCurveDisplay = 1
+    """Draw NLL by the number of fitting documents; what is fitted on none is a line."""
+    from skmlmc.plots import AnnotationCurveDisplay
+
+    rows = [row for row in result["means"] if row["metric"] == "nll"]
+    sizes = sorted({row["size"] for row in rows} - {0})
+    scores, constants = {}, {}
+    for row in rows:
+        if row["size"] == 0:
+            constants[row["method"]] = float(np.mean(row["draws"]))
+            continue
+        drawn = scores.setdefault(row["method"], np.full((DRAWS, len(sizes)), np.nan))
+        drawn[: len(row["draws"]), sizes.index(row["size"])] = row["draws"]
+    display = AnnotationCurveDisplay(sizes, scores, metric="nll", constants=constants, confidence_level=None).plot()
+    display.figure_.suptitle(f"{result['model']} on {result['data']}", weight="bold")
+    display.figure_.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

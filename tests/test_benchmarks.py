@@ -26,6 +26,7 @@ from benchmarks import (
     architectures,
     busy,
     cores,
+    curves,
     findings,
     findings_report,
     first_answer,
@@ -373,6 +374,40 @@ def test_label_tokens_from_end_to_end(tiny_model, tmp_path):
     low, high = found["nll_difference"]
     assert low <= found["nll"][1] - found["nll"][0] <= high
     assert "--wording 'kinds of joy'" in path.with_suffix(".md").read_text()
+
+
+@pytest.mark.parametrize("single", [False, pytest.param(True, marks=pytest.mark.campaign)])
+def test_curves_from_end_to_end(single, tiny_model, tiny_encoder, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    field = {"field": "class", "single": True} if single else {}
+    name = "hatexplain" if single else "made_up"
+    file = write_annotations(tmp_path / "made_up.jsonl", **field)
+    given = ["--data", name, "--file", file, "--model", tiny_model, "--out", tmp_path, *TINY, "--encoder", tiny_encoder]
+    given = [*map(str, given), "--sizes", "6", "12", "--f1", "12", "--answers", "12"]
+    curves.main(given)
+    path = tmp_path / f"curves-{name}-tiny.json"
+    result = json.loads(path.read_text())
+    means = {(row["metric"], row["method"], row["size"]): row["draws"] for row in result["means"]}
+    assert len(means["nll", curves.STACK, 6]) == 3 and len(means["nll", curves.STACK, 12]) == 1
+    assert len(means["nll", curves.ZERO_SHOT, 0]) == 1 and ("nll", "the same + matrix", 12) in means
+    assert ("example_f1", curves.STACK, 12) in means and ("example_f1", curves.STACK, 6) not in means
+    kept = json.loads((tmp_path / "cache" / path.name).read_text())["rows"]
+    scores = {(row["method"], row["size"], row["draw"]): row["nll"] for row in kept}
+    for row in (row for row in result["paired"] if row["metric"] == "nll"):
+        draws = range(len(means["nll", row["method"], row["size"]]))
+        each = np.mean(
+            [np.subtract(*(scores[row[side], row["size"], k] for side in ("method", "minus"))) for k in draws], axis=0
+        )
+        assert row["difference"] == pytest.approx(each.mean(), abs=1e-4) and row["low"] <= each.mean() <= row["high"]
+    page = path.with_suffix(".md").read_text()
+    assert str(tmp_path) not in page and path.with_suffix(".png").stat().st_size > 10_000
+    # What is there is not computed again, with other sizes neither.
+    monkeypatch.setattr(curves.Curves, "row", lambda self, *args: 1 / 0)
+    curves.main([*given[:-7], "--sizes", "12", "--f1", "12", "--answers", "0"])
+    assert all(row["size"] == 12 for row in json.loads(path.read_text())["means"])
+    curves.main(["--report", "--out", str(tmp_path)])
+    report = (tmp_path / "curves.md").read_text()
+    assert f"| {name} | tiny | NLL | " in report and f"## {curves.WITH_ENCODER}: against the best of TF-IDF" in report
 
 
 def test_busy_from_end_to_end(tiny_model, tmp_path, monkeypatch):

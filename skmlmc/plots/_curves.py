@@ -44,8 +44,8 @@ class AnnotationCurveDisplay(canvas.Display):
         What the scores are: "nll" and "l1", of which lower is better, or any other name, of which higher is better.
     constants : mapping of str to float, default=None
         Scores of what needs no documents, such as a zero-shot read-out, or of what is no better with more of them.
-    confidence_level : float, default=0.95
-        Of the intervals.
+    confidence_level : float or None, default=0.95
+        Of the intervals over draws; None: no bands, which of two or three draws are wide and say little.
 
     {attributes}
     means_ : dict of str to ndarray of shape (k,)
@@ -75,7 +75,7 @@ class AnnotationCurveDisplay(canvas.Display):
         *,
         metric: str = "nll",
         constants: Mapping[str, float] | None = None,
-        confidence_level: float = 0.95,
+        confidence_level: float | None = 0.95,
     ) -> None:
         self.sizes = sizes
         self.scores = scores
@@ -199,7 +199,7 @@ class AnnotationCurveDisplay(canvas.Display):
         ax.plot(sizes[known], mean[known], label=canvas.wrap(name, 34), **style)
         n = (~np.isnan(values)).sum(axis=0)
         several = n > 1
-        if several.any():
+        if self.confidence_level is not None and several.any():
             deviation = np.nanstd(values[:, several], axis=0, ddof=1) / np.sqrt(n[several])
             level = check_positive(self.confidence_level, "confidence_level", upper=1)
             half = student.ppf((1 + level) / 2, n[several] - 1) * deviation
@@ -209,7 +209,8 @@ class AnnotationCurveDisplay(canvas.Display):
     def _finish(self, panel):
         """Give a new figure its title, and a legend beside it in the order in which the curves end."""
         draws = max(len(np.atleast_2d(values)) for values in self.scores.values())
-        band = f"; bands: {self.confidence_level:.0%} intervals of the mean over draws" if draws > 1 else ""
+        level = self.confidence_level
+        band = f"; bands: {level:.0%} intervals of the mean over draws" if draws > 1 and level is not None else ""
         self.figure_.suptitle("How many documents must be annotated?", size=12, weight="bold")
         self.figure_.supxlabel(f"documents to fit on{band}", size=9, color=canvas.GREY)
         lines, names = panel.get_legend_handles_labels()
