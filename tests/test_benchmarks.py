@@ -33,6 +33,7 @@ from benchmarks import (
     label_tokens,
     lewidi,
     paper_table,
+    prompts,
     speed,
     tested_models,
 )
@@ -408,6 +409,25 @@ def test_curves_from_end_to_end(single, tiny_model, tiny_encoder, tmp_path, monk
     curves.main(["--report", "--out", str(tmp_path)])
     report = (tmp_path / "curves.md").read_text()
     assert f"| {name} | tiny | NLL | " in report and f"## {curves.WITH_ENCODER}: against the best of TF-IDF" in report
+
+
+def test_prompts_from_end_to_end(tiny_chat_model, tmp_path, monkeypatch):
+    file = write_annotations(tmp_path / "made_up.jsonl")
+    given = ["--data", "made_up", "--file", file, "--model", tiny_chat_model, "--out", tmp_path, *TINY]
+    given = [str(word) for word in [*given, "--wording", "emotions"]]
+    prompts.main(given)
+    path = tmp_path / "prompts-made_up-tiny.json"
+    rows = json.loads(path.read_text())["rows"]
+    assert len({prompts.form(row) for row in rows}) == len(rows) == 12
+    first, other = rows[0], rows[1]
+    assert first["nll_difference"] == [0, 0] and first["mode"] == "chat" and first["shots"] == 0
+    low, high = other["nll_difference"]
+    assert low <= other["nll"] - first["nll"] <= high and other["beginning_mass"] == 1 > first["beginning_mass"]
+    assert "| 4 | labels | plain | json |" in path.with_suffix(".md").read_text()
+    monkeypatch.setattr(prompts.Prompts, "row", lambda self, *args: 1 / 0)
+    prompts.main(given)
+    prompts.main(["--report", "--out", str(tmp_path)])
+    assert "| 0 | the default | chat | json | 0 / 0 | 0 / 0 | 0 / 0 |" in (tmp_path / "prompts.md").read_text()
 
 
 def test_busy_from_end_to_end(tiny_model, tmp_path, monkeypatch):
