@@ -59,6 +59,7 @@ def make_parser(name, description):
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--cache", type=Path, default=None, help="folder of the answers; default: OUT/cache")
     parser.add_argument("--n-jobs", type=int, default=2, help="processes")
+    parser.add_argument("--encoder", type=Path, default=None, help="embedding model to compare with, a GGUF file")
     return parser
 
 

@@ -42,6 +42,9 @@ def hatexplain(task, data_home=None):
 SOURCES = {
     "stackoverflow_emotions": Source(datasets.fetch_stackoverflow_emotions, "emotions"),
     "goemotions": Source(partial(datasets.fetch_goemotions, groups=True), "emotions", same=True),
+    "goemotions_aggregated": Source(
+        partial(datasets.fetch_goemotions, groups=True, aggregated=True, subset="test"), "emotions"
+    ),
     "goemotions_27": Source(datasets.fetch_goemotions, "emotions"),
     "mfrc": Source(datasets.fetch_mfrc, "moral foundations", paper="MFRC", same=True),
     "hatexplain": Source(partial(hatexplain, "class"), "classes", "class", True, "HateXplain", same=True),

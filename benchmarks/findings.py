@@ -333,6 +333,7 @@ def markdown(result, args):
         *table(["finding", "paper", "here", "n", "rule", "verdict"], rows),
         "",
         f"![Figures of the findings]({file_name(args)}.png)",
+        *(["", words] if (words := figure.not_drawn(result["tables"])) else []),
     ]
     for name, found in result["tables"].items():
         values = zip(*([written(v) for v in column] for column in found.values()), strict=True)

@@ -48,9 +48,8 @@ def main(argv=None):
     parser.add_argument("--targets", nargs="+", default=["annotators", "majority"], choices=TARGETS)
     args = parser.parse_args(argv)
     bench, path = Finetune(args), args.out / f"{stem('finetune', args)}.json"
-    settings = {k: v for k, v in settings_of(args).items() if k not in CELLS}
-    kept = read_json(path)
-    cells = kept.get("cells", {}) if kept.get("settings") == settings else {}
+    settings, kept = given(settings_of(args)), read_json(path)
+    cells = kept.get("cells", {}) if given(kept.get("settings", {})) == settings else {}
     for size, kind in bench.cells():
         name = f"{size} {kind}"
         if name not in cells:
@@ -59,6 +58,11 @@ def main(argv=None):
         result = {"command": command_of(parser, args), **bench.facts(), "settings": settings, "cells": cells}
         write_json(path, result)
         path.with_suffix(".md").write_text("\n".join(markdown(result, bench)) + "\n", encoding="utf-8")
+
+
+def given(settings):
+    """Return the settings that decide what is in a cell; options that nobody used may be new ones."""
+    return {name: value for name, value in settings.items() if name not in CELLS and value is not None}
 
 
 class Finetune(Bench):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn import get_config
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GroupKFold, KFold
@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, h
 
 from ._models.files import hidden_widths
 from ._models.identity import find_files
-from ._utils.arrays import check_sample_weight, check_targets, name_targets
+from ._utils.arrays import as_list, check_sample_weight, check_targets, name_targets
 from ._utils.checks import check_choice, check_positive_int, check_splits, check_texts, check_threshold
 from ._utils.classes import check_class_columns, expand, find_classes, holds_classes, refuse_binarisers
 from ._utils.labelled import labelled
@@ -33,12 +33,14 @@ from .align._zero_shot import BradleyTerry, CompareToNone, HardPredictions, MaxO
 from .base import LabelProbabilityMixin, fits_or_forgets, label_columns
 from .extract._base import (
     LIVE_PARAMETERS,
+    WORKING_PARAMETERS,
     PromptedMixin,
     documented_extractor,
     keep_parameters,
     labels_of_targets,
 )
 from .extract._contextual import ContextualCalibration
+from .extract._embedding import EmbeddingExtractor
 from .extract._marginal import MarginalExtractor
 from .extract._questions import PairwiseExtractor, UnaryExtractor
 from .extract._steps import HiddenStateExtractor, StepwiseExtractor
@@ -115,7 +117,9 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     method_params : dict of str to object or None, default=None
         Parameters of the method's extractor and read-out that are none of the classifier, such as
         ``{"answer_words": ("yes", "no")}`` for "unary_breakdown", ``{"both_orders": False}`` for "binary_breakdown",
-        ``{"min_probability": 0.01}`` for "marginal_over_generations" and ``{"C": 0.01, "cv": 3}`` for "linear_probe".
+        ``{"min_probability": 0.01}`` for "marginal_over_generations", ``{"C": 0.01, "cv": 3}`` for "linear_probe" and
+        ``{"read": "prompt"}`` for both that read hidden states. "stack" takes ``{"encoder": "all-MiniLM-L6-v2.gguf"}``
+        too, an embedding model's file or an `EmbeddingExtractor`, as one more member.
     {threshold}
 
     Attributes
@@ -198,6 +202,9 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         for part in getattr(self, "extractors_", ()):
             prefix = "extractor__" if isinstance(part, ContextualCalibration) else ""
             part.set_params(**{prefix + name: value for name, value in live.items()})
+        for readout in getattr(self, "readouts_", ()):
+            for encoder in _encoders(readout):
+                encoder.set_params(**{name: live[name] for name in WORKING_PARAMETERS if name in live})
         return self
 
     @fits_or_forgets
@@ -288,6 +295,12 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
             shared["layer"], shared["pooling"] = zip(
                 *_stack_states(find_files(self.model, self.lora).path), strict=True
             )
+            if (
+                self.shots == 0
+                and self.prompt is None
+                and (isinstance(self.demonstrations, str) or not as_list(self.demonstrations))
+            ):
+                shared["read"] = "document"  # which the prompt alone makes no better
         if "max_labels" in shared and self.max_labels is None:
             if extractor_class is MarginalExtractor:
                 del shared["max_labels"]
@@ -368,6 +381,8 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         given = {} if self.method_params is None else self.method_params
         own = {*self._get_param_names(), "estimators"}
         places = [set(signature(cls).parameters) - own for cls in (extractor_class, readout_class)]
+        if readout_class is SoftStackingClassifier:
+            places[1].add("encoder")
         known = places[0] | places[1]
         if not isinstance(given, Mapping) or set(given) - known:
             raise ValueError(
@@ -394,10 +409,22 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         return readout if isinstance(readout, SUPERVISED) else _fit_zero_shot(readout, labels)
 
     def _make_stack(self, params):
-        """Return the stack of probes on hidden states, which come when they can be extracted, and on words."""
+        """Return the stack of probes on hidden states, which come when they are extracted, on words, and an encoder."""
         head = LinearProbe(None, scale=False, multi_label=self.multi_label, random_state=self.random_state)
         words = TfidfVectorizer(token_pattern=r"\b\w+\b", ngram_range=(1, 2), sublinear_tf=True)
-        return SoftStackingClassifier([("states", None), ("words", make_pipeline(words, head))], **params)
+        members: list[tuple[str, Any]] = [("states", None), ("words", make_pipeline(words, head))]
+        params = dict(params)
+        encoder = params.pop("encoder", None)
+        if encoder is not None:
+            members.append(("encoder", self._make_encoder(encoder)))
+        return SoftStackingClassifier(members, **params)
+
+    def _make_encoder(self, encoder):
+        """Return the fitted extractor of an embedding model, which works as the classifier does."""
+        if isinstance(encoder, EmbeddingExtractor):
+            return clone(encoder).fit()
+        how = {name: getattr(self, name) for name in ("truncation", "n_ctx", "batch_size", *WORKING_PARAMETERS)}
+        return EmbeddingExtractor(encoder, **how).fit()
 
     def _make_aligner(self):
         if self.aligner is None:
@@ -444,6 +471,12 @@ def _stack_states(path):
         if (block, pooling) != (last, "mean"):  # which is computed at one token only
             found.setdefault((block, pooling), (layer, pooling))
     return list(found.values())
+
+
+def _encoders(readout):
+    """Return the extractors of embedding models in a fitted stack."""
+    members = getattr(readout, "estimators_", ())
+    return [member for member in members if isinstance(member, EmbeddingExtractor)]
 
 
 def _reads_texts(readout):
@@ -520,8 +553,7 @@ def _fit_readouts(extractors, readouts, aligner, training, multi_label):
     documents, Y = training.texts, training.Y
     parts = []
     for extractor, readout in zip(extractors, readouts, strict=True):
-        if _reads_texts(readout):
-            readout.set_params(states=FrozenEstimator(extractor))
+        fronts = _read_once(extractor, readout, documents) if _reads_texts(readout) else {}
         arrays = _input(extractor, readout, documents)
         if not isinstance(readout, SUPERVISED):
             parts.append(readout.predict_proba(arrays))
@@ -529,11 +561,45 @@ def _fit_readouts(extractors, readouts, aligner, training, multi_label):
         if aligner is not None:
             parts.append(_out_of_fold(readout, arrays, training))
         _fit_on(readout, arrays, training)
+        if fronts:
+            readout.set_params(**fronts)
+            readout.estimators_ = [
+                fronts.get(name, member)
+                for (name, _), member in zip(readout.estimators, readout.estimators_, strict=True)
+            ]
     if aligner is None:
         return None
     # A classifier of scikit-learn wants the number of a document's class.
     one_class = not multi_label and not _tasks(aligner) and ((Y == 0) | (Y == 1)).all()
     return _fit_on(aligner, np.mean(parts, axis=0), training, Y.argmax(axis=1) if one_class else Y)
+
+
+class _Known(TransformerMixin, BaseEstimator):
+    """Features of texts that were read before, by text; `widths_` as of `HiddenStateExtractor`."""
+
+    def __init__(self, rows, widths_):
+        self.rows, self.widths_ = rows, widths_
+
+    def fit(self, X=None, y=None):
+        return self
+
+    def transform(self, X):
+        return np.array([self.rows[text] for text in X])
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+def _read_once(extractor, readout, documents):
+    """Have a stack fitted on features that are read now, in whatever folds; returns what reads texts in its members."""
+    fronts = {name: member for name, member in readout.estimators if isinstance(member, EmbeddingExtractor)}
+    fronts["states"] = FrozenEstimator(extractor)
+    for name, front in fronts.items():
+        features = np.asarray(front.transform(documents))
+        widths = getattr(front, "widths_", [features.shape[1]])
+        known = _Known(dict(zip(documents, features, strict=True)), widths)
+        readout.set_params(**{name: FrozenEstimator(known)})
+    return fronts
 
 
 def _check_aligner(aligner, Y, multi_label):

@@ -32,9 +32,13 @@ __all__ = [
     "example_f1_scorer",
     "l1_distance",
     "l1_scorer",
+    "manhattan_distance",
+    "manhattan_scorer",
     "nll",
     "nll_scorer",
     "scorers",
+    "wasserstein_distance",
+    "wasserstein_scorer",
 ]
 
 Y_TRUE = """y_true : array-like of shape (n, L)
@@ -64,6 +68,10 @@ def nll(y_true: Any, y_pred: Any, *, eps: float = 1e-8, multi_label: bool = True
     over the labels, or ``sum(-H ln P)`` when exactly one label is right: {section5}.
     It asks for probabilities as sure as annotators are. One that is sure and wrong costs up to ``-ln(eps)``, 18 nats,
     so hard predictions score badly and a few labels can decide; report `eps` with it.
+
+    It is the cross-entropy of the shared tasks on disagreement (Le-Wi-Di, 2021 and 2023): for a yes-no task with one
+    column as it stands, since both answers count, and for distributions over classes with ``multi_label=False``. The
+    tasks clip at 1e-12.
 
     {parameters}
     eps : float, default=1e-8
@@ -119,6 +127,72 @@ def l1_distance(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float
     """
     target, proba, weights = _check_pair(y_true, y_pred, sample_weight)
     return float(np.average(np.abs(proba - target).sum(axis=1), weights=weights))
+
+
+@documented_metric
+def manhattan_distance(y_true: Any, y_pred: Any, *, multi_label: bool = True, sample_weight: Any = None) -> float:
+    """Manhattan distance between distributions of answers, averaged over documents.
+
+    The soft score of the shared task Le-Wi-Di 2025. Where every label is a question of its own, ``|P - H|`` counts for
+    both answers, yes and no, and the mean over the labels is taken, so that it does not grow with L as `l1_distance`
+    does. Of classes of which one is right the sum is taken, which is `l1_distance`.
+
+    {parameters}
+    multi_label : bool, default=True
+        Whether every label is a question of its own; False for single-label tasks.
+    {sample_weight}
+
+    Returns
+    -------
+    float
+        Mean over the documents, in [0, 2]; lower is better, 0 is best.
+
+    {raises}
+
+    Examples
+    --------
+    >>> from skmlmc.metrics import manhattan_distance
+    >>> round(manhattan_distance([[1, 0, 0.5]], [[0.8, 0.1, 0.5]]), 4)
+    0.2
+    >>> round(manhattan_distance([[1, 0, 0]], [[0.8, 0.1, 0.1]], multi_label=False), 4)
+    0.4
+    """
+    target, proba, weights = _check_pair(y_true, y_pred, sample_weight)
+    distances = np.abs(proba - target)
+    return float(np.average(2 * distances.mean(axis=1) if multi_label else distances.sum(axis=1), weights=weights))
+
+
+@documented_metric
+def wasserstein_distance(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float:
+    """Wasserstein distance between distributions over a scale, averaged over documents.
+
+    How far, in steps of the scale, what is predicted must be moved to become the annotators' distribution: the columns
+    are the points of the scale in order, such as ratings from 1 to 6, so a rating beside the right one costs less than
+    one far from it, which `nll` and `l1_distance` do not see. The soft score of Le-Wi-Di 2025 for ratings.
+
+    {parameters}
+    {sample_weight}
+
+    Returns
+    -------
+    float
+        Mean over the documents, in [0, L - 1]; lower is better, 0 is best.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an input does not hold numbers in [0, 1], shapes or column names differ, or a row is all 0. Rows are divided
+        by their sums.
+
+    Examples
+    --------
+    >>> from skmlmc.metrics import wasserstein_distance
+    >>> wasserstein_distance([[1, 0, 0, 0]], [[0, 1, 0, 0]]), wasserstein_distance([[1, 0, 0, 0]], [[0, 0, 0, 1]])
+    (1.0, 3.0)
+    """
+    target, proba, weights = _check_pair(y_true, y_pred, sample_weight)
+    moved = np.cumsum(_shares(proba, "y_pred") - _shares(target, "y_true"), axis=1)
+    return float(np.average(np.abs(moved).sum(axis=1), weights=weights))
 
 
 @documented_metric
@@ -211,13 +285,18 @@ def _entropy(values: np.ndarray, multi_label: bool, name: str) -> np.ndarray:
     if multi_label:
         entropy = entr(values) + entr(1 - values)
     else:
-        sums = values.sum(axis=1, keepdims=True)
-        if not sums.all():
-            i = np.flatnonzero(sums == 0)[0]
-            raise ValueError(f"Expected {name} to have a probability above 0 in every row, but row {i} is all 0.")
-        entropy = entr(values / sums)
+        entropy = entr(_shares(values, name))
     # Equal entropies, such as those of 1/3 and 2/3, must be ties: without rounding they differ in the last bits.
     return entropy.sum(axis=1).round(10)
+
+
+def _shares(values: np.ndarray, name: str) -> np.ndarray:
+    """Return the rows divided by their sums."""
+    sums = values.sum(axis=1, keepdims=True)
+    if not sums.all():
+        i = np.flatnonzero(sums == 0)[0]
+        raise ValueError(f"Expected {name} to have a probability above 0 in every row, but row {i} is all 0.")
+    return values / sums
 
 
 def _check_pair(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -336,3 +415,9 @@ example_f1_scorer = scorers()["example_f1"]
 
 entropy_correlation_scorer = LabelScorer(entropy_correlation, 1, {}, "predict_proba")
 """Scorer of ``entropy_correlation`` on ``predict_proba``; not among ``scorers()``, which also take indicators."""
+
+manhattan_scorer = LabelScorer(manhattan_distance, -1, {"multi_label": None}, "predict_proba")
+"""Scorer of ``manhattan_distance`` on ``predict_proba``, negated, of the estimator's own task; not among `scorers`."""
+
+wasserstein_scorer = LabelScorer(wasserstein_distance, -1, {}, "predict_proba")
+"""Scorer of ``wasserstein_distance`` on ``predict_proba``, negated; not among `scorers`, since not all have a scale."""

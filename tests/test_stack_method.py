@@ -13,7 +13,7 @@ from sklearn.model_selection import GroupKFold, KFold, cross_validate
 from sklearn.pipeline import make_pipeline
 from tiny_gguf import write_tiny_gguf
 
-from skmlmc import HiddenStateExtractor, LinearProbe, compare_methods
+from skmlmc import EmbeddingExtractor, HiddenStateExtractor, LinearProbe, compare_methods
 from skmlmc.calibrate import SoftStackingClassifier
 from skmlmc.metrics import scorers
 
@@ -146,3 +146,45 @@ def test_groups_reach_what_is_cross_validated(tiny_model, method, aligner):
     probe = LinearProbe(None, cv=GroupKFold(4)).fit(np.eye(len(TEXTS)), H, groups=groups)
     by_hand = LinearProbe(None, cv=list(GroupKFold(4).split(TEXTS, groups=groups))).fit(np.eye(len(TEXTS)), H)
     assert probe.C_ == by_hand.C_
+
+
+def test_documents_are_read_once_however_often_they_are_held_out(tiny_model, decoded):
+    """Behind an aligner the stack is fitted six times."""
+    texts = [f"{text} {i}" for i, text in enumerate(TEXTS)]
+    stack(tiny_model).fit(texts, H)
+    once = decoded()
+    fitted = stack(tiny_model, aligner="platt").fit(texts, H)
+    assert len(texts) < decoded() <= once
+    assert isinstance(fitted.readouts_[0].estimators_[0], FrozenEstimator)
+    assert len(pickle.dumps(fitted)) < 16_000, "features are not kept"
+
+
+def test_an_encoder_is_one_more_member(tiny_model, tiny_encoder, tmp_path):
+    plain = stack(tiny_model).fit(TEXTS, H)
+    params = {"method_params": {"encoder": tiny_encoder}, "truncation": "end", "n_ctx": 64}
+    fitted = stack(tiny_model, **params).fit(TEXTS, H)
+    combined = fitted.readouts_[0]
+    assert combined.views_ == ["states[0]", "states[1]", "words", "encoder"]
+    assert_allclose(combined.estimators_[2].transform(TEXTS), EmbeddingExtractor(tiny_encoder).fit_transform(TEXTS))
+    assert not np.allclose(fitted.predict_proba(TEXTS), plain.predict_proba(TEXTS))
+    given = stack(tiny_model, method_params={"encoder": EmbeddingExtractor(tiny_encoder, pooling="cls")}).fit(TEXTS, H)
+    assert given.readouts_[0].estimators_[2].pooling_ == "cls"
+    fitted.set_params(memory=str(tmp_path), n_threads=2)
+    assert combined.estimators_[2].memory == str(tmp_path) and combined.estimators_[2].n_threads == 2
+    assert_array_equal(pickle.loads(pickle.dumps(fitted)).predict_proba(TEXTS), fitted.predict_proba(TEXTS))
+
+
+def test_what_is_no_encoder_is_refused_before_anything_is_decoded(tiny_model, tmp_path, decoded):
+    for encoder, error in ((tiny_model, ValueError), (tmp_path / "nothing.gguf", FileNotFoundError)):
+        with pytest.raises(error):
+            stack(tiny_model, method_params={"encoder": encoder}).fit(TEXTS, H)
+    with pytest.raises(ValueError, match="expected None or a dict with some of"):
+        classifier(tiny_model, method="linear_probe", method_params={"encoder": "a.gguf"}).fit(TEXTS, H)
+    assert decoded() == 0
+
+
+def test_documents_alone_unless_there_is_a_prompt(tiny_model):
+    alone = stack(tiny_model).fit(TEXTS, H)
+    assert alone.model_report().layout == "document"
+    for params in ({"shots": 2}, {"prompt": "Which of {labels}?"}, {"method_params": {"read": "prompt"}}):
+        assert stack(tiny_model, **params).fit(TEXTS, H).model_report().layout == "plain"

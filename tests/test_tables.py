@@ -33,7 +33,16 @@ from skmlmc import (
 from skmlmc.align import max_over_generations
 from skmlmc.analysis import accuracy_by_step, multilabel_share, probe_own_labels
 from skmlmc.datasets import annotator_distribution, paper_split
-from skmlmc.metrics import entropy_correlation, entropy_correlation_scorer, example_f1, l1_distance, nll, scorers
+from skmlmc.metrics import (
+    entropy_correlation,
+    entropy_correlation_scorer,
+    example_f1,
+    l1_distance,
+    manhattan_distance,
+    manhattan_scorer,
+    nll,
+    scorers,
+)
 from skmlmc.plots import (
     DistributionDisplay,
     MethodComparisonDisplay,
@@ -211,8 +220,8 @@ def base_rates(proba):
     return Names(proba["a"].labels, proba["constant base rate"])
 
 
-METRICS = {f.__name__: f for f in (nll, l1_distance, example_f1, entropy_correlation)}
-SCORERS = {**scorers(), "entropy_correlation": entropy_correlation_scorer}
+METRICS = {f.__name__: f for f in (nll, l1_distance, example_f1, manhattan_distance, entropy_correlation)}
+SCORERS = {**scorers(), "manhattan": manhattan_scorer, "entropy_correlation": entropy_correlation_scorer}
 ALIGNERS = {
     "UnaryBreakdown": UnaryBreakdown,
     "platt": ScalingAligner,

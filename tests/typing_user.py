@@ -40,6 +40,7 @@ from skmlmc.analysis import second_ranked, step_shape
 from skmlmc.datasets import annotator_distribution, fetch_goemotions, make_boxes, paper_split
 from skmlmc.metrics import entropy_correlation, example_f1, l1_distance, nll, nll_scorer, scorers
 from skmlmc.plots import (
+    AnnotationCurveDisplay,
     DistributionDisplay,
     MethodComparisonDisplay,
     ReliabilityDisplay,
@@ -155,6 +156,7 @@ def draw(clf: GGUFClassifier, steps: np.ndarray) -> None:
     assert_type(DistributionDisplay.from_estimator(clf, texts, H), DistributionDisplay)
     assert_type(ReliabilityDisplay.from_predictions(H, H, labels=labels, n_bins=3), ReliabilityDisplay)
     assert_type(MethodComparisonDisplay.from_predictions(H, {"mine": H}), MethodComparisonDisplay)
+    assert_type(AnnotationCurveDisplay([10], {"mine": [0.5]}).plot(), AnnotationCurveDisplay)
 
 
 def stream(clf: GGUFClassifier) -> Iterator[np.ndarray]:

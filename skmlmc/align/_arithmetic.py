@@ -38,6 +38,7 @@ VIEW_EPS = 1e-4
 """Probabilities that are combined are kept this far from 0 and 1, so that one member's certainty does not decide."""
 
 C_GRID = np.logspace(-4, 2, 13)
+OFFSET_PENALTY = 0.1  # of the stack, in documents
 """Candidates for the inverse regularisation strength of the logistic heads."""
 
 PARAMETERS = {"temperature": ("temperature",), "platt": ("slope", "offset"), "beta": ("a", "b", "offset")}
@@ -422,13 +423,14 @@ def stack_basis(views: Sequence[np.ndarray], base: np.ndarray, multi_label: bool
 
 
 def fit_stack(
-    views: Sequence[np.ndarray], H: np.ndarray, w: np.ndarray, penalty: float, multi_label: bool
+    views: Sequence[np.ndarray], H: np.ndarray, w: np.ndarray, penalty: float, multi_label: bool, shares: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Combine held-out probabilities (n, L) of several views; returns base rates (L,), weights (M,) and offsets (L,).
 
     Log-odds are ``b + sum_m weight_m (z_m - b) + offset``, b those of the base rates, and log-probabilities behind a
-    softmax in single-label tasks. Weights are 0 or more and drawn towards 1/M, offsets towards 0, as strongly as
-    `penalty` documents do.
+    softmax in single-label tasks. Weights are 0 or more and drawn towards `shares` (M,), which sum to 1, as strongly as
+    `penalty` documents do. Offsets are hardly held: what averages rare labels gives them too much, which costs more
+    than fitting one number a label.
     """
     H, n_views = smooth(H, w, multi_label), len(views)
     base = np.average(H, axis=0, weights=w)
@@ -438,14 +440,15 @@ def fit_stack(
         weights, offsets = theta[:n_views], theta[n_views:]
         S = b + np.tensordot(weights, Z, 1) + offsets
         D = w[:, None] * ((expit(S) if multi_label else softmax(S, axis=1)) - H)
-        away = weights - 1 / n_views
-        loss = w @ row_nll(S, H, multi_label) + penalty / 2 * (n_views * away @ away + offsets @ offsets)
-        slopes = np.tensordot(Z, D, 2) + penalty * n_views * away, D.sum(axis=0) + penalty * offsets
+        away = weights - shares
+        held = penalty * n_views * away @ away + OFFSET_PENALTY * offsets @ offsets
+        loss = w @ row_nll(S, H, multi_label) + held / 2
+        slopes = np.tensordot(Z, D, 2) + penalty * n_views * away, D.sum(axis=0) + OFFSET_PENALTY * offsets
         return loss / w.sum(), np.concatenate(slopes) / w.sum()
 
     found = minimize(
         loss_and_gradient,
-        np.concatenate([np.full(n_views, 1 / n_views), np.zeros(H.shape[1])]),
+        np.concatenate([shares, np.zeros(H.shape[1])]),
         jac=True,
         method="L-BFGS-B",
         bounds=[(0, None)] * n_views + [(None, None)] * H.shape[1],

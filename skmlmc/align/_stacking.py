@@ -74,7 +74,8 @@ class SoftStackingClassifier(VersionedMixin, LabelColumnsMixin, LabelProbability
     What scikit-learn's ``StackingClassifier`` does for one label a document, for several and for soft targets. Each
     member says its probabilities of documents that it was not fitted on; one weight a member, the same for all labels,
     none negative and all drawn towards the same, and an offset a label are fitted to them by penalised likelihood.
-    A handful of numbers can be learned from 50 documents, and with few of them the members are simply averaged.
+    A handful of numbers can be learned from 50 documents, and with few of them the members are simply averaged. A
+    stack of one member recalibrates it.
 
     With ``multi_label=True`` the log-odds of label l are ``b_l + sum_m w_m (z_ml - b_l) + offset_l``, where ``z_ml``
     are those of member m and ``b_l`` those of the label's base rate. In a single-label task these are
@@ -89,8 +90,9 @@ class SoftStackingClassifier(VersionedMixin, LabelColumnsMixin, LabelProbability
     cv : int or splitter, default=5
         Which documents are held out. An int shuffles the documents and cuts them into so many parts, with ``groups``
         such that no group is divided.
-    penalty : float, default=3.0
-        How strongly weights are drawn towards ``1 / n_members`` and offsets towards 0, in documents.
+    penalty : float, default=1.0
+        How strongly weights are drawn towards ``1 / n_members``, in documents; probes on several layers of one member
+        share that.
     {threshold}
     {multi_label}
 
@@ -138,7 +140,7 @@ class SoftStackingClassifier(VersionedMixin, LabelColumnsMixin, LabelProbability
         estimators: Sequence[tuple[str, Any]],
         *,
         cv: Any = 5,
-        penalty: float = 3.0,
+        penalty: float = 1.0,
         threshold: Threshold = 0.5,
         multi_label: bool = True,
     ) -> None:
@@ -209,6 +211,7 @@ class SoftStackingClassifier(VersionedMixin, LabelColumnsMixin, LabelProbability
         members = self._check_members()
         task = self._make_task(X, y, sample_weight, distribution, groups)
         self.estimators_, self.heads_, self.views_, held_out = [], [], [], []
+        shares: list[float] = []
         with threadpool_limits(limits=1, user_api="blas"):
             for name, member in members:
                 fitted, heads, views = _cross_fit(name, clone(member), X, task)
@@ -216,7 +219,8 @@ class SoftStackingClassifier(VersionedMixin, LabelColumnsMixin, LabelProbability
                 self.heads_.append(heads)
                 self.views_ += [name] if len(views) == 1 else [f"{name}[{k}]" for k in range(len(views))]
                 held_out += views
-            self._combine(held_out, task)
+                shares += [1 / len(members) / len(views)] * len(views)
+            self._combine(held_out, np.array(shares), task)
         self._name_labels()
         return self
 
@@ -282,11 +286,12 @@ class SoftStackingClassifier(VersionedMixin, LabelColumnsMixin, LabelProbability
             cv = self.cv
         return check_splits(cv, rows, H, groups=groups)
 
-    def _combine(self, held_out, task):
+    def _combine(self, held_out, shares, task):
         """Fit weights and offsets to probabilities of documents that were held out at least once."""
         rows = np.flatnonzero(~np.isnan(held_out[0][:, 0]))
         views, H, w = [view[rows] for view in held_out], task.H[rows], task.weights(rows)
-        self.base_rates_, self.weights_, self.offsets_ = fit_stack(views, H, w, float(self.penalty), self.multi_label)
+        found = fit_stack(views, H, w, float(self.penalty), self.multi_label, shares)
+        self.base_rates_, self.weights_, self.offsets_ = found
         losses = [row_nll(to_logits(view, self.multi_label), H, self.multi_label) for view in views]
         self.nll_ = np.array([np.average(loss, weights=w) for loss in losses])
 

@@ -2,12 +2,14 @@
 
 Loaders follow scikit-learn: ``fetch_*`` download once into the data home and check what came, ``load_*`` read files
 that you have, and all return a Bunch with texts, targets, label names, annotators' answers and a description. Loaders
-stand in `_abuse`, `_posts` and `_entity_boxes` by theme; `_reading`, `_fetching` and `_annotators` are their tools.
+stand in `_abuse`, `_disagreement`, `_posts` and `_entity_boxes` by theme; `_reading`, `_fetching` and `_annotators` are
+their tools.
 """
 
 from .._utils.docs import publish
-from ._abuse import fetch_convabuse, fetch_hatexplain, fetch_hs_brexit
+from ._abuse import fetch_hatexplain
 from ._annotators import annotator_distribution
+from ._disagreement import fetch_convabuse, fetch_hs_brexit, load_lewidi
 from ._entity_boxes import load_boxes, make_boxes
 from ._posts import fetch_goemotions, fetch_mfrc, fetch_stackoverflow_emotions, load_semeval2018
 from ._reading import load_annotations
@@ -23,6 +25,7 @@ __all__ = [
     "fetch_stackoverflow_emotions",
     "load_annotations",
     "load_boxes",
+    "load_lewidi",
     "load_semeval2018",
     "make_boxes",
     "paper_split",

@@ -27,8 +27,12 @@ CHECKSUMS = {
     "Emotions_GoldSandard_andAnnotation.xlsx": "29f667701227fc3f1ffc005c5d5364c30f24476005baac23fff8338dbd2f0179",
     "dataset.json": "63bb3340fee0ec469b09690d04cb68f7c187787dd8b83807f071892c084967fb",
     "post_id_divisions.json": "c2fb0d89862e7897b11ea3e9380753f15a793482b4b70ad0532dfb1212212835",
-    "ConvAbuseEMNLPfull.csv": "c054ed30375651cd234930eada705fee6fcad79f86bdca45c1e557284b6b1af4",
-    "data_post-competition.zip": "856290d4b088e765337591a4a9c2dc968a01b96aed4b65c1ffc1b98decfc9c39",
+    "ConvAbuse_train.json": "f68d9c1e234afaf7e582103daac4e0f362da6418be3ff38e6cce76cfa3b674fc",
+    "ConvAbuse_dev.json": "d95f9e740b07076e070ed47a8e010894d7cdbacb3246c89a000c26a17c61a04e",
+    "ConvAbuse_test.json": "4a88c6cf2530eb3610bd1e9e7291916ad7fdaedc01dca4e68bcc3e846310afd9",
+    "HS-Brexit_train.json": "d204d83c7b1a73f037b3aff36aac61357c08a96f96292a37ac7655eb562d81fb",
+    "HS-Brexit_dev.json": "77c17f95985cbb6db47ffcda637e717a9074f2660e15b5c0c1f9006f50da60a7",
+    "HS-Brexit_test.json": "24e5e1615818ff6e3b96e50245cfe10636ef8ec0ea51f2c2a60acb68858fd195",
 }
 
 # What the docstrings of all `fetch_*` say from these parameters on.

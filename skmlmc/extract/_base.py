@@ -103,8 +103,9 @@ documented_extractor = documented(
     X : sequence of str of length n, default=None
         Documents; needed where demonstrations are drawn.
     y : array-like of shape (n, L) or (n,), or DataFrame, default=None
-        0/1 indicator, or soft targets in [0, 1] (the proportion of annotators who gave the label). Demonstrations are
-        drawn by their majority. One-dimensional: the class of each document, in a single-label task.
+        0/1 indicator, or soft targets in [0, 1] (the proportion of annotators who gave the label). Demonstrations show
+        the majority's labels, of documents that have one, be it for no label, as far as there are such.
+        One-dimensional: the class of each document, in a single-label task.
     distribution : array-like of shape (n, L) or DataFrame, default=None
         Soft targets that take the place of the numbers in `y`, for tools that only pass indicators on as `y`, or
         re-encode a soft one as ranks, as ``cross_val_predict`` does. scikit-learn's metadata routing hands it through;
@@ -350,7 +351,8 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
                 "call fit(texts, Y), give demonstrations=[(text, [labels]), ...], or use shots=0."
             )
         Y, order = majority(targets), np.array(self._order())
-        rows = choose_demonstrations(Y, shots, self.demonstrations, self.random_state)
+        known = _decided(targets, Y, shots)
+        rows = known[choose_demonstrations(Y[known], shots, self.demonstrations, self.random_state)]
         self.demonstration_indices_ = rows
         return [(texts[i], tuple(self.labels_[order[Y[i, order] == 1]])) for i in rows]
 
@@ -395,6 +397,23 @@ def labels_of_targets(y: Any, distribution: Any) -> list[str]:
             "wording, or a DataFrame y whose columns are the labels."
         )
     return names
+
+
+def _decided(targets, Y, shots):
+    """Return the rows of documents that make demonstrations: where most annotators agree, on labels or on none.
+
+    A document whose labels have a third of the annotators each has no right answer to show. Of shares alone it is sure
+    that most annotators gave no label where these sum to less than a half. All rows where so few agree that they are
+    not enough.
+    """
+    decided = np.flatnonzero(Y.any(axis=1) | (np.sum(targets, axis=1) < 0.5))
+    if len(decided) >= min(shots, len(Y)):
+        return decided
+    warn(
+        f"Most annotators agree on {len(decided)} of {len(Y)} documents only, fewer than shots={shots}: demonstrations "
+        "show others too, as having no label. Give fewer shots, or demonstrations=[(text, [labels]), ...]."
+    )
+    return np.arange(len(Y))
 
 
 def _warn_of_order(y, labels):

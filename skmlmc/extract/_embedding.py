@@ -146,6 +146,16 @@ class EmbeddingExtractor(TextMixin, TransformerMixin, BaseEstimator, auto_wrap_o
         self.model_fingerprint_, self.lora_fingerprints_ = found.content.model, list(found.content.lora)
         return self
 
+    def learns_from_documents(self) -> bool:
+        """Whether what becomes of a text may depend on those in ``fit``.
+
+        Returns
+        -------
+        bool
+            False: tools such as `SoftStackingClassifier` may transform all texts at once.
+        """
+        return False
+
     def transform(self, X: Any) -> np.ndarray:
         """Read the texts.
 

@@ -258,7 +258,7 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
             return
         defaults = {"shots": 0, "prompt": None}
         given = {name: getattr(self, name) for name, value in defaults.items() if getattr(self, name) is not value}
-        if not isinstance(self.demonstrations, str):
+        if not isinstance(self.demonstrations, str) and as_list(self.demonstrations) != []:
             given["demonstrations"] = self.demonstrations
         if given:
             told = ", ".join(f"{name}={value!r:.80}" for name, value in given.items())

@@ -7,12 +7,14 @@ matplotlib is needed (``pip install matplotlib``), and imported only when someth
 
 from .._utils.docs import publish
 from ._comparison import MethodComparisonDisplay
+from ._curves import AnnotationCurveDisplay
 from ._distribution import DistributionDisplay
 from ._reliability import ReliabilityDisplay
 from ._spikiness import SpikinessDisplay
 from ._steps import StepsDisplay
 
 __all__ = [
+    "AnnotationCurveDisplay",
     "DistributionDisplay",
     "MethodComparisonDisplay",
     "ReliabilityDisplay",

@@ -8,7 +8,7 @@ import pytest
 from inside import labelled
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -72,7 +72,7 @@ def slow_stack(views, H, penalty):
 
     def loss(theta):
         total = penalty / 2 * (sum(len(views) * (w - 1 / len(views)) ** 2 for w in theta[: len(views)]))
-        total += penalty / 2 * sum(offset**2 for offset in theta[len(views) :])
+        total += 0.1 / 2 * sum(offset**2 for offset in theta[len(views) :])
         for i in range(n):
             for label in range(n_labels):
                 p = 1 / (1 + np.exp(-combine(theta, i, label)))
@@ -102,7 +102,21 @@ def test_members_are_averaged_where_there_is_little_to_learn_from():
     members = [("good", told(1, 0.5)), ("bad", told(2, 3.0))]
     firm = SoftStackingClassifier(members, penalty=1e6).fit(NUMBERS, H)
     assert_allclose(firm.weights_, 0.5, atol=1e-3)
-    assert_allclose(firm.offsets_, 0, atol=1e-3)
+    assert_allclose(firm.predict_proba(NUMBERS).mean(axis=0), H.mean(axis=0), atol=0.02)
+
+
+def test_probes_of_one_member_share_its_weight():
+    class Layers(TransformerMixin, BaseEstimator):
+        def fit(self, X, y=None):
+            self.widths_ = [2, 2, 2]
+            return self
+
+        def transform(self, X):
+            return np.tile(np.column_stack([X, X]), 3)
+
+    firm = SoftStackingClassifier([("layers", Layers()), ("good", told(1, 0.5))], penalty=1e6).fit(NUMBERS, H)
+    assert firm.views_ == ["layers[0]", "layers[1]", "layers[2]", "good"]
+    assert_allclose(firm.weights_, [1 / 6, 1 / 6, 1 / 6, 1 / 2], atol=1e-3)
 
 
 def test_held_out_means_that_members_did_not_see_the_document():

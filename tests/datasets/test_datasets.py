@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from sklearn.utils import Bunch
 
 from skmlmc.datasets import (
     _abuse,
+    _disagreement,
     _fetching,
     _posts,
     annotator_distribution,
@@ -31,6 +31,7 @@ from skmlmc.datasets import (
     fetch_mfrc,
     fetch_stackoverflow_emotions,
     load_annotations,
+    load_lewidi,
     load_semeval2018,
 )
 
@@ -446,118 +447,209 @@ def test_malformed_posts_are_named(hatexplain):
         fetch_hatexplain(**hatexplain.offline)
 
 
-CONV_HEADER = [
-    *"example_no annotator_id conv_id prev_agent prev_user agent user bot".split(),
-    *"is_abuse.1 is_abuse.0 is_abuse.-1 is_abuse.-2 is_abuse.-3".split(),
-    *"type.ableism type.homophobic type.intellectual type.racist type.sexist type.sex_harassment".split(),
-    *"type.transphobic target.generalised target.individual target.system direction.explicit".split(),
-    "direction.implicit",
-]
-
-
-def turn(number, who, turns, *chosen):
-    marks = [int(name in chosen) for name in CONV_HEADER[8:]]
-    return [number, who, f"{number}.0", *turns, "Bot", *marks]
-
-
-TURNS = ["Please go on.", "you, there", "You are sure?", "you dull machine"]
-CONV_ROWS = [
-    turn(0, "Annotator7", TURNS, "is_abuse.-1", "type.intellectual", "target.system", "direction.explicit"),
-    turn(1, "Annotator1", ["_", "_", "_", "hello"], "is_abuse.1"),
-    turn(2, "Annotator1", TURNS, "is_abuse.0"),
-    turn(3, "Annotator7", TURNS, "is_abuse.1"),  # the same annotator once more
-]
-
-
-def test_convabuse(home):
-    home.put("convabuse", "ConvAbuseEMNLPfull.csv", table(CONV_HEADER, CONV_ROWS))
-    bunch = fetch_convabuse(**home.offline)
-    assert bunch.data[0] == "Agent: Please go on.\nUser: you, there\nAgent: You are sure?\nUser: you dull machine"
-    assert bunch.data[1] == "User: hello" and bunch.ids == ["0", "1"]
-    assert len(bunch.target_names) == 12 and bunch.target_names[-2:] == ["explicit", "implicit"]
-    assert bunch.annotations[0] == {"Annotator7": ["intellectual", "system", "explicit"], "Annotator1": []}
-    assert_array_equal(bunch.target.sum(axis=1), [1.5, 0])
-    assert fetch_convabuse(context=False, **home.offline).data == ["you dull machine", "hello"]
-
-
-@pytest.mark.parametrize(
-    ("task", "n_labels", "first"),
-    [
-        ("type", 7, {"Annotator7": ["intellectual"], "Annotator1": []}),
-        ("target", 3, {"Annotator7": ["system"], "Annotator1": []}),
-        ("direction", 2, {"Annotator7": ["explicit"], "Annotator1": []}),
-        ("severity", 5, {"Annotator7": ["mildly abusive"], "Annotator1": ["ambiguous"]}),
-    ],
-)
-def test_convabuse_tasks(home, task, n_labels, first):
-    home.put("convabuse", "ConvAbuseEMNLPfull.csv", table(CONV_HEADER, CONV_ROWS))
-    bunch = fetch_convabuse(task=task, **home.offline)
-    assert bunch.target.shape == (2, n_labels)
-    assert bunch.annotations[0] == first
-
-
-def test_malformed_convabuse_is_named(home):
-    rows = [*CONV_ROWS, [*CONV_ROWS[0][:-1], "yes"]]
-    home.put("convabuse", "ConvAbuseEMNLPfull.csv", table(CONV_HEADER, rows))
-    with pytest.raises(ValueError, match="ConvAbuseEMNLPfull.csv, line 6: expected 0 or 1 in columns"):
-        fetch_convabuse(**home.offline)
-
-
-def tweet(text, hate, aggressive, offensive, annotators="Ann1,Ann2"):
+def tweet(text, hate, aggressive, offensive, annotators="Ann1,Ann2", **more):
     other = {"aggressive language detection": aggressive, "offensive language detection": offensive}
-    return {"text": text, "annotations": hate, "annotators": annotators, "other_info": {"other annotations": other}}
-
-
-def brexit_files():
+    task = {"annotation task": "hate speech detection", "lang": "en", "split": "dev", **more}
     return {
+        "text": text,
+        "annotations": hate,
+        "annotators": annotators,
+        "other_info": {"other annotations": other},
+        **task,
+    }
+
+
+def put_brexit(home):
+    parts = {
         "train": {"1": tweet("so it goes", "0,1", "0,1", "1,1"), "2": tweet("tea time", "0,0", "0,0", "No,0")},
         "dev": {"1": tweet("rain again", "0,0", "1,0", "0,0")},
         "test": {"1": tweet("a vote", "0,0", "0,0", "0,0")},
     }
+    for part, tweets in parts.items():
+        for one in tweets.values():
+            one["split"] = part
+        home.put("hs_brexit", f"HS-Brexit_{part}.json", json.dumps(tweets))
 
 
-def put_archive(home, files):
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for part, tweets in files.items():
-            archive.writestr(f"data/HS-Brexit_dataset/HS-Brexit_{part}.json", json.dumps(tweets))
-    return home.put("hs_brexit", "data_post-competition.zip", packed.getvalue())
-
-
-def test_hs_brexit_from_the_archive(home):
-    put_archive(home, brexit_files())
+def test_hs_brexit(home):
+    put_brexit(home)
     bunch = fetch_hs_brexit(**home.offline)
     assert bunch.ids == ["train-1", "train-2", "dev-1", "test-1"]
     assert bunch.target_names == ["hate", "aggressive", "offensive"]
     assert bunch.annotations[0] == {"Ann1": ["offensive"], "Ann2": ["hate", "aggressive", "offensive"]}
     assert_array_equal(bunch.target, [[0.5, 0.5, 1], [0, 0, 0], [0, 0.5, 0], [0, 0, 0]])
     assert fetch_hs_brexit(subset="dev", **home.offline).data == ["rain again"]
+    with pytest.raises(ValueError, match="Got subset='val' but expected"):
+        fetch_hs_brexit(subset="val", **home.offline)
 
 
-def test_hs_brexit_from_files_that_lie_there(home):
-    home.put("hs_brexit", "HS-Brexit_dev.json", json.dumps(brexit_files()["dev"]))
-    assert fetch_hs_brexit(subset="dev", **home.offline).ids == ["dev-1"]
-    with pytest.raises(OSError, match="data_post-competition.zip is missing"):
-        fetch_hs_brexit(**home.offline)
+TURNS = {"prev_agent": "Please go on.", "prev_user": "you, there", "agent": "Sure?", "user": "you dull machine"}
+KINDS = "ableist homophobic intellectual racist sexist sex_harassment transphobic target.generalised target.individual"
+KINDS = [*KINDS.split(), "target.system", "explicit", "implicit"]
 
 
-def test_malformed_hs_brexit_is_named(home):
-    for wrong in (tweet("a", "0,1", "0", "1,1"), tweet("a", "0,1", "0,2", "1,1"), {"text": "a"}, "a"):
-        put_archive(home, {"dev": {"7": wrong}})
-        with pytest.raises(ValueError, match="HS-Brexit_dev.json: expected 'dev-7' to have text, annotators"):
-            fetch_hs_brexit(subset="dev", **home.offline)
-    with pytest.raises(ValueError, match="expected an archive with HS-Brexit_train.json"):
-        fetch_hs_brexit(subset="train", **home.offline)
-    home.put("hs_brexit", "data_post-competition.zip", b"PK half")
-    with pytest.raises(ValueError, match="expected a whole zip archive"):
-        fetch_hs_brexit(subset="train", **home.offline)
+def conversation(turns, severity, *chosen):
+    """A conversation as ConvAbuse's files have them, in which the first annotator chose some kinds of abuse."""
+    return {
+        "text": json.dumps(turns),
+        "annotation task": "abusivness detection",
+        "annotators": "Ann7,Ann1",
+        "annotations": severity,
+        "split": "train",
+        "soft_label": {"0": 0.5, "1": 0.5},
+        "other_info": {"bot": "E", "other_annotations": {kind: f"{int(kind in chosen)},0" for kind in KINDS}},
+    }
+
+
+def put_conversations(home):
+    first = conversation(TURNS, "-1,0", "intellectual", "target.system", "explicit")
+    second = conversation({**dict.fromkeys(TURNS, "_"), "user": "hello"}, "1,1")
+    return home.put("convabuse", "ConvAbuse_train.json", json.dumps({"1": first, "2": second}))
+
+
+def test_convabuse(home):
+    put_conversations(home)
+    bunch = fetch_convabuse(subset="train", **home.offline)
+    assert bunch.data == ["Agent: Please go on.\nUser: you, there\nAgent: Sure?\nUser: you dull machine", "User: hello"]
+    assert bunch.ids == ["train-1", "train-2"] and bunch.multi_label
+    assert len(bunch.target_names) == 12 and bunch.target_names[-2:] == ["explicit", "implicit"]
+    assert bunch.annotations[0] == {"Ann7": ["intellectual", "system", "explicit"], "Ann1": []}
+    assert_array_equal(bunch.target.sum(axis=1), [1.5, 0])
+    assert fetch_convabuse(subset="train", context=False, **home.offline).data == ["you dull machine", "hello"]
+
+
+@pytest.mark.parametrize(
+    ("task", "n_labels", "first"),
+    [
+        ("type", 7, {"Ann7": ["intellectual"], "Ann1": []}),
+        ("target", 3, {"Ann7": ["system"], "Ann1": []}),
+        ("direction", 2, {"Ann7": ["explicit"], "Ann1": []}),
+        ("severity", 5, {"Ann7": ["mildly abusive"], "Ann1": ["ambiguous"]}),
+    ],
+)
+def test_convabuse_tasks(home, task, n_labels, first):
+    put_conversations(home)
+    bunch = fetch_convabuse(task=task, subset="train", **home.offline)
+    assert bunch.target.shape == (2, n_labels)
+    assert bunch.annotations[0] == first
+    assert bunch.multi_label == (task != "severity")
+
+
+def put_lewidi(tmp_path, name="some_train.json", **items):
+    path = tmp_path / name
+    path.write_text(json.dumps(items, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+def rated(answers, **more):
+    """A document of the tasks of 2025, whose answers say whose they are."""
+    return {
+        "text": {"context": "It rains.", "response": "How nice."},
+        "annotation task": "sarcasm detection",
+        "annotators": ",".join(answers),
+        "annotations": answers,
+        "split": "train",
+        "lang": "en",
+        **more,
+    }
+
+
+def test_lewidi_yes_no_answers(tmp_path):
+    """One task has two classes, several are labels; 0.0 is 0; the first of two answers of an annotator counts."""
+    bunch = load_lewidi(put_lewidi(tmp_path, a=rated({"Ann1": "0.0", "Ann2": "1.0"})))
+    assert bunch.target_names == ["not sarcasm", "sarcasm"] and not bunch.multi_label
+    assert bunch.data == ["Context: It rains.\nResponse: How nice."] and bunch.ids == ["train-a"]
+    assert_array_equal(bunch.target, [[0.5, 0.5]])
+    assert bunch.annotations == [{"Ann1": ["not sarcasm"], "Ann2": ["sarcasm"]}]
+    several = tweet("x", "0,1,1", "0,0,0", "1,0,0", "A,B,A")
+    bunch = load_lewidi(put_lewidi(tmp_path, b=several), tasks="all")
+    assert bunch.target_names == ["hate speech", "aggressive language", "offensive language"]
+    assert bunch.annotations == [{"A": ["offensive language"], "B": ["hate speech"]}]
+    assert bunch.info == [{name: several[name] for name in ("annotation task", "lang", "split", "other_info")}]
+
+
+def test_lewidi_scales(tmp_path):
+    """All numbers of a scale are labels, in order, those too that nobody chose; one is right."""
+    soft = {str(k): 0.0 for k in (5, -5, 0, -2)}
+    items = {"a": rated({"Ann1": "-2", "Ann2": "5"}, soft_label=soft), "b": rated({"Ann2": "5"}, soft_label=soft)}
+    bunch = load_lewidi(put_lewidi(tmp_path, **items), context=False)
+    assert bunch.target_names == ["-5", "-2", "0", "5"] and not bunch.multi_label
+    assert_array_equal(bunch.target, [[0, 0.5, 0, 0.5], [0, 0, 0, 1]])
+    assert bunch.data == ["How nice.", "How nice."]
+    assert [one["soft_label"] for one in bunch.info] == [soft, soft]
+
+
+def test_lewidi_names_of_which_several_may_be_right(tmp_path):
+    file = put_lewidi(tmp_path, a=rated({"Ann1": "neutral", "Ann2": "entailment,neutral"}))
+    bunch = load_lewidi(file)
+    assert bunch.target_names == ["entailment", "neutral"] and bunch.multi_label
+    assert_array_equal(bunch.target, [[0.5, 1]])
+
+
+def test_lewidi_languages_and_files(tmp_path):
+    one = put_lewidi(tmp_path, "one.json", a=rated({"Ann1": "1"}), b=rated({"Ann1": "0"}, lang="ar"))
+    other = put_lewidi(tmp_path, "two.json", a=rated({"Ann3": "1"}, split="dev", lang="nl"))
+    assert load_lewidi([one, other]).ids == ["train-a", "train-b", "dev-a"]
+    assert load_lewidi([one, other], languages=["ar", "nl"]).ids == ["train-b", "dev-a"]
+    with pytest.raises(ValueError, match="Got languages='fr' but expected one of 'ar', 'en', 'nl'"):
+        load_lewidi([one, other], languages="fr")
+    with pytest.raises(ValueError, match="other documents in every file, but 'train-a' comes twice"):
+        load_lewidi([one, one])
+    other = put_lewidi(tmp_path, "two.json", c=tweet("x", "0,1", "0,0", "1,0"))
+    with pytest.raises(ValueError, match=r"one data set, but got documents of the tasks \['sarcasm', 'hate speech'\]"):
+        load_lewidi([one, other])
+
+
+@pytest.mark.parametrize("empty", ["", {}, None, {"Ann1": "", "Ann2": None}])
+def test_lewidi_documents_without_answers_are_left_out(tmp_path, empty):
+    items = {"a": rated({"Ann1": "1"}), "b": {**rated({"Ann1": "1", "Ann2": "1"}), "annotations": empty}}
+    with pytest.warns(UserWarning, match="1 of 2 documents in .* have no answers and are left out"):
+        assert load_lewidi(put_lewidi(tmp_path, **items)).ids == ["train-a"]
+    items = {"b": {**rated({"Ann1": "1", "Ann2": "1"}), "annotations": empty}}
+    with pytest.warns(UserWarning, match="1 of 1"), pytest.raises(ValueError, match="Found no document"):
+        load_lewidi(put_lewidi(tmp_path, **items))
+    partly = {**rated({"Ann1": "1"}), "annotators": "Ann1,Ann2,Ann3", "annotations": "0,,1"}
+    assert load_lewidi(put_lewidi(tmp_path, a=partly)).annotations == [{"Ann1": ["not sarcasm"], "Ann3": ["sarcasm"]}]
+
+
+def test_other_tasks_of_lewidi_files(tmp_path):
+    file = put_lewidi(tmp_path, **{"1": conversation(TURNS, "-1,0", "sexist", "explicit")})
+    bunch = load_lewidi(file, tasks=["explicit", "sexist"])
+    assert bunch.target_names == ["explicit", "sexist"]
+    assert_array_equal(bunch.target, [[0.5, 0.5]])
+    assert load_lewidi(file).target_names == ["-1", "0", "1"]
+    implicit = load_lewidi(file, tasks="implicit")
+    assert implicit.target_names == ["not implicit", "implicit"], "though nobody chose it"
+    assert_array_equal(implicit.target, [[1, 0]])
+    with pytest.raises(ValueError, match="Got tasks='hate' but expected one of 'abusivness', 'ableist'"):
+        load_lewidi(file, tasks="hate")
+    with pytest.raises(ValueError, match="expected some that are yes or no, .*'implicit'.*, or one other"):
+        load_lewidi(file, tasks=["abusivness", "sexist"])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        tweet("a", "0,1", "0", "1,1"),
+        tweet("a", "0,1", "0,1", "1,1", annotators="A,B,C"),
+        {"text": "a"},
+        {"Gender": "Female", "Age": "56"},
+        "a",
+        {**tweet("a", "0,1", "0,1", "1,1"), "text": None},
+        {**rated({"Ann1": "1"}), "annotations": 3},
+    ],
+)
+def test_other_files_are_named(tmp_path, wrong):
+    file = put_lewidi(tmp_path, **{"7": wrong})
+    with pytest.raises(ValueError, match="some_train.json: expected '7' to have text, annotation task, annotators"):
+        load_lewidi(file)
 
 
 FETCHERS = {
-    fetch_convabuse: ("convabuse", "ConvAbuseEMNLPfull.csv"),
+    fetch_convabuse: ("convabuse", "ConvAbuse_train.json"),
     fetch_goemotions: ("goemotions", "goemotions_1.csv"),
     fetch_hatexplain: ("hatexplain", "dataset.json"),
-    fetch_hs_brexit: ("hs_brexit", "data_post-competition.zip"),
+    fetch_hs_brexit: ("hs_brexit", "HS-Brexit_train.json"),
     fetch_mfrc: ("mfrc", "final_mfrc_data.csv"),
     fetch_stackoverflow_emotions: ("stackoverflow_emotions", "Emotions_GoldSandard_andAnnotation.xlsx"),
 }
@@ -653,13 +745,29 @@ def test_the_real_hatexplain_posts(home, subset):
 
 
 @real
-def test_the_real_convabuse_file(home):
-    put_real(home, "convabuse", "ConvAbuseEMNLPfull.csv")
+def test_the_real_conversations(home):
+    """ConvAbuse's files of the shared task are not there, but what annotators said in them is; it is turned back."""
+    put_real(home, "convabuse", *(f"annotations_{part}.jsonl" for part in ("train", "dev", "test")))
+    for part in ("train", "dev", "test"):
+        items = {}
+        lines = (REAL / "convabuse" / f"annotations_{part}.jsonl").read_text(encoding="utf-8").splitlines()
+        for row in map(json.loads, lines):
+            marks = {kind: [kind in labels for labels in row["annotations"].values()] for kind in KINDS}
+            one = conversation(TURNS, ",".join(str(level) for level in row["severity"].values()))
+            one["other_info"]["other_annotations"] = {k: ",".join(str(int(m)) for m in v) for k, v in marks.items()}
+            items[row["id"].split("-")[1]] = one | {
+                "text": row["text"],
+                "annotators": ",".join(row["annotations"]),
+                "split": part,
+            }
+        home.put("convabuse", f"ConvAbuse_{part}.json", json.dumps(items))
     bunch = fetch_convabuse(**home.offline)
-    assert bunch.target.shape == (4052, 12)
-    assert np.mean([len(answers) for answers in bunch.annotations]) == pytest.approx(3.0, abs=0.02)
-    severity = fetch_convabuse(task="severity", **home.offline)
-    assert_allclose(severity.target.sum(axis=1), 1)
+    other = load_annotations([REAL / "convabuse" / f"annotations_{part}.jsonl" for part in ("train", "dev", "test")])
+    assert bunch.ids == other.ids and bunch.target.shape == (4050, 12) and all(bunch.data)
+    shares = dict(zip(other.target_names, other.target.T, strict=True))
+    for name, found in zip(KINDS, bunch.target.T, strict=True):
+        assert_array_equal(found, shares[name])
+    assert_allclose(fetch_convabuse(task="severity", **home.offline).target.sum(axis=1), 1)
 
 
 @real
@@ -674,10 +782,16 @@ def test_the_real_hs_brexit_files(home):
     assert bunch.annotations == other.annotations
 
 
+PARTS = ("train", "dev", "test")
 URLS = [
     *(_posts.RATERS.format(k) for k in (1, 2, 3)),
     *(_posts.AGGREGATED.format(commit, part) for part, commit in _posts.COMMITS.items()),
-    *(_posts.MFRC_URL, _posts.STACKOVERFLOW_URL, _abuse.CONVABUSE_URL, _abuse.HS_BREXIT_URL),
+    *(_posts.MFRC_URL, _posts.STACKOVERFLOW_URL),
+    *(
+        _disagreement.LEWIDI_URL.format(name, part)
+        for name in ("ConvAbuse", "HS-Brexit")
+        for part in _disagreement.PARTS
+    ),
     *(_abuse.HATEXPLAIN_URL.format(name) for name in ("dataset.json", "post_id_divisions.json")),
 ]
 # What stands in a bucket has no version, and the sum of one file could not be taken.
@@ -691,7 +805,7 @@ def test_every_file_is_one_version_with_a_checksum():
 
 
 def test_fetchers_know_the_checksums(home):
-    path = home.put("convabuse", "ConvAbuseEMNLPfull.csv", table(CONV_HEADER, CONV_ROWS))
+    path = put_conversations(home)
     path.write_text("something else")
     with pytest.warns(UserWarning, match="another checksum"), pytest.raises(OSError, match="ConvAbuse.* is missing"):
         fetch_convabuse(**home.offline)

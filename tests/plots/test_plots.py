@@ -13,7 +13,7 @@ from campaigns import in_campaigns
 from hypothesis import given
 from hypothesis import strategies as st
 from inside import labelled
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, sem, t
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import calibration_curve
 from sklearn.ensemble import RandomForestClassifier
@@ -35,6 +35,7 @@ from skmlmc import (
 from skmlmc.analysis import step_values
 from skmlmc.metrics import l1_distance, nll
 from skmlmc.plots import (
+    AnnotationCurveDisplay,
     DistributionDisplay,
     MethodComparisonDisplay,
     ReliabilityDisplay,
@@ -506,6 +507,113 @@ def test_estimators_without_label_names():
     assert display.texts is None
 
 
+CURVES = {"words": [[3.0, 2.5, 2.0], [2.8, 2.3, np.nan]], "probe": [2.9, 2.9, 2.1], "late": [np.nan, 3, 2.9]}
+
+
+def test_annotation_curves():
+    """Means leave out what was not tried; a method pays from where it stays better than all constants."""
+    display = AnnotationCurveDisplay([10, 100, 1000], CURVES, constants={"zero-shot": 2.6, "base rate": 2.7}).plot()
+    np.testing.assert_allclose(display.means_["words"], [2.9, 2.4, 2.0])
+    np.testing.assert_allclose(display.means_["late"], [np.nan, 3, 2.9])
+    assert display.pays_from_ == {"words": 100, "probe": 1000, "late": None}
+    ax = display.ax_
+    drawn = {line.get_label(): line for line in ax.get_lines()}
+    np.testing.assert_allclose(drawn["words"].get_xydata(), [[10, 2.9], [100, 2.4], [1000, 2]])
+    np.testing.assert_allclose(drawn["late"].get_xydata(), [[100, 3], [1000, 2.9]])
+    assert set(drawn["base rate"].get_ydata()) == {2.7} and drawn["base rate"].get_ls() != drawn["zero-shot"].get_ls()
+    assert ax.get_xscale() == "log" and ax.get_ylabel() == "NLL (lower is better)"
+    assert len(ax.collections) == 1, "a band only where there are several draws"
+    names = [text.get_text() for text in display.figure_.legends[0].get_texts()]
+    assert names == ["late", "base rate", "zero-shot", "probe", "words"], "as the curves end"
+
+
+def test_bands_of_annotation_curves_are_intervals_of_the_mean():
+    draws = np.array([[2.0, 1.0], [2.4, 1.2], [2.3, 1.7]])
+    display = AnnotationCurveDisplay([10, 100], {"words": draws}, confidence_level=0.9).plot()
+    found = display.ax_.collections[0].get_paths()[0].vertices
+    for x, values in zip([10, 100], draws.T, strict=True):
+        expected = student_interval(values, 0.9)
+        ends = found[np.isclose(found[:, 0], x), 1]
+        np.testing.assert_allclose([ends.min(), ends.max()], expected)
+    assert len(AnnotationCurveDisplay([10, 100], {"words": draws[:1]}).plot().ax_.collections) == 0
+
+
+def student_interval(values, level):
+    return t.interval(level, len(values) - 1, loc=values.mean(), scale=sem(values))
+
+
+def test_higher_may_be_better_and_0_documents_have_a_place():
+    display = AnnotationCurveDisplay(
+        [0, 50, 200], {"a": [0.2, 0.4, 0.6]}, metric="example_f1", constants={"base rate": 0.3}
+    ).plot()
+    assert display.pays_from_ == {"a": 50}
+    assert display.ax_.get_ylabel() == "example-F1 (higher is better)"
+    places = display.ax_.transData.transform([(size, 0.3) for size in (0, 50, 200)])[:, 0]
+    left, right = display.ax_.get_window_extent().intervalx
+    assert left < places[0] < places[1] < places[2] < right
+    assert tick_names(display.ax_.xaxis) == ["0", "50", "200"]
+    assert AnnotationCurveDisplay([50], {"a": [0.2]}).plot().pays_from_ == {"a": None}, (
+        "there is nothing to compare with"
+    )
+
+
+@pytest.mark.parametrize(
+    ("sizes", "scores", "message"),
+    [
+        ([10, 10], CURVES, "rising whole numbers of documents, 0 or more"),
+        ([-1, 10], CURVES, "rising whole numbers"),
+        ([0.5, 1], CURVES, "rising whole numbers"),
+        ([], CURVES, "rising whole numbers"),
+        ([10, 100], CURVES, r"scores\['words'\] of shape \(draws, 2\), a column a size, but got shape \(2, 3\)"),
+    ],
+)
+def test_annotation_curves_that_do_not_fit(sizes, scores, message):
+    with pytest.raises(ValueError, match=message):
+        AnnotationCurveDisplay(sizes, scores).plot()
+
+
+def test_annotation_curves_from_estimators():
+    """Each draw tests on the same documents at all sizes, and larger fitting sets hold the smaller ones."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 3))
+    y = pd.DataFrame(1 / (1 + np.exp(-X)), columns=LABELS)
+    seen = []
+
+    class Seen(LinearProbe):
+        def fit(self, X, y):
+            seen.append({tuple(row) for row in X})
+            return super().fit(X, y)
+
+        def predict_proba(self, X):
+            seen.append({tuple(row) for row in X})
+            return super().predict_proba(X)
+
+    probe, plain = (kind(n_components=None, C=1.0) for kind in (Seen, LinearProbe))
+    args = {"train_sizes": [10, 40], "cv": 2}
+    display = AnnotationCurveDisplay.from_estimators({"probe": probe}, X, y, **args, constants={"base rate": 9})
+    assert display.scores["probe"].shape == (2, 2) and display.pays_from_ == {"probe": 10}
+    for small, tested, large, again in (seen[:4], seen[4:]):
+        assert len(small) == 10 and len(large) == 40 and small < large
+        assert tested == again and len(tested) == 15 and not tested & large
+    assert seen[1] != seen[5] and not hasattr(probe, "labels_")
+    expected = nll(y.iloc[:4], Seen(n_components=None, C=1.0).fit(X[4:], y.iloc[4:]).predict_proba(X[:4]))
+    one = [(np.arange(4, 60), np.arange(4))]
+    display = AnnotationCurveDisplay.from_estimators({"probe": probe}, X, y[LABELS[::-1]], train_sizes=[56], cv=one)
+    np.testing.assert_allclose(display.scores["probe"], [[expected]], rtol=1e-3)
+    hard = (y > 0.5).astype(int)
+    soft = AnnotationCurveDisplay.from_estimators({"probe": plain}, X, hard, distribution=y, **args)
+    same = AnnotationCurveDisplay.from_estimators({"probe": plain}, X, y, **args)
+    np.testing.assert_allclose(soft.scores["probe"], same.scores["probe"])
+    other = AnnotationCurveDisplay.from_estimators({"probe": plain}, X, y, **args, random_state=1)
+    assert (other.scores["probe"] != same.scores["probe"]).all()
+    f1 = AnnotationCurveDisplay.from_estimators({"probe": probe}, X, y, **args, metric="example_f1")
+    assert (f1.scores["probe"] > 0.5).all()
+    with pytest.raises(ValueError, match="Got train_sizes up to 46 but expected 45 at most"):
+        AnnotationCurveDisplay.from_estimators({"probe": probe}, X, y, train_sizes=[46])
+    with pytest.raises(ValueError, match="Got metric='mse' but expected one of 'nll', 'l1', 'example_f1'"):
+        AnnotationCurveDisplay.from_estimators({"probe": probe}, X, y, metric="mse")
+
+
 DRAW = {
     "steps": (2, lambda ax: StepsDisplay.from_predictions(STEPS[0], proba=P[0], ax=ax)),
     "spikiness": (2, lambda ax: SpikinessDisplay.from_predictions(STEPS, ax=ax)),
@@ -565,6 +673,7 @@ def test_nothing_is_cut_and_no_names_overlap(n_labels, n_steps):
         DistributionDisplay.from_predictions(target, proba, labels=names),
         ReliabilityDisplay.from_predictions(target, proba, labels=names),
         MethodComparisonDisplay.from_table({"method": names, "nll": proba[0], "nll_std": target[0]}),
+        AnnotationCurveDisplay([0, 20, 50, 100, 200, 400, 800], {name: np.arange(7.0) for name in names}).plot(),
     ]
     for display in displays:
         figure = display.figure_
@@ -591,6 +700,7 @@ CALLS = {
     **{name: draw for name, (_, draw) in DRAW.items()},
     "scores": lambda ax: MethodComparisonDisplay.from_predictions(H, {"model": P}, ax=ax),
     "plot": lambda ax: DistributionDisplay(H, P, labels=LABELS).plot(ax),
+    "curves": lambda ax: AnnotationCurveDisplay([10], {"model": [1.0]}).plot(ax),
 }
 
 
@@ -610,6 +720,7 @@ def test_missing_matplotlib_is_told_before_anything_is_decoded(monkeypatch):
         lambda: DistributionDisplay.from_estimator(classifier, ["a"], H[:1]),
         lambda: ReliabilityDisplay.from_estimator(classifier, ["a"], H[:1]),
         lambda: MethodComparisonDisplay.from_estimator(None, ["a"], H[:1]),
+        lambda: AnnotationCurveDisplay.from_estimators({"a": classifier}, ["a"], H[:1]),
     ):
         with pytest.raises(ImportError, match="Display needs matplotlib"):
             call()

@@ -1,0 +1,155 @@
+"""Which form of prompt: mode, answer format and instruction, with and without demonstrations, on the same documents.
+
+    python -m benchmarks.prompts --data stackoverflow_emotions --model model.gguf --name SmolLM2-135M --test 100
+
+The default read-out is scored; differences to the default form come with paired bootstrap intervals over documents.
+Rows are saved one by one, and answers kept in a cache. Writes prompts-DATA-NAME.json and .md to --out; with --report
+the table over all runs in --out instead, prompts.md.
+"""
+
+from __future__ import annotations
+
+import sys
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks._bench import SINGLE, Bench, command_of, make_parser, read_json, settings_of, stem, table, write_json
+from benchmarks._scores import label_sets, majority_sets, resample
+from skmlmc import GGUFClassifier, PromptTemplate
+from skmlmc.metrics import example_f1, l1_distance, nll
+
+MODES, FORMATS = ("chat", "plain"), ("json", "list")
+INSTRUCTIONS = {"the default": None, "short": "Which of these {wording} fit the text? {labels}", "labels": "{labels}"}
+DEFAULT = ("the default", "chat", "json")
+METRICS = {"nll": "NLL", "l1": "L1", "example_f1": "F1"}
+
+
+def main(argv=None):
+    if argv and "--report" in argv:
+        folder = Path(argv[argv.index("--out") + 1]) if "--out" in argv else Path("benchmarks/results")
+        (folder / "prompts.md").write_text("\n".join(report(folder)) + "\n", encoding="utf-8")
+        return
+    parser = make_parser("prompts", __doc__)
+    args = parser.parse_args(argv)
+    bench = Prompts(args)
+    path = args.out / f"{stem('prompts', args)}.json"
+    result = {"command": command_of(parser, args), **bench.facts(), "settings": settings_of(args), "rows": []}
+    before = read_json(path)
+    done = {form(row): row for row in before.get("rows", []) if before["settings"] == result["settings"]}
+    for shots, instruction, mode, answer_format in bench.forms():
+        known = done.get((shots, instruction, mode, answer_format))
+        result["rows"].append(known or bench.row(shots, instruction, mode, answer_format))
+        write_json(path, result)
+        print(result["rows"][-1], flush=True)
+    path.with_suffix(".md").write_text("\n".join(markdown(result)) + "\n", encoding="utf-8")
+
+
+def form(row):
+    """Say what a row is about."""
+    return row["shots"], row["instruction"], row["mode"], row["format"]
+
+
+class Prompts(Bench):
+    """Rows of the table, each a form of the prompt."""
+
+    def forms(self):
+        """Every form, the default one first; other instructions in plain text alone."""
+        for shots in (0, self.args.shots):
+            yield from ((shots, "the default", *how) for how in product(MODES, FORMATS))
+            yield from ((shots, name, "plain", "json") for name in INSTRUCTIONS if name != "the default")
+
+    def row(self, shots, instruction, mode, answer_format):
+        """Score one form."""
+        found, default = (self.answers(shots, *how) for how in ((instruction, mode, answer_format), DEFAULT))
+        scores, others = self.scores(found.proba), self.scores(default.proba)
+        return {
+            "shots": shots,
+            "instruction": instruction,
+            "mode": mode,
+            "format": answer_format,
+            "beginning_mass": float(found.beginning_mass),
+            "label_mass": float(np.median(found.label_mass)),
+            **{name: round(float(values.mean()), 4) for name, values in scores.items()},
+            **{f"{name}_difference": interval(scores[name] - others[name]) for name in scores},
+        }
+
+    def answers(self, shots, instruction, mode, answer_format):
+        """Ask for the test documents' answers, or find them in the cache."""
+        wording = {"wording": self.args.wording or self.source.wording, "mode": mode, "answer_format": answer_format}
+        text = INSTRUCTIONS[instruction] or (SINGLE if self.single else None)
+        prompt = PromptTemplate(**wording, **({} if text is None else {"instruction": text}))
+        clf = self.make(GGUFClassifier, prompt=prompt, demonstrations=self.demonstrations if shots else []).fit()
+        return clf.diagnose(list(self.test.texts))
+
+    def scores(self, proba):
+        """Score each document."""
+        H, multi = self.test.H, not self.single
+        y, sets = majority_sets(H), label_sets(proba, 0.5, self.single)
+        return {
+            "nll": np.array([nll(H[[i]], proba[[i]], multi_label=multi) for i in range(len(H))]),
+            "l1": np.array([l1_distance(H[[i]], proba[[i]]) for i in range(len(H))]),
+            "example_f1": np.array([example_f1(y[[i]], sets[[i]]) for i in range(len(H))]),
+        }
+
+
+def interval(each):
+    """Bootstrap a mean over documents."""
+    return resample(lambda rows: each[rows].mean(), len(each))
+
+
+def markdown(result):
+    """Write the table, with the command that makes it on top."""
+    header = ["demonstrations", "instruction", "mode", "format", "beginning", "labels"]
+    header += [cell for title in METRICS.values() for cell in (title, "minus the default's")]
+    rows = []
+    for row in result["rows"]:
+        cells = [str(row["shots"]), row["instruction"], row["mode"], row["format"]]
+        cells += [f"{row['beginning_mass']:.1g}", f"{row['label_mass']:.2g}"]
+        for name in METRICS:
+            low, high = row[f"{name}_difference"]
+            cells += [f"{row[name]:.3f}", f"{low:+.3f} to {high:+.3f}"]
+        rows.append(cells)
+    return [
+        f"# Forms of the prompt: {result['model']} on {result['data']}",
+        "",
+        f"    {result['command']}",
+        "",
+        f"{result['n_test']} documents, the default read-out. Beginning: probability that the model begins its answer "
+        "by itself as the format has it; labels: median probability of the labels' tokens at the first step. "
+        "Differences to the first row with as many demonstrations, 95 % intervals over documents. "
+        f"{result['machine']}, {result['date']}.",
+        "",
+        *table(header, rows),
+    ]
+
+
+def report(folder):
+    """Count over all runs how often a form is better and worse than the default beyond the interval."""
+    runs = [read_json(path) for path in sorted(folder.glob("prompts-*.json"))]
+    counts = {}
+    for row in (row for run in runs for row in run["rows"]):
+        for name in METRICS:
+            low, high = (-1 if name == "example_f1" else 1) * np.array(row[f"{name}_difference"])
+            better, worse = counts.setdefault(form(row), {}).setdefault(name, [0, 0])
+            counts[form(row)][name] = [better + (max(low, high) < 0), worse + (min(low, high) > 0)]
+    runs_said = ", ".join(f"{run['data']} with {run['model']} ({run['n_test']})" for run in runs)
+    rows = [
+        [str(shots), *rest, *(f"{found[name][0]} / {found[name][1]}" for name in METRICS)]
+        for (shots, *rest), found in counts.items()
+    ]
+    return [
+        "# Forms of the prompt, over data sets and models",
+        "",
+        "    python -m benchmarks.prompts --report",
+        "",
+        f"In how many of {len(runs)} runs a form is better / worse than the default (chat, JSON) beyond the 95 % "
+        f"interval of the difference over documents: {runs_said}.",
+        "",
+        *table(["demonstrations", "instruction", "mode", "format", *METRICS.values()], rows),
+    ]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
