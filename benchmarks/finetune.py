@@ -17,6 +17,7 @@ import time
 from dataclasses import replace
 
 import numpy as np
+from scipy.special import expit, logit
 
 from benchmarks import _baselines as baselines
 from benchmarks._bench import Bench, command_of, make_parser, read_json, settings_of, stem, table, write_json
@@ -35,7 +36,8 @@ READOUTS = {
 }
 NOT_SINGLE = ("max", "marginal")  # have no single-label form
 BEFORE, BASE_RATE, WORDS = "the model as it came", "base rate", "TF-IDF + logistic regression"
-RIVALS = (BASE_RATE, WORDS)
+STACK, TOGETHER = "stack", "mean of the log-odds with the stack's"
+RIVALS = (BASE_RATE, WORDS, STACK)
 TITLES = {"nll": "NLL", "l1": "L1", "example_f1": "F1"}
 HEADER = ("fitted on", "targets", "read-out")
 # They say which cells there are, not what is in one; other runs' cells are kept.
@@ -54,7 +56,8 @@ def main(argv=None):
         name = f"{size} {kind}"
         if name not in cells:
             cells[name] = bench.cell(size, kind)
-            print(name, {r: round(row["nll"], 3) for r, row in cells[name]["rows"].items()}, flush=True)
+        cells[name]["rows"] = bench.scored(size, kind, cells[name]["rows"])  # rivals may have come since
+        print(name, {r: round(row["nll"], 3) for r, row in cells[name]["rows"].items()}, flush=True)
         result = {"command": command_of(parser, args), **bench.facts(), "settings": settings, "cells": cells}
         write_json(path, result)
         path.with_suffix(".md").write_text("\n".join(markdown(result, bench)) + "\n", encoding="utf-8")
@@ -79,7 +82,7 @@ class Finetune(Bench):
         yield 0, BEFORE
         for size in self.args.sizes:
             if size <= len(self.fit.texts):
-                for kind in (BASE_RATE, WORDS, *self.args.targets):
+                for kind in (*RIVALS, *self.args.targets):
                     yield size, kind
 
     def readouts(self):
@@ -94,7 +97,7 @@ class Finetune(Bench):
         """Compute one cell."""
         start, fit = time.perf_counter(), self.fit.take(range(size))
         if kind in RIVALS:
-            estimator = baselines.BaseRate() if kind == BASE_RATE else baselines.tfidf(self.single)
+            estimator = self.rival(kind)
             proba, held_out = fit_and_predict(estimator, np.array(fit.texts, object), fit.H, np.array(self.X, object))
             threshold = 0.5 if self.single else best_threshold(fit.H, held_out)
             found, facts = {kind: (proba, threshold)}, {}
@@ -104,8 +107,34 @@ class Finetune(Bench):
             found = {name: (clf.predict_proba(self.X), 0.5) for name, clf in made.items()}
             facts |= self.shape(lora)
         self.keep(size, kind, found)
-        rows = {name: self.scores(proba, threshold, size) for name, (proba, threshold) in found.items()}
+        rows = self.scored(size, kind, {})
         return {"rows": rows, **facts, "seconds": round(time.perf_counter() - start)}
+
+    def rival(self, kind):
+        """Make what is fitted on the same documents without training a model."""
+        if kind == STACK:
+            return self.make(GGUFClassifier, method="stack", demonstrations="multilabel", prompt=None)
+        return baselines.BaseRate() if kind == BASE_RATE else baselines.tfidf(self.single)
+
+    def scored(self, size, kind, rows):
+        """Score the probabilities that were kept of a cell, beside its rivals'; `rows` where none were."""
+        if not self.probabilities(size, kind).exists():
+            return rows
+        with np.load(self.probabilities(size, kind)) as kept:
+            thresholds = kept["thresholds"].tolist()
+            found = {name: (kept[name], t) for name, t in zip(kept.files, thresholds, strict=False)}
+        beside = self.probabilities(size, STACK)
+        if size and kind not in RIVALS and beside.exists():
+            found[TOGETHER] = self.together(found["compare-to-none" if self.single else "marginal"][0], beside), 0.5
+        return {name: self.scores(proba, threshold, size) for name, (proba, threshold) in found.items()}
+
+    def together(self, proba, beside):
+        """Average the log-odds of a read-out and of the stack, with equal weights: nothing is fitted."""
+        both = np.stack([proba, np.load(beside)[STACK]]).clip(1e-4, 1 - 1e-4)
+        if self.single:
+            mixed = np.exp(np.log(both).mean(axis=0))
+            return mixed / mixed.sum(axis=1, keepdims=True)
+        return expit(logit(both).mean(axis=0))
 
     def tuned(self, fit, kind):
         """Train an adapter; returns its path and how it went."""
@@ -177,7 +206,7 @@ def markdown(result, bench):
     f1 = (
         "F1 is of the largest label: the accuracy."
         if bench.single
-        else ("F1: of base rate and TF-IDF with a threshold chosen on out-of-fold predictions, elsewhere with 0.5.")
+        else "F1: of rows without a read-out with a threshold chosen on out-of-fold predictions, elsewhere with 0.5."
     )
     about = [
         f"{result['n_test']} test documents; labels: {', '.join(result['labels'])}.",

@@ -267,22 +267,23 @@ def test_finetune_from_end_to_end(tmp_path, monkeypatch):
     given = [str(w) for w in ["--data", "made-up", "--file", file, "--model", model, "--out", tmp_path, *TINY, *sizes]]
     finetune.main(given)
     result = json.loads((tmp_path / "finetune-made-up-tiny.json").read_text())
-    kinds = ["base rate", "TF-IDF + logistic regression", "annotators", "majority"]
+    kinds = ["base rate", "TF-IDF + logistic regression", "stack", "annotators", "majority"]
     assert [*result["cells"]] == ["0 the model as it came", *(f"12 {kind}" for kind in kinds)]
     cell = result["cells"]["12 annotators"]
-    assert [*cell["rows"]] == ["hard", "max", "marginal", "compare-to-none"] and 0 < cell["shape"]["top1"] <= 1
+    readouts = ["hard", "max", "marginal", "compare-to-none"]
+    assert [*cell["rows"]] == [*readouts, finetune.TOGETHER] and 0 < cell["shape"]["top1"] <= 1
     assert min(loss for _, loss in cell["history"]) < cell["history"][0][1]
     row, rate = cell["rows"]["marginal"], result["cells"]["12 base rate"]["rows"]["base rate"]
     apart, low, high = row["nll minus base rate"]
     assert low <= apart <= high and apart == pytest.approx(row["nll"] - rate["nll"], abs=1e-3)
     page = (tmp_path / "finetune-made-up-tiny.md").read_text()
-    assert page.count("\n| 12 |") == 1 + 1 + 4 + 4 + 2 and "    python -m benchmarks.finetune --data made-up" in page
+    assert page.count("\n| 12 |") == 3 + 5 + 5 + 2 and "    python -m benchmarks.finetune --data made-up" in page
     monkeypatch.setattr(finetune.Finetune, "cell", lambda self, *cell: 1 / 0)
     finetune.main(given)  # all cells are kept
     monkeypatch.undo()
     finetune.main([*given[:-2], "15", "--targets", "majority"])
     cells = json.loads((tmp_path / "finetune-made-up-tiny.json").read_text())["cells"]
-    assert len(cells) == len(result["cells"]) + 3, "those of other runs are kept"
+    assert len(cells) == len(result["cells"]) + 4, "those of other runs are kept"
 
 
 def test_annotations_go_along_with_their_documents():
