@@ -30,7 +30,7 @@ from skmlmc import (
 
 # What changes an estimator by its name.
 CHANGING = ("fit", "set_", "_")
-ANSWERING = ("transform", "predict", "predict_proba", "diagnose", "score")
+ANSWERING = ("transform", "predict", "predict_proba", "diagnose", "abstains", "uncertainty", "score")
 ONE_DOCUMENT = ("prompt_text",)
 
 
@@ -105,6 +105,7 @@ def test_an_answer_leaves_the_estimator_alone(estimator, method, ready):
 def test_all_methods_are_tried():
     """The list above knows how every public method is called."""
     known = {*ANSWERING, *ONE_DOCUMENT, "get_params", "get_metadata_routing", "get_feature_names_out", "model_report"}
+    known |= {"learns_from_documents"}
     assert {name for estimator in public_estimators() for name in answering_methods(estimator)} == known
 
 
@@ -133,7 +134,7 @@ def test_threads_share_an_estimator(estimator, ready):
     estimator.fit(X, targets(estimator))
     rows = [np.arange(k, k + 3) for k in range(8)]
     pieces = [[X[i] for i in some] if isinstance(X, list) else X[some] for some in rows]
-    methods = [name for name in ANSWERING[:4] if hasattr(estimator, name)]
+    methods = [name for name in ANSWERING[:-1] if hasattr(estimator, name)]
     alone = [[parts_of(getattr(estimator, name)(piece)) for name in methods] for piece in pieces]
 
     def ask(piece):
@@ -148,7 +149,12 @@ def test_threads_share_an_estimator(estimator, ready):
 
 
 # A parameter that fit refuses, for each estimator that has no threshold.
-WRONG = {"ContextualCalibration": {"content_free": "N/A"}, "EmbeddingExtractor": {"pooling": "max"}}
+WRONG = {
+    "ContextualCalibration": {"content_free": "N/A"},
+    "EmbeddingExtractor": {"pooling": "max"},
+    "SelectiveClassifier": {"coverage": 0},
+    "ThresholdTuner": {"shrinkage": -1},
+}
 
 
 @pytest.mark.parametrize("estimator", estimators(), ids=by_name)
