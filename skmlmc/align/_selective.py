@@ -17,7 +17,7 @@ from .._utils.typing import Self
 from .._utils.warning import warn
 from ..base import diagnose, documented_aligner, find_threshold, fits_or_forgets, label_columns
 from ..metrics import example_f1, output_labels, wrapped
-from ._stacking import Columns, in_order, learns_from_documents, make_task
+from ._stacking import Columns, in_order, learns_from_documents
 from ._thresholds import WrapperMixin, check_wrapped, fit_and_hold_out
 
 OF_PROBABILITIES = ("entropy", "threshold_distance")
@@ -181,7 +181,7 @@ class SelectiveClassifier(WrapperMixin, BaseEstimator):
         check_criterion(self.criterion, self.estimator)
         task = None
         if y is not None or distribution is not None:
-            task = make_task(X, y, sample_weight, distribution, groups, cv=self.cv)
+            task = self._make_task(X, y, sample_weight, distribution, groups)
         elif not self._is_prefit() and learns_from_documents(self.estimator):
             raise ValueError(
                 f"SelectiveClassifier requires y to be passed, but the target y is None: {self.estimator!r:.200} is "

@@ -28,7 +28,7 @@ from ._stacking import Columns, columns_of, fit_on, hold_out, in_order, learns_f
 
 OBJECTIVES = ("example_f1", "macro_f1", "micro_f1", "precision", "recall")
 ROUNDS = 20  # of going through all labels; two or three are enough to stand still
-SHRINKAGE = 20.0
+SHRINKAGE = 5.0
 
 
 class Goal(NamedTuple):
@@ -261,7 +261,7 @@ def fit_and_hold_out(estimator: Any, X: Any, task: Any, prefit: bool, read: Any)
         check_is_fitted(estimator)
         return estimator, read(estimator, X)
     if task is None:
-        fitted = clone(estimator).fit(X)
+        fitted = clone(estimator).fit(X, None)
     else:
         fitted = fit_on("estimator", clone(estimator), X, task, np.arange(len(task.H)))
     if task is None or not learns_from_documents(estimator):
@@ -286,6 +286,11 @@ class WrapperMixin(VersionedMixin, LabelColumnsMixin, LabelProbabilityMixin, Met
 
     def _columns(self):
         return Columns(len(self.labels_), self._names, None)
+
+    def _make_task(self, *given):
+        """Check what ``fit`` was given, and hold documents out where something is learned from them."""
+        all_at_once = self._is_prefit() or not learns_from_documents(self.estimator)
+        return make_task(*given, cv="prefit" if all_at_once else self.cv)
 
     def _is_prefit(self):
         return isinstance(self.cv, str) and self.cv == "prefit"
@@ -341,7 +346,7 @@ class ThresholdTuner(WrapperMixin, BaseEstimator):
         The precision or recall to reach.
     per_label : bool, default=True
         One threshold a label, or one for all.
-    shrinkage : float, default=20.0
+    shrinkage : float, default=5.0
         How strongly the thresholds of rare labels are drawn towards the common one, in documents: of a label with n
         documents (or n without it, where these are fewer) the log-odds of the threshold are ``n / (n + shrinkage)`` of
         its own best and the rest of the common one. 0: not at all; a precision or recall is then reached for each.
@@ -443,14 +448,14 @@ class ThresholdTuner(WrapperMixin, BaseEstimator):
                 "ThresholdTuner requires y to be passed, but the target y is None. Give the indicators or soft targets "
                 "that thresholds are learned from."
             )
-        task = make_task(X, y, sample_weight, distribution, groups, cv=self.cv)
+        task = self._make_task(X, y, sample_weight, distribution, groups)
 
         def read(fitted, X):
             return columns_of("estimator", fitted, X, task.columns)
 
         self.estimator_, proba = fit_and_hold_out(self.estimator, X, task, self._is_prefit(), read)
         self._set_labels(task.columns.labels, task.columns.n_labels)
-        rows = np.flatnonzero(~np.isnan(proba[:, 0]))
+        rows = np.flatnonzero(~np.isnan(proba[:, 0]) & (task.weights(np.arange(len(proba))) > 0))
         P, Y, w = proba[rows], majority(task.H[rows]), task.weights(rows)
         found = learn_thresholds(P, Y, w, goal, self.per_label, float(self.shrinkage), self.labels_)
         self.thresholds_, self.common_threshold_ = found
