@@ -17,8 +17,8 @@ from .._utils.typing import Self
 from .._utils.warning import warn
 from ..base import diagnose, documented_aligner, find_threshold, fits_or_forgets, label_columns
 from ..metrics import example_f1, output_labels, wrapped
-from ._stacking import Columns, in_order, learns_from_documents
-from ._thresholds import WrapperMixin, check_wrapped, fit_and_hold_out
+from ._stacking import Columns, in_order
+from ._thresholds import WrapperMixin
 
 OF_PROBABILITIES = ("entropy", "threshold_distance")
 OF_DIAGNOSES = ("label_mass", "disagreement")
@@ -54,11 +54,8 @@ def check_criterion(criterion: Any, estimator: Any, name: str = "criterion") -> 
     check_choice(criterion, name, CRITERIA)
     if criterion in OF_PROBABILITIES or criterion in _diagnosed(estimator):
         return criterion
-    wanted = {
-        "label_mass": 'a method that answers in steps, such as GGUFClassifier(method="max_over_generations"), or a '
-        "pipeline with a StepwiseExtractor",
-        "disagreement": "a GGUFClassifier with n_label_orders=2 or more",
-    }[criterion]
+    steps = 'one that answers in steps, such as GGUFClassifier(method="max_over_generations")'
+    wanted = steps if criterion == "label_mass" else "a GGUFClassifier with n_label_orders=2 or more"
     raise ValueError(
         f"Got {name}={criterion!r} with {estimator!r:.200}, which does not say it. Expected {wanted}, or one of "
         f"{OF_PROBABILITIES}, which any classifier gives."
@@ -177,24 +174,15 @@ class SelectiveClassifier(WrapperMixin, BaseEstimator):
             raise ValueError(
                 f"Got coverage={self.coverage!r} but expected the share of documents to answer, a number in (0, 1]."
             )
-        check_wrapped(self.estimator, y, "only several labels leave room for -1 where nothing is answered")
-        check_criterion(self.criterion, self.estimator)
-        task = None
-        if y is not None or distribution is not None:
-            task = self._make_task(X, y, sample_weight, distribution, groups)
-        elif not self._is_prefit() and learns_from_documents(self.estimator):
-            raise ValueError(
-                f"SelectiveClassifier requires y to be passed, but the target y is None: {self.estimator!r:.200} is "
-                'fitted on it. Give y, or a fitted estimator with cv="prefit".'
-            )
-        columns = None if task is None else task.columns
+        if hasattr(self.estimator, "predict_proba"):
+            check_criterion(self.criterion, self.estimator)
+        given, why = (y, sample_weight, distribution, groups), "only several labels leave room for -1"
 
-        def read(fitted, X):
+        def read(columns, fitted, X):
             found = self._look(fitted, X, columns)
             return np.column_stack([found.uncertainty, found.proba])
 
-        self.estimator_, held_out = fit_and_hold_out(self.estimator, X, task, self._is_prefit(), read)
-        self._set_labels(columns and columns.labels, held_out.shape[1] - 1)
+        held_out, _ = self._hold_out(X, given, why, read, optional=True, extra=1)
         seen = np.flatnonzero(~np.isnan(held_out[:, 0]))
         w = check_sample_weight(sample_weight, len(held_out))[seen]
         self.cutoff_, self.coverage_ = _cut(held_out[seen, 0], w, self.coverage)

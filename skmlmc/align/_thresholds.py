@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -141,38 +142,29 @@ def label_thresholds(P: np.ndarray, Y: np.ndarray, w: np.ndarray, goal: Goal, st
         swept = (sweep(p, y * w, w) for p, y in zip(P.T, Y.T, strict=True))
         alone = [_best(thresholds, goal.value(hits, n, hits[0])) for thresholds, hits, n in swept]
         return np.array([t for t, _ in alone]), [value for _, value in alone]
-    step = _example_step if goal.objective == "example_f1" else _micro_step
-    found, given = np.full(P.shape[1], start), start <= P
+    found, before = np.full(P.shape[1], start), None
     for _ in range(ROUNDS):
-        before = found.copy()
-        for k in range(P.shape[1]):
-            thresholds, values, now = step(P, Y, w, given, k)
-            best, value = _best(thresholds, values)
-            if value > now + 1e-9:
-                found[k], given[:, k] = best, P[:, k] >= best
         if (found == before).all():
             break
+        before = found.copy()
+        for k in range(P.shape[1]):
+            thresholds, values = _with_others(P, Y, w, found <= P, k, goal)
+            now = min(np.searchsorted(np.unique(P[:, k]), found[k]), len(values) - 1)  # which gives the same labels
+            best, value = _best(thresholds, values)
+            found[k] = best if value > values[now] + 1e-9 else found[k]
     return found, []
 
 
-def _example_step(P, Y, w, given, k):
-    """Return thresholds of one label, the example-F1 with each, and with what is given now."""
+def _with_others(P, Y, w, given, k, goal):
+    """Return the thresholds of one label, and the F1 with each beside what is given of the others."""
     rest = np.delete(given, k, axis=1)
     hits, sizes = (rest & np.delete(Y, k, axis=1)).sum(axis=1), rest.sum(axis=1) + Y.sum(axis=1)
+    if goal.objective == "micro_f1":
+        thresholds, more, n_more = sweep(P[:, k], Y[:, k] * w, w)
+        return thresholds, _ratio(2 * (w @ hits + more), w @ sizes + n_more)
     without = np.where(sizes == 0, 1.0, _ratio(2 * hits, sizes))
-    gain = w * (2 * (hits + Y[:, k]) / (sizes + 1) - without)
-    thresholds, gained = sweep(P[:, k], gain)
-    return thresholds, (w @ without + gained) / w.sum(), (w @ without + gain @ given[:, k]) / w.sum()
-
-
-def _micro_step(P, Y, w, given, k):
-    """As ``_example_step``, of micro-F1."""
-    rest, goal = np.delete(given, k, axis=1), Goal("micro_f1")
-    hits, n = w @ (rest & np.delete(Y, k, axis=1)).sum(axis=1), w @ rest.sum(axis=1)
-    wanted = w @ Y.sum(axis=1)
-    thresholds, more, n_more = sweep(P[:, k], Y[:, k] * w, w)
-    now = goal.value(hits + w @ (given & Y)[:, k], n + w @ given[:, k], wanted)
-    return thresholds, goal.value(hits + more, n + n_more, wanted), now
+    thresholds, gained = sweep(P[:, k], w * (2 * (hits + Y[:, k]) / (sizes + 1) - without))
+    return thresholds, (w @ without + gained) / w.sum()
 
 
 def shrink(own: np.ndarray, common: float, Y: np.ndarray, w: np.ndarray, shrinkage: float) -> np.ndarray:
@@ -183,15 +175,7 @@ def shrink(own: np.ndarray, common: float, Y: np.ndarray, w: np.ndarray, shrinka
     return np.where(share == 1, own, expit(share * near + (1 - share) * far))
 
 
-def learn_thresholds(
-    P: np.ndarray,
-    Y: np.ndarray,
-    w: np.ndarray,
-    goal: Goal = EXAMPLE_F1,
-    per_label: bool = True,
-    shrinkage: float = SHRINKAGE,
-    labels: Any = None,
-) -> tuple[np.ndarray, float]:
+def learn_thresholds(P, Y, w, goal=EXAMPLE_F1, per_label=True, shrinkage=SHRINKAGE, labels=None):
     """Return the thresholds of labels, and that for all labels, from held-out probabilities and label sets.
 
     With `labels`, a warning names those of which no threshold reaches the precision or recall that is wanted.
@@ -252,23 +236,6 @@ def check_wrapped(estimator: Any, y: Any, what: str) -> None:
         )
 
 
-def fit_and_hold_out(estimator: Any, X: Any, task: Any, prefit: bool, read: Any) -> tuple[Any, np.ndarray]:
-    """Return an estimator fitted on all documents, and what `read` makes of each by one that did not see it.
-
-    What learns nothing from documents, and what is fitted already, sees each of them once.
-    """
-    if prefit:
-        check_is_fitted(estimator)
-        return estimator, read(estimator, X)
-    if task is None:
-        fitted = clone(estimator).fit(X, None)
-    else:
-        fitted = fit_on("estimator", clone(estimator), X, task, np.arange(len(task.H)))
-    if task is None or not learns_from_documents(estimator):
-        return fitted, read(fitted, X)
-    return fitted, hold_out("estimator", estimator, X, task, read)
-
-
 class WrapperMixin(VersionedMixin, LabelColumnsMixin, LabelProbabilityMixin, MetaEstimatorMixin):
     """What wraps a multi-label classifier and leaves its probabilities as they are."""
 
@@ -278,22 +245,39 @@ class WrapperMixin(VersionedMixin, LabelColumnsMixin, LabelProbabilityMixin, Met
     cv: Any
     _names: list[str] | None = None
 
-    def _set_labels(self, labels, n_labels):
-        """Take the labels of `y`, else those of the estimator."""
-        self._names = None if labels is None else list(labels)
-        found = labels or output_labels(self.estimator_) or default_names(n_labels)
-        self.labels_ = np.array(found, dtype=object)
+    def _hold_out(self, X, given, why, read, optional=False, extra=0):
+        """Fit the estimator; return what `read` makes of each document and one that did not see it, and what was given.
+
+        What learns nothing from documents, and what is fitted already, sees each of them once. `given` is what
+        ``fit`` got beside documents; without targets, where these are `optional`, no task is returned. `read` has
+        `extra` columns beside those of labels.
+        """
+        check_wrapped(self.estimator, given[0], why)
+        prefit = isinstance(self.cv, str) and self.cv == "prefit"
+        learns, task = not prefit and learns_from_documents(self.estimator), None
+        if given[0] is not None or given[2] is not None:
+            task = make_task(X, *given, cv=self.cv if learns else "prefit")
+        elif learns or not optional:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None. Give indicators or soft "
+                "targets of shape (n, L)."
+            )
+        if prefit:
+            check_is_fitted(self.estimator)
+            self.estimator_ = self.estimator
+        elif task is None:
+            self.estimator_ = clone(self.estimator).fit(X, None)
+        else:
+            self.estimator_ = fit_on("estimator", clone(self.estimator), X, task, np.arange(len(task.H)))
+        read = partial(read, task and task.columns)
+        found = hold_out("estimator", self.estimator, X, task, read) if learns else read(self.estimator_, X)
+        self._names = task and task.columns.labels
+        names = self._names or output_labels(self.estimator_) or default_names(found.shape[1] - extra)
+        self.labels_ = np.array(names, dtype=object)
+        return found, task
 
     def _columns(self):
         return Columns(len(self.labels_), self._names, None)
-
-    def _make_task(self, *given):
-        """Check what ``fit`` was given, and hold documents out where something is learned from them."""
-        all_at_once = self._is_prefit() or not learns_from_documents(self.estimator)
-        return make_task(*given, cv="prefit" if all_at_once else self.cv)
-
-    def _is_prefit(self):
-        return isinstance(self.cv, str) and self.cv == "prefit"
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the estimator's label probabilities, as they are.
@@ -311,7 +295,19 @@ class WrapperMixin(VersionedMixin, LabelColumnsMixin, LabelProbabilityMixin, Met
         check_is_fitted(self)
         return columns_of("estimator", self.estimator_, X, self._columns())
 
-    def _diagnose(self, X):
+    def diagnose(self, X: Any) -> Bunch:
+        """Return the probabilities, and what the estimator's ``diagnose`` says beside them.
+
+        Parameters
+        ----------
+        X : sequence of length n
+            What the estimator takes.
+
+        Returns
+        -------
+        Bunch
+            As of ``skmlmc.calibrate.diagnose``.
+        """
         check_is_fitted(self)
         found = diagnose(self.estimator_, X)
         return Bunch(**{**found, "proba": in_order("estimator", self.estimator_, found.proba, self._columns())})
@@ -366,7 +362,7 @@ class ThresholdTuner(WrapperMixin, BaseEstimator):
     estimator_ : estimator
         Fitted on all documents.
     cv_results_ : dict of str to ndarray
-        What thresholds are worth on the held-out probabilities, to be drawn by ``ThresholdDisplay.from_tuner``:
+        What thresholds are worth on the held-out probabilities, to be drawn by ``ThresholdDisplay.from_estimator``:
         "threshold" of shape (m,), "example_f1", "macro_f1", "micro_f1", "precision" and "recall" of that threshold for
         all labels (m,), "label_precision", "label_recall" and "label_f1" of shape (m, L).
 
@@ -442,40 +438,18 @@ class ThresholdTuner(WrapperMixin, BaseEstimator):
         check_choice(self.per_label, "per_label", (True, False))
         if not is_number(self.shrinkage) or self.shrinkage != 0:
             check_positive(self.shrinkage, "shrinkage")
-        check_wrapped(self.estimator, y, "of one label a document the most probable is predicted, without a threshold")
-        if y is None and distribution is None:
-            raise ValueError(
-                "ThresholdTuner requires y to be passed, but the target y is None. Give the indicators or soft targets "
-                "that thresholds are learned from."
-            )
-        task = self._make_task(X, y, sample_weight, distribution, groups)
+        given, why = (y, sample_weight, distribution, groups), "the most probable of them is predicted anyway"
 
-        def read(fitted, X):
-            return columns_of("estimator", fitted, X, task.columns)
+        def read(columns, fitted, X):
+            return columns_of("estimator", fitted, X, columns)
 
-        self.estimator_, proba = fit_and_hold_out(self.estimator, X, task, self._is_prefit(), read)
-        self._set_labels(task.columns.labels, task.columns.n_labels)
+        proba, task = self._hold_out(X, given, why, read)
         rows = np.flatnonzero(~np.isnan(proba[:, 0]) & (task.weights(np.arange(len(proba))) > 0))
         P, Y, w = proba[rows], majority(task.H[rows]), task.weights(rows)
         found = learn_thresholds(P, Y, w, goal, self.per_label, float(self.shrinkage), self.labels_)
         self.thresholds_, self.common_threshold_ = found
         self.cv_results_ = threshold_curves(P, Y, w, grid(P))
         return self
-
-    def diagnose(self, X: Any) -> Bunch:
-        """Return the probabilities, and what the estimator's ``diagnose`` says beside them.
-
-        Parameters
-        ----------
-        X : sequence of length n
-            What the estimator takes.
-
-        Returns
-        -------
-        Bunch
-            As of ``skmlmc.calibrate.diagnose``.
-        """
-        return self._diagnose(X)
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "cv_results_")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from .._utils.arrays import majority, str_names
 from .._utils.checks import check_threshold
@@ -55,12 +56,7 @@ class ThresholdDisplay(canvas.Display):
     """
 
     def __init__(
-        self,
-        curves: Mapping[str, np.ndarray],
-        *,
-        labels: Names,
-        thresholds: Any = None,
-        common: float | None = None,
+        self, curves: Mapping[str, np.ndarray], *, labels: Names, thresholds: Any = None, common: float | None = None
     ) -> None:
         self.curves = curves
         self.labels = labels
@@ -68,37 +64,37 @@ class ThresholdDisplay(canvas.Display):
         self.common = common
 
     @classmethod
-    def from_tuner(cls, tuner: ThresholdTuner, *, ax: Any = None, sort: bool = True) -> Self:
-        """Draw what a fitted tuner has seen, on the documents of its ``fit`` that were held out.
-
-        Parameters
-        ----------
-        tuner : ThresholdTuner
-            Fitted.
-        {ax_sort_drawn}
-        """
-        canvas.import_matplotlib(cls.__name__)
-        if not hasattr(tuner, "cv_results_") or not isinstance(tuner, ThresholdTuner):
-            raise TypeError(f"Expected a fitted ThresholdTuner, but got {tuner!r:.200}.")
-        found = {"thresholds": tuner.thresholds_, "common": tuner.common_threshold_}
-        return cls(tuner.cv_results_, labels=list(tuner.labels_), **found).plot(ax, sort=sort)
-
-    @classmethod
     def from_estimator(
-        cls, estimator: Any, X: Any, y: Any, *, labels: Names | None = None, ax: Any = None, sort: bool = True
+        cls,
+        estimator: Any,
+        X: Any = None,
+        y: Any = None,
+        *,
+        labels: Names | None = None,
+        ax: Any = None,
+        sort: bool = True,
     ) -> Self:
         """Let a fitted classifier predict documents, and draw their curves with its own thresholds.
 
         Parameters
         ----------
         {estimator}
-        X : array-like of length n
-            Documents.
-        {y}
+        X : array-like of length n, default=None
+            Documents; None: those of a `ThresholdTuner`'s ``fit``, as they were predicted when they were held out.
+        y : array-like or DataFrame of shape (n, L), default=None
+            Share of the annotators who chose each label, or indicators.
         {labels}
         {ax_sort_drawn}
         """
         canvas.import_matplotlib(cls.__name__)
+        if X is None:
+            if not isinstance(estimator, ThresholdTuner):
+                raise TypeError(
+                    f"Got no X: expected a ThresholdTuner, or documents and targets, but got {estimator!r:.200}."
+                )
+            check_is_fitted(estimator)
+            found = {"thresholds": estimator.thresholds_, "common": estimator.common_threshold_}
+            return cls(estimator.cv_results_, labels=list(estimator.labels_), **found).plot(ax, sort=sort)
         names = output_labels(estimator, str_names(y)) if labels is None else labels
         y, proba = as_targets(estimator, y, "y_true"), predict_labels(estimator, X)
         thresholds = thresholds_of(estimator, names or [f"label{k}" for k in range(np.shape(proba)[1])])

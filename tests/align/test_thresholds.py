@@ -83,8 +83,8 @@ def score(objective, Y, sets, w=None):
     if objective == "example_f1":
         return example_f1(Y, sets, sample_weight=w)
     if objective == "macro_f1":
-        some = Y.any(axis=0)
-        return f1_score(Y[:, some], sets[:, some], average="macro", sample_weight=w) if some.any() else 0.0
+        alone = [f1_score(Y[:, k], sets[:, k], sample_weight=w, zero_division=0) for k in np.flatnonzero(Y.any(axis=0))]
+        return np.mean(alone) if alone else 0.0
     return f1_score(Y, sets, average="micro", sample_weight=w, zero_division=0)
 
 
@@ -295,7 +295,7 @@ def test_scikit_learns_machinery():
     [
         ({"estimator": LinearProbe}, "expected a multi-label classifier with fit and predict_proba"),
         ({"estimator": TfidfVectorizer()}, "expected a multi-label classifier"),
-        ({"estimator": LinearProbe(multi_label=False)}, "multi_label=False, but of one label a document the most"),
+        ({"estimator": LinearProbe(multi_label=False)}, "multi_label=False, but the most probable of them"),
         ({"objective": "f1"}, "objective='f1' but expected one of"),
         ({"objective": "precision"}, "target=None but expected the precision to reach"),
         ({"objective": "recall", "target": 1.5}, "target=1.5 but expected the recall to reach"),

@@ -88,7 +88,7 @@ def test_what_a_model_says_beside_its_probabilities(tiny_model, decoded):
 
 def test_thresholds_of_a_tuner():
     tuner = ThresholdTuner(LinearProbe(None), cv=3).fit(X, pd.DataFrame(H, columns=LABELS))
-    display = ThresholdDisplay.from_tuner(tuner)
+    display = ThresholdDisplay.from_estimator(tuner)
     assert len(display.ax_) == 4 and set(LABELS) <= set(drawn(display).split())
     titles = [panel.get_title() for panel in display.ax_]
     assert f"from {tuner.common_threshold_:.2f}" in titles[0]
@@ -100,7 +100,7 @@ def test_thresholds_of_a_tuner():
         assert_allclose(f1.get_ydata(), tuner.cv_results_["label_f1"][:, k])
     best = [tuner.cv_results_["label_f1"][:, LABELS.index(title.split("\n")[0])].max() for title in titles[1:]]
     assert best == sorted(best, reverse=True)
-    unsorted = ThresholdDisplay.from_tuner(tuner, sort=False)
+    unsorted = ThresholdDisplay.from_estimator(tuner, sort=False)
     assert [panel.get_title().split("\n")[0] for panel in unsorted.ax_] == ["all labels", *LABELS]
 
 
@@ -126,8 +126,8 @@ def test_thresholds_of_any_classifier():
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
-        (lambda: ThresholdDisplay.from_tuner(LinearProbe()), "Expected a fitted ThresholdTuner"),
-        (lambda: ThresholdDisplay.from_tuner(ThresholdTuner(LinearProbe())), "Expected a fitted ThresholdTuner"),
+        (lambda: ThresholdDisplay.from_estimator(LinearProbe()), "Got no X: expected a ThresholdTuner"),
+        (lambda: ThresholdDisplay.from_estimator(ThresholdTuner(LinearProbe())), "not fitted yet"),
         (lambda: ThresholdDisplay.from_predictions(H, PROBA, thresholds=2), "threshold=2 but expected"),
         (lambda: ThresholdDisplay.from_predictions(H, PROBA, ax=plt.subplots(1, 2)[1]), "expected 4, one for each"),
         (lambda: RiskCoverageDisplay.from_predictions(H, PROBA, risk="f1"), "risk='f1' but expected"),
