@@ -144,8 +144,8 @@ def _fitted_aligners():
         yield f"LinearProbe {params}", LinearProbe(**params).fit(hidden, frame), hidden
     words = make_pipeline(TfidfVectorizer(), LinearProbe(None, scale=False))
     yield "SoftStackingClassifier", SoftStackingClassifier([("words", words)]).fit(TEXTS, H), TWO
-    yield "ThresholdTuner", ThresholdTuner(words).fit(TEXTS, H), TWO
-    yield "SelectiveClassifier", SelectiveClassifier(words).fit(TEXTS, H), TWO
+    yield "ThresholdTuner", ThresholdTuner(LinearProbe()).fit(hidden, frame), hidden
+    yield "SelectiveClassifier", SelectiveClassifier(LinearProbe()).fit(hidden, frame), hidden
 
 
 def _nested(classifier, extractor):

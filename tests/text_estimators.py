@@ -17,8 +17,8 @@ def _build(cls):
     required = [p.name for p in inspect.signature(cls).parameters.values() if p.default is p.empty]
     values = {
         "extractor": skmlmc.StepwiseExtractor(),
-        "estimator": skmlmc.LinearProbe(None),
-        "estimators": [("probe", skmlmc.LinearProbe(None))],
+        "estimator": skmlmc.LinearProbe(),
+        "estimators": [("probe", skmlmc.LinearProbe())],
     }
     return cls(**{name: values[name] for name in required})
 

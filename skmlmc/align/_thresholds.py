@@ -268,7 +268,11 @@ class WrapperMixin(VersionedMixin, LabelColumnsMixin, LabelProbabilityMixin, Met
         elif task is None:
             self.estimator_ = clone(self.estimator).fit(X, None)
         else:
-            self.estimator_ = fit_on("estimator", clone(self.estimator), X, task, np.arange(len(task.H)))
+            known = task if learns else task._replace(w=None)  # who learns nothing may not take weights
+            self.estimator_ = fit_on("estimator", clone(self.estimator), X, known, np.arange(len(task.H)))
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(self.estimator_, name):
+                setattr(self, name, getattr(self.estimator_, name))
         read = partial(read, task and task.columns)
         found = hold_out("estimator", self.estimator, X, task, read) if learns else read(self.estimator_, X)
         self._names = task and task.columns.labels

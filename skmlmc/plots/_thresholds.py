@@ -158,6 +158,7 @@ class ThresholdDisplay(canvas.Display):
         for at, panel in enumerate(axes):
             if ax is not None or at + n_columns >= n:
                 panel.set_xlabel("threshold", size=9)
+                panel.tick_params(labelbottom=True)
         if ax is None:
             canvas.finish(self.figure_, "What the threshold trades", axes[0], 5)
         return self
