@@ -267,7 +267,8 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
             _check_aligner(aligner, training.Y, self.multi_label)
         extractors = self._more_extractors(first, X, y, distribution)
         readouts = [deepcopy(readout) for _ in extractors]
-        vars(self).pop("thresholds_", None)
+        if hasattr(self, "thresholds_"):  # of an earlier fit
+            del self.thresholds_
         if training is not None:
             aligner, held_out = _fit_readouts(extractors, readouts, aligner, training, self.multi_label, tune)
             if tune:

@@ -254,7 +254,8 @@ class WrapperMixin(VersionedMixin, LabelColumnsMixin, LabelProbabilityMixin, Met
         """
         check_wrapped(self.estimator, given[0], why)
         prefit = isinstance(self.cv, str) and self.cv == "prefit"
-        learns, task = not prefit and learns_from_documents(self.estimator), None
+        learns = not prefit and learns_from_documents(self.estimator)
+        task: Any = None
         if given[0] is not None or given[2] is not None:
             task = make_task(X, *given, cv=self.cv if learns else "prefit")
         elif learns or not optional:

@@ -124,7 +124,7 @@ class ThresholdDisplay(canvas.Display):
         """
         canvas.import_matplotlib(cls.__name__)
         target, proba, names = check_both(y_true, y_pred, labels)
-        marked = None if thresholds is None else np.broadcast_to(check_threshold(thresholds, names), len(names))
+        marked: Any = None if thresholds is None else np.broadcast_to(check_threshold(thresholds, names), len(names))
         curves = threshold_curves(proba, majority(target), np.ones(len(target)), grid(proba))
         same = marked is not None and (marked == marked[0]).all()
         return cls(curves, labels=names, thresholds=marked, common=float(marked[0]) if same else None).plot(
@@ -153,8 +153,8 @@ class ThresholdDisplay(canvas.Display):
         curves = self.curves
         self._draw(axes[0], names[0], curves["precision"], curves["recall"], curves["example_f1"], self.common)
         for panel, name, k in zip(axes[1:], names[1:], order, strict=True):
-            columns = (curves[f"label_{what}"][:, k] for what in ("precision", "recall", "f1"))
-            self._draw(panel, name, *columns, None if self.thresholds is None else self.thresholds[k])
+            precision, recall, f1 = (curves[f"label_{what}"][:, k] for what in ("precision", "recall", "f1"))
+            self._draw(panel, name, precision, recall, f1, None if self.thresholds is None else self.thresholds[k])
         for at, panel in enumerate(axes):
             if ax is not None or at + n_columns >= n:
                 panel.set_xlabel("threshold", size=9)
