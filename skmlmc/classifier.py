@@ -267,8 +267,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
             _check_aligner(aligner, training.Y, self.multi_label)
         extractors = self._more_extractors(first, X, y, distribution)
         readouts = [deepcopy(readout) for _ in extractors]
-        if hasattr(self, "thresholds_"):  # of an earlier fit
-            del self.thresholds_
+        self.__dict__.pop("thresholds_", None)  # of an earlier fit
         if training is not None:
             aligner, held_out = _fit_readouts(extractors, readouts, aligner, training, self.multi_label, tune)
             if tune:

@@ -76,8 +76,9 @@ def _diagnosed(estimator):
 class SelectiveClassifier(WrapperMixin, BaseEstimator):
     """Answer the documents that a classifier is surest of, and name the others.
 
-    For work that people and a model share: at a `coverage` of 0.8 a fifth of the documents is left to people. Which
-    score finds the wrong answers depends on the model: draw `skmlmc.plots.RiskCoverageDisplay` before you trust one.
+    For work that people and a model share: at a `coverage` of 0.8 a fifth of the documents is left to people. With
+    labels from 0.5 "entropy" found most of the wrong answers, with learned thresholds mostly "threshold_distance"
+    (``benchmarks/results/thresholds.md``); draw `skmlmc.plots.RiskCoverageDisplay` before you trust one.
 
     ==================== ===========================================================================================
     criterion            a document is unsure where
