@@ -4,7 +4,7 @@ from ._models.identity import locate_model
 from ._models.loaded import clear_models
 from ._version import __version__ as __version__
 from .align import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations, UnaryBreakdown
-from .calibrate import LinearProbe, ScalingAligner, SoftStackingClassifier
+from .calibrate import LinearProbe, ScalingAligner, SelectiveClassifier, SoftStackingClassifier, ThresholdTuner
 from .classifier import GGUFClassifier
 from .comparison import compare_methods
 from .extract import (
@@ -33,8 +33,10 @@ __all__ = [
     "PromptTemplate",
     "QuestionTemplate",
     "ScalingAligner",
+    "SelectiveClassifier",
     "SoftStackingClassifier",
     "StepwiseExtractor",
+    "ThresholdTuner",
     "UnaryBreakdown",
     "UnaryExtractor",
     "clear_models",

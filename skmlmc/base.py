@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin, TransformerMixin
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.metrics import accuracy_score
+from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
 from . import _version
@@ -19,7 +20,7 @@ from ._utils.classes import as_targets, class_vector, holds_classes
 from ._utils.docs import documented
 from ._utils.labelled import restore_names
 from ._utils.warning import warn
-from .metrics import example_f1, output_labels
+from .metrics import example_f1, output_labels, wrapped
 
 __all__ = ["AlignerMixin", "LabelColumnsMixin", "LabelProbabilityMixin", "VersionedMixin", "fits_or_forgets"]
 
@@ -122,6 +123,82 @@ def label_columns(classifier: Any, X: Any) -> np.ndarray:
     return np.column_stack([p @ (np.asarray(c) == 1) for p, c in zip(proba, classifier.classes_, strict=True)])
 
 
+def diagnose(estimator: Any, X: Any) -> Bunch:
+    """Return a fitted classifier's label probabilities, and what is known of how each document came to them.
+
+    One pass from texts to probabilities: what ``predict_proba`` decodes, and nothing twice.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A `GGUFClassifier`, a pipeline with one or with an extractor in it, a search, or any other classifier.
+    X : sequence of length n
+        What it takes.
+
+    Returns
+    -------
+    Bunch
+        What the ``diagnose`` of the classifier, or of the pipeline's steps, returns, such as the `label_mass` of each
+        document, and
+
+        proba : ndarray of shape (n, L)
+            what ``predict_proba`` returns, an array also where that is a list.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skmlmc import MaxOverGenerations, StepwiseExtractor
+    >>> from skmlmc.calibrate import diagnose
+    >>> pipe = make_pipeline(StepwiseExtractor(labels=labels), MaxOverGenerations()).fit(texts)
+    >>> found = diagnose(pipe, texts[:2])
+    >>> found.proba.shape, found.label_mass.shape
+    ((2, 3), (2,))
+    """
+    estimator = getattr(estimator, "best_estimator_", estimator)
+    if not hasattr(estimator, "steps"):
+        if hasattr(estimator, "diagnose"):
+            return estimator.diagnose(X)
+        return Bunch(proba=label_columns(estimator, X))
+    found = Bunch()
+    *steps, (_, last) = estimator.steps
+    for _, step in steps:
+        if hasattr(step, "diagnose"):
+            told = step.diagnose(X)
+            found.update(told)
+            X = next(iter(told.values()))
+        elif step is not None and not isinstance(step, str):
+            X = step.transform(X)
+    return Bunch(**{**found, **diagnose(last, X)})
+
+
+def find_threshold(estimator: Any) -> Any:
+    """Return the threshold of an estimator's predictions, of each label one where it has learned them.
+
+    None where it takes the largest probability, 0.5 where nobody says. Of pipelines, searches and wrappers it is that
+    of what is inside.
+    """
+    while not (hasattr(estimator, "threshold") or hasattr(estimator, "thresholds_")):
+        inner = getattr(estimator, "best_estimator_", wrapped(estimator))
+        if inner is None:
+            return 0.5
+        estimator = getattr(estimator, "estimator_", inner)
+    if not getattr(estimator, "multi_label", True):
+        return None
+    threshold = getattr(estimator, "threshold", "tune")
+    return learned_thresholds(estimator) if isinstance(threshold, str) else threshold
+
+
+def learned_thresholds(estimator: Any) -> np.ndarray:
+    """Return the thresholds that ``fit`` has learned; ValueError where "tune" was set since, or something else."""
+    threshold = getattr(estimator, "threshold", "tune")
+    if threshold != "tune" or not hasattr(estimator, "thresholds_"):
+        raise ValueError(
+            f'Got threshold={threshold!r} but expected a number or, before fit, "tune": call fit(texts, Y) again, '
+            "which learns the thresholds."
+        )
+    return estimator.thresholds_
+
+
 @documented_aligner
 class LabelProbabilityMixin(ClassifierMixin):
     """Predictions, score and label names for estimators whose ``predict_proba`` is ``(n, L)``.
@@ -160,7 +237,11 @@ class LabelProbabilityMixin(ClassifierMixin):
             return self._classes[proba.argmax(axis=1)]
         if not getattr(self, "multi_label", True):
             return largest(proba)
-        return (proba >= check_threshold(self.threshold, self.labels_)).astype(int)
+        # What has learned thresholds has no parameter, or its value is "tune".
+        threshold = getattr(self, "threshold", "tune")
+        if isinstance(threshold, str):
+            return (proba >= learned_thresholds(self)).astype(int)
+        return (proba >= check_threshold(threshold, self.labels_)).astype(int)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Mean example-F1 of the predictions, or accuracy; soft targets count through their majority.

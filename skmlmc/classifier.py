@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, h
 
 from ._models.files import hidden_widths
 from ._models.identity import find_files
-from ._utils.arrays import as_list, check_sample_weight, check_targets, name_targets
+from ._utils.arrays import as_list, check_sample_weight, check_targets, majority, name_targets
 from ._utils.checks import check_choice, check_positive_int, check_splits, check_texts, check_threshold
 from ._utils.classes import check_class_columns, expand, find_classes, holds_classes, refuse_binarisers
 from ._utils.labelled import labelled
@@ -29,6 +29,7 @@ from ._utils.typing import Demonstrations, FilePath, Labels, Layers, Lora, Names
 from .align._fitted import KINDS as ALIGNERS
 from .align._fitted import LinearProbe, ScalingAligner
 from .align._stacking import SoftStackingClassifier
+from .align._thresholds import learn_thresholds
 from .align._zero_shot import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations, UnaryBreakdown
 from .base import LabelProbabilityMixin, fits_or_forgets, label_columns
 from .extract._base import (
@@ -120,7 +121,10 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         ``{"min_probability": 0.01}`` for "marginal_over_generations", ``{"C": 0.01, "cv": 3}`` for "linear_probe" and
         ``{"read": "prompt"}`` for both that read hidden states. "stack" takes ``{"encoder": "all-MiniLM-L6-v2.gguf"}``
         too, an embedding model's file or an `EmbeddingExtractor`, as one more member.
-    {threshold}
+    threshold : float, array-like of shape (L,), mapping of str to float or "tune", default=0.5
+        Probability from which ``predict`` gives a label. "tune": as `ThresholdTuner` learns one a label, from held-out
+        probabilities of the documents in ``fit`` where something is fitted on them, else from plain ones. Documents
+        are decoded once for that, those of "stack" once a fold where no `memory` is given.
 
     Attributes
     ----------
@@ -134,6 +138,8 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         The read-outs, one a label order.
     aligner_ : estimator or None
         The fitted alignment.
+    thresholds_ : ndarray of shape (L,)
+        With ``threshold="tune"``, what was learned.
 
     See Also
     --------
@@ -172,7 +178,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         max_labels: int | None = None,
         label_tokens: str = "first",
         method_params: Mapping[str, Any] | None = None,
-        threshold: Threshold = 0.5,
+        threshold: Threshold | str = 0.5,
         batch_size: int = 1,
         truncation: str | None = None,
         n_ctx: int = 4096,
@@ -221,7 +227,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
 
         {fit_data}
         sample_weight : array-like of shape (n,), default=None
-            Weights of the documents for what is fitted, the aligner and the linear probe: a weight of 2 counts as the
+            Weights of the documents for what is fitted, aligner, probes and thresholds: a weight of 2 counts as the
             document twice, 0 leaves it out. Demonstrations are drawn without regard to them.
         groups : array-like of shape (n,), default=None
             Documents of one group are held out together wherever something is cross-validated: the probe's strength,
@@ -249,25 +255,42 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         first.fit(X, y, distribution=distribution)
         targets = name_targets(y, distribution, first.labels_)
         readout, aligner = self._make_readout(first.labels_, for_readout), self._make_aligner()
-        check_threshold(self.threshold, first.labels_)
+        tune = self._tunes(first.labels_)
         weights = _weights(X, sample_weight, aligner)
         training = None
-        if aligner is not None or isinstance(readout, SUPERVISED):
+        if tune or aligner is not None or isinstance(readout, SUPERVISED):
             if X is None or targets is None:
                 what = f"method={self.method!r}" if aligner is None else f"aligner={self.aligner!r}"
+                what = 'threshold="tune"' if tune else what
                 raise ValueError(f"Expected texts and targets: {what} is fitted on them. Call fit(texts, y).")
             training = _training_data(first, X, targets, weights, groups)
             _check_aligner(aligner, training.Y, self.multi_label)
         extractors = self._more_extractors(first, X, y, distribution)
         readouts = [deepcopy(readout) for _ in extractors]
+        self.__dict__.pop("thresholds_", None)  # of an earlier fit
         if training is not None:
-            aligner = _fit_readouts(extractors, readouts, aligner, training, self.multi_label)
+            aligner, held_out = _fit_readouts(extractors, readouts, aligner, training, self.multi_label, tune)
+            if tune:
+                w = np.ones(len(held_out)) if training.weights is None else training.weights
+                self.thresholds_, _ = learn_thresholds(held_out, majority(training.Y), w)
         self.extractors_, self.readouts_, self.aligner_ = extractors, readouts, aligner
         self.labels_, self.demonstrations_ = first.labels_, first.demonstrations_
         self.demonstration_indices_ = first.demonstration_indices_
         self.model_fingerprint_, self.lora_fingerprints_ = first.model_fingerprint_, first.lora_fingerprints_
         self._classes = None if classes is None else classes.values
         return self
+
+    def _tunes(self, labels):
+        """Check the threshold; return whether it is to be learned."""
+        if not (isinstance(self.threshold, str) and self.threshold == "tune"):
+            check_threshold(self.threshold, labels)
+            return False
+        if not self.multi_label:
+            raise ValueError(
+                'Got threshold="tune" with multi_label=False: of one label a document the most probable is predicted, '
+                "without a threshold. Expected multi_label=True, or leave threshold out."
+            )
+        return True
 
     def _method(self):
         check_choice(self.multi_label, "multi_label", (True, False))
@@ -324,7 +347,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         {document_errors}
         """
         check_is_fitted(self)
-        return self._align(_read(self.extractors_, self.readouts_, X))
+        return self._align(_mean(_read(self.extractors_, self.readouts_, X)))
 
     def diagnose(self, X: Any) -> Bunch:
         """Probability of each label, and how the model came to it; decodes what ``predict_proba`` does.
@@ -340,6 +363,8 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
             `steps` of the answer, what was `written`, and the `label_mass`, low where the prompt does not fit the
             model; and
 
+            disagreement : ndarray of shape (n,)
+                with several label orders, how far their read-outs differ: standard deviation, summed over labels;
             proba : ndarray of shape (n, L), float64
                 what ``predict_proba`` returns.
 
@@ -348,8 +373,27 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         check_is_fitted(self)
         found = self.extractors_[0].diagnose(X)
         first = None if _reads_texts(self.readouts_[0]) else next(iter(found.values()))
-        proba = self._align(_read(self.extractors_, self.readouts_, X, first))
-        return Bunch(**found, proba=proba)
+        parts = _read(self.extractors_, self.readouts_, X, first)
+        if len(parts) > 1:
+            found["disagreement"] = np.std(parts, axis=0).sum(axis=1)
+        return Bunch(**found, proba=self._align(_mean(parts)))
+
+    @property
+    def document_criteria(self) -> tuple[str, ...]:
+        """What ``diagnose`` tells of how sure each document is."""
+        told = getattr(METHODS[self._method()][0], "document_criteria", ())
+        return (*told, "disagreement") if self.n_label_orders > 1 else told
+
+    def learns_from_documents(self) -> bool:
+        """Whether probabilities of a document may depend on those in ``fit``: what is fitted, demonstrations, names.
+
+        Returns
+        -------
+        bool
+            False where tools such as `ThresholdTuner` may let all documents be predicted at once.
+        """
+        fits = self.aligner is not None or issubclass(METHODS[self._method()][1], SUPERVISED)
+        return fits or super().learns_from_documents()
 
     def _align(self, proba):
         if self.aligner_ is None:
@@ -454,11 +498,14 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
 
 
 def _read(extractors, readouts, X, first=None):
-    """Mean of the read-outs over the label orders; `first` is what the first extractor gave, where that is known."""
+    """Probabilities of each label order's read-out; `first` is what the first extractor gave, where that is known."""
     known = [] if first is None else [np.asanyarray(first)]
     rest = zip(extractors[len(known) :], readouts[len(known) :], strict=True)
     arrays = [*known, *(_input(extractor, readout, X) for extractor, readout in rest)]
-    parts = [readout.predict_proba(array) for array, readout in zip(arrays, readouts, strict=True)]
+    return [readout.predict_proba(array) for array, readout in zip(arrays, readouts, strict=True)]
+
+
+def _mean(parts):
     return parts[0] if len(parts) == 1 else np.mean(parts, axis=0)
 
 
@@ -548,8 +595,8 @@ def _training_data(first, X, targets, weights, groups):
     return _Training([texts[i] for i in rest], Y[rest], None if weights is None else weights[rest], groups)
 
 
-def _fit_readouts(extractors, readouts, aligner, training, multi_label):
-    """Fit supervised read-outs and the aligner; returns the aligner."""
+def _fit_readouts(extractors, readouts, aligner, training, multi_label, tune):
+    """Fit supervised read-outs and the aligner; returns the aligner, and with `tune` held-out probabilities."""
     documents, Y = training.texts, training.Y
     parts = []
     for extractor, readout in zip(extractors, readouts, strict=True):
@@ -558,7 +605,7 @@ def _fit_readouts(extractors, readouts, aligner, training, multi_label):
         if not isinstance(readout, SUPERVISED):
             parts.append(readout.predict_proba(arrays))
             continue
-        if aligner is not None:
+        if tune or aligner is not None:
             parts.append(_out_of_fold(readout, arrays, training))
         _fit_on(readout, arrays, training)
         if fronts:
@@ -568,10 +615,12 @@ def _fit_readouts(extractors, readouts, aligner, training, multi_label):
                 for (name, _), member in zip(readout.estimators, readout.estimators_, strict=True)
             ]
     if aligner is None:
-        return None
+        return None, _mean(parts) if tune else None
     # A classifier of scikit-learn wants the number of a document's class.
     one_class = not multi_label and not _tasks(aligner) and ((Y == 0) | (Y == 1)).all()
-    return _fit_on(aligner, np.mean(parts, axis=0), training, Y.argmax(axis=1) if one_class else Y)
+    proba = np.mean(parts, axis=0)
+    held_out = _out_of_fold(aligner, proba, training) if tune else None
+    return _fit_on(aligner, proba, training, Y.argmax(axis=1) if one_class else Y), held_out
 
 
 class _Known(TransformerMixin, BaseEstimator):
@@ -649,5 +698,6 @@ def _out_of_fold(readout, arrays, training):
     proba, groups = np.empty(training.Y.shape), training.groups
     cv = KFold(N_FOLDS, shuffle=True, random_state=0) if groups is None else GroupKFold(N_FOLDS)
     for train, test in check_splits(cv, arrays, training.Y, groups=groups):
-        proba[test] = _fit_on(clone(readout), arrays, training, rows=train).predict_proba(arrays[test])
+        fitted = _fit_on(clone(readout), arrays, training, rows=train)
+        proba[test] = label_columns(fitted, arrays[test])
     return proba

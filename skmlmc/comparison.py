@@ -19,6 +19,7 @@ from ._utils.arrays import check_targets, largest, majority, to_frame
 from ._utils.checks import check_labels, check_splits, check_texts
 from ._utils.classes import class_vector, expand, find_classes, holds_classes
 from ._utils.labelled import labelled, labels_of
+from .align._thresholds import learn_thresholds
 from .base import LabelProbabilityMixin, label_columns
 from .classifier import ALIGNERS, METHODS, GGUFClassifier
 from .extract._base import PromptedMixin
@@ -28,7 +29,7 @@ __all__ = ["compare_methods"]
 
 BASE_RATE = "constant base rate"
 TIMED_DOCUMENTS = 16
-COLUMNS = ("nll", "l1", "example_f1")
+COLUMNS = ("nll", "l1", "example_f1", "example_f1_tuned")
 DEFAULT = ("compare_to_none", "hard_predictions", "max_over_generations", "unary_breakdown")
 
 
@@ -78,7 +79,9 @@ def compare_methods(
     -------
     table : dict of str to list, or DataFrame
         A row a method, the constant base rate of the training folds first: ``method``, the mean over folds of ``nll``,
-        ``l1`` and ``example_f1`` (of classes the accuracy) and their standard deviations ``..._std``,
+        ``l1``, ``example_f1`` (of classes the accuracy), at each method's own threshold, and ``example_f1_tuned`` (of
+        several labels) at thresholds a label that are learned from what the other folds held out, as `ThresholdTuner`
+        does, without asking a model again; NaN where there is one fold. Their standard deviations ``..._std``;
         ``documents_per_second`` and ``tokens_per_document``, which were measured on up to 16 documents without a cache
         after the prompt was decoded (NaN for classifiers that are no `GGUFClassifier`).
     proba : dict of str to ndarray of shape (n, L)
@@ -112,6 +115,9 @@ def compare_methods(
         _check_partition(folds, len(texts))
     runs = {BASE_RATE: _base_rate(H, folds, single)}
     runs.update((name, _cross_validate(name, row, texts, y, H, values, folds, single)) for name, row in rows.items())
+    if not single:
+        for name, run in runs.items():
+            _score_tuned(run, np.asarray(H), folds, fixed=name == BASE_RATE)
     table = to_frame(_table(runs), as_frame)
     if not return_proba:
         return table
@@ -169,7 +175,8 @@ class _Run:
     """What cross-validation found of one method."""
 
     proba: np.ndarray
-    scores: list[tuple[float, float, float]] = field(default_factory=list)
+    scores: list[tuple[float, ...]] = field(default_factory=list)
+    folds: list[np.ndarray] = field(default_factory=list)
     timing: tuple[float, float] = (np.nan, np.nan)
 
 
@@ -178,6 +185,7 @@ def _base_rate(H, folds, single):
     for train, test in folds:
         run.proba[test] = H[train].mean(axis=0)
         sets = largest(run.proba[test]) if single else (run.proba[test] >= 0.5).astype(int)
+        run.folds.append(run.proba[test])
         run.scores.append(_scores(H[test], run.proba[test], sets, single))
     return run
 
@@ -192,9 +200,26 @@ def _cross_validate(name, estimator, texts, y, H, values, folds, single):
             sets = largest(run.proba[test])
         else:
             run.proba[test], sets = _label_columns(name, fitted, held_out, H)
+        run.folds.append(run.proba[test])
         run.scores.append(_scores(np.asarray(H[test]), run.proba[test], sets, single))
     run.timing = _time(fitted, held_out)
     return run
+
+
+def _score_tuned(run, H, folds, fixed):
+    """Add the example-F1 at thresholds that are learned without the fold: from what other folds held out.
+
+    Nothing is predicted again for that. The base rate, `fixed`, is the same for the documents that it was made of.
+    """
+    for k, (train, test) in enumerate(folds):
+        others = [rows for j, (_, rows) in enumerate(folds) if j != k]
+        rows = train if fixed else np.setdiff1d(np.concatenate(others) if others else [], test).astype(int)
+        score = np.nan
+        if len(rows):
+            known = np.tile(H[train].mean(axis=0), (len(rows), 1)) if fixed else run.proba[rows]
+            thresholds, _ = learn_thresholds(known, majority(H[rows]), np.ones(len(rows)))
+            score = example_f1(majority(H[test]), run.folds[k] >= thresholds)
+        run.scores[k] = (*run.scores[k], score)
 
 
 def _label_columns(name, fitted, held_out, H):
@@ -229,7 +254,7 @@ def _columns_of_targets(name, fitted, H):
 def _table(runs):
     table: dict[str, list] = {"method": list(runs)}
     values = np.array([run.scores for run in runs.values()])
-    for k, column in enumerate(COLUMNS):
+    for k, column in enumerate(COLUMNS[: values.shape[2]]):
         table[column] = values[:, :, k].mean(axis=1).tolist()
         table[f"{column}_std"] = values[:, :, k].std(axis=1).tolist()
     timings = zip(*(run.timing for run in runs.values()), strict=True)

@@ -94,11 +94,8 @@ def nll(y_true: Any, y_pred: Any, *, eps: float = 1e-8, multi_label: bool = True
     1.0217
     """
     target, proba, weights = _check_pair(y_true, y_pred, sample_weight)
-    proba = proba.clip(check_positive(eps, "eps", upper=0.5), 1 - eps)
-    losses = -target * np.log(proba)
-    if multi_label:
-        losses -= (1 - target) * np.log1p(-proba)
-    return float(np.average(losses.sum(axis=1), weights=weights))
+    losses = document_losses("nll", target, proba, eps=check_positive(eps, "eps", upper=0.5), multi_label=multi_label)
+    return float(np.average(losses, weights=weights))
 
 
 @documented_metric
@@ -126,7 +123,7 @@ def l1_distance(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float
     0.3
     """
     target, proba, weights = _check_pair(y_true, y_pred, sample_weight)
-    return float(np.average(np.abs(proba - target).sum(axis=1), weights=weights))
+    return float(np.average(document_losses("l1", target, proba), weights=weights))
 
 
 @documented_metric
@@ -224,11 +221,35 @@ def example_f1(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float:
     0.8333
     """
     target, proba, weights = _check_pair(y_true, y_pred, sample_weight)
-    target, pred = majority(target), majority(proba)
+    return float(np.average(_f1_of_documents(target, proba), weights=weights))
+
+
+def _f1_of_documents(target, pred):
+    target, pred = majority(target), majority(pred)
     sizes = target.sum(axis=1) + pred.sum(axis=1)
     both = (target & pred).sum(axis=1)
-    f1 = np.where(sizes == 0, 1.0, 2 * both / np.maximum(sizes, 1))
-    return float(np.average(f1, weights=weights))
+    return np.where(sizes == 0, 1.0, 2 * both / np.maximum(sizes, 1))
+
+
+def document_losses(
+    name: str, target: np.ndarray, values: np.ndarray, *, eps: float = 1e-8, multi_label: bool = True
+) -> np.ndarray:
+    """Return what a metric, "nll", "l1" or "example_f1", loses on each document (n,); of the last one 1 - F1 of sets.
+
+    Examples
+    --------
+    >>> document_losses("l1", np.array([[1, 0.5], [0, 0]]), np.array([[0.5, 0.5], [0, 1]])).tolist()
+    [0.5, 1.0]
+    """
+    if name == "example_f1":
+        return 1 - _f1_of_documents(target, values)
+    if name == "l1":
+        return np.abs(values - target).sum(axis=1)
+    values = values.clip(eps, 1 - eps)
+    losses = -target * np.log(values)
+    if multi_label:
+        losses -= (1 - target) * np.log1p(-values)
+    return losses.sum(axis=1)
 
 
 @documented_metric

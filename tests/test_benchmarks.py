@@ -37,6 +37,7 @@ from benchmarks import (
     prompts,
     speed,
     tested_models,
+    thresholds,
 )
 from skmlmc.metrics import entropy_correlation, example_f1, l1_distance, nll
 
@@ -563,3 +564,23 @@ def test_tested_models_are_those_of_the_page(tmp_path):
     given = ["--shared", str(SHARED.parent), "--architectures", str(FOLDER / "results/architectures.json")]
     tested_models.main([*given, "--out", str(tmp_path)])
     assert (tmp_path / "models.md").read_bytes() == (FOLDER / "results/models.md").read_bytes()
+
+
+def test_thresholds(tmp_path):
+    """Learned ones are no worse for what they were learned for, and both tables say what was measured."""
+    path = write_annotations(tmp_path / "made.jsonl")
+    options = ["--data", "made", "--out", str(tmp_path)]
+    thresholds.main([*options, "--file", str(path), "--sizes", "30", "--test", "20"])
+    thresholds.main([*options, "--report"])
+    found = json.loads((tmp_path / "thresholds-made.json").read_text(encoding="utf-8"))
+    (row,) = (row for row in found["rows"] if not row["balanced"])
+    assert row["a label"] >= row["0.5"] - 0.05
+    (risk,) = found["risks"]
+    for name in ("0.5", "a label"):
+        assert risk[f"{name}/oracle"] <= risk[f"{name}/entropy"]
+        assert risk[f"{name}/random"] == pytest.approx(1 - row[name])
+    page = (tmp_path / "thresholds.md").read_text(encoding="utf-8")
+    assert "## made (60 documents, 3 labels)" in page
+    assert (
+        f"| 30 | as drawn | {row['0.5']:.3f} |" in page and f"| 30 | a label | {risk['a label/random']:.3f} |" in page
+    )

@@ -487,7 +487,7 @@ def test_distribution_names_the_labels_and_is_used_instead_of_y(classifier):
         result = cross_validate(clf, TEXTS, Y[::-1], cv=4, params={"distribution": frame}, return_estimator=True)
     assert [list(fitted.labels_) for fitted in result["estimator"]] == [LABELS] * 4
     direct = classifier(shots=4, random_state=0).fit(TEXTS, Y[::-1], distribution=frame)
-    assert direct.demonstrations_ == classifier(shots=4, random_state=0).fit(TEXTS, Y).demonstrations_
+    assert direct.demonstrations_ == classifier(shots=4, random_state=0).fit(TEXTS, H).demonstrations_
 
 
 @pytest.mark.parametrize("refit", [True, False])

@@ -47,8 +47,10 @@ from skmlmc import (
     MaxOverGenerations,
     PromptTemplate,
     ScalingAligner,
+    SelectiveClassifier,
     SoftStackingClassifier,
     StepwiseExtractor,
+    ThresholdTuner,
     UnaryBreakdown,
     UnaryExtractor,
     locate_model,
@@ -122,6 +124,7 @@ def fitted_estimators(model, adapter, encoder):
     yield "template", classifier(prompt=PromptTemplate(wording="emotions")).fit(TEXTS, H), TWO
     single = classifier(method="compare_to_none", multi_label=False, threshold={"joy": 0.2, "anger": 0.3, "sadness": 1})
     yield "single label", single.fit(TEXTS, Y), TWO
+    yield "tuned", classifier(threshold="tune").fit(TEXTS, H), TWO
     yield from _fitted_aligners()
     yield from _nested(classifier, StepwiseExtractor(model, **engine_parameters))
 
@@ -141,6 +144,8 @@ def _fitted_aligners():
         yield f"LinearProbe {params}", LinearProbe(**params).fit(hidden, frame), hidden
     words = make_pipeline(TfidfVectorizer(), LinearProbe(None, scale=False))
     yield "SoftStackingClassifier", SoftStackingClassifier([("words", words)]).fit(TEXTS, H), TWO
+    yield "ThresholdTuner", ThresholdTuner(LinearProbe()).fit(hidden, frame), hidden
+    yield "SelectiveClassifier", SelectiveClassifier(LinearProbe()).fit(hidden, frame), hidden
 
 
 def _nested(classifier, extractor):
@@ -199,7 +204,8 @@ def test_round_trips_are_exact(saved, trip):
 
 @pytest.mark.parametrize("trip", ["pickle 5", "skops"])
 def test_round_trips_keep_thresholds(saved, trip):
-    for name in ("single label", "max_over_generations+platt", "GridSearchCV", "BradleyTerry"):
+    learned = ("tuned", "ThresholdTuner", "SelectiveClassifier")
+    for name in ("single label", "max_over_generations+platt", "GridSearchCV", "BradleyTerry", *learned):
         estimator, X, _ = saved[name]
         assert same(ROUND_TRIPS[trip](estimator).predict(X), estimator.predict(X)), name
 

@@ -3,8 +3,6 @@
 import inspect
 
 from sklearn.base import BaseEstimator
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.pipeline import make_pipeline
 
 import skmlmc
 
@@ -19,7 +17,8 @@ def _build(cls):
     required = [p.name for p in inspect.signature(cls).parameters.values() if p.default is p.empty]
     values = {
         "extractor": skmlmc.StepwiseExtractor(),
-        "estimators": [("words", make_pipeline(TfidfVectorizer(), skmlmc.LinearProbe(None, scale=False)))],
+        "estimator": skmlmc.LinearProbe(),
+        "estimators": [("probe", skmlmc.LinearProbe())],
     }
     return cls(**{name: values[name] for name in required})
 

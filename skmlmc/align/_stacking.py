@@ -44,7 +44,7 @@ from ._arithmetic import (
 from ._fitted import LinearProbe, check_fit_targets
 
 
-class _Columns(NamedTuple):
+class Columns(NamedTuple):
     """What columns of probabilities are: labels, where the targets have names, or classes."""
 
     n_labels: int
@@ -52,15 +52,16 @@ class _Columns(NamedTuple):
     classes: np.ndarray | None
 
 
-class _Task(NamedTuple):
+class Task(NamedTuple):
     """What members are fitted on: soft targets, what a member's ``fit`` gets of them, weights, and what is held out."""
 
     H: np.ndarray
     y: Any
     w: np.ndarray | None
-    columns: _Columns
+    columns: Columns
     splits: list[tuple[np.ndarray, np.ndarray]]
     multi_label: bool
+    groups: np.ndarray | None = None
 
     def weights(self, rows):
         """Weights of documents, ones where none were given."""
@@ -257,34 +258,15 @@ class SoftStackingClassifier(VersionedMixin, LabelColumnsMixin, LabelProbability
         """Check the targets and find what is held out."""
         classes = find_classes(y) if not self.multi_label and y is not None and holds_classes(y, column=True) else None
         self._classes = None if classes is None else classes.values
-        targets = y if classes is None else classes.targets()
-        n = X.shape[0] if hasattr(X, "shape") else len(X)
-        H, names = check_fit_targets(targets, distribution, n, self.multi_label)
-        self.labels_ = np.array(names or default_names(H.shape[1]), dtype=object)
+        given = (X, y, sample_weight, distribution, groups)
+        task = make_task(*given, cv=self.cv, multi_label=self.multi_label, classes=classes)
+        self._names = task.columns.labels
+        self.labels_ = np.array(self._names or default_names(task.H.shape[1]), dtype=object)
         check_threshold(self.threshold, self.labels_)
-        if classes is not None and distribution is None:
-            for_members = classes.values[classes.codes]
-        else:
-            hard = ((H == 0) | (H == 1)).all()
-            for_members = labelled(H.astype(int) if hard else H, None, names, None)
-        w = None if sample_weight is None else check_sample_weight(sample_weight, n)
-        self._names = names
-        return _Task(H, for_members, w, self._columns(), self._split(X, H, groups), self.multi_label)
+        return task
 
     def _columns(self):
-        return _Columns(len(self.labels_), self._names, self._classes)
-
-    def _split(self, X, H, groups):
-        rows = np.arange(len(H))
-        if groups is not None:
-            check_consistent_length(X, groups)
-        if isinstance(self.cv, (int, np.integer)) and not isinstance(self.cv, bool):
-            units = len(rows) if groups is None else len(np.unique(groups))
-            n = max(2, min(check_positive_int(self.cv, "cv"), units))
-            cv: Any = KFold(n, shuffle=True, random_state=0) if groups is None else GroupKFold(n)
-        else:
-            cv = self.cv
-        return check_splits(cv, rows, H, groups=groups)
+        return Columns(len(self.labels_), self._names, self._classes)
 
     def _combine(self, held_out, shares, task):
         """Fit weights and offsets to probabilities of documents that were held out at least once."""
@@ -314,7 +296,7 @@ class SoftStackingClassifier(VersionedMixin, LabelColumnsMixin, LabelProbability
         views: list[np.ndarray] = []
         for (name, _), member, heads in zip(self.estimators, self.estimators_, self.heads_, strict=True):
             if not heads:
-                views.append(_columns(name, member, X, self._columns()))
+                views.append(columns_of(name, member, X, self._columns()))
                 continue
             features = np.asarray(X) if member is None else _array(member.transform(X))
             views += [head.predict_proba(features[:, columns]) for columns, head in heads]
@@ -323,6 +305,34 @@ class SoftStackingClassifier(VersionedMixin, LabelColumnsMixin, LabelProbability
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "nll_")
+
+
+def make_task(X, y, sample_weight, distribution, groups, *, cv, multi_label=True, classes=None):
+    """Check targets, weights and groups, and cut the documents as `cv` says; ``cv="prefit"`` holds nothing out."""
+    targets = y if classes is None else classes.targets()
+    n = X.shape[0] if hasattr(X, "shape") else len(X)
+    H, names = check_fit_targets(targets, distribution, n, multi_label)
+    if classes is not None and distribution is None:
+        for_members = classes.values[classes.codes]
+    else:
+        hard = ((H == 0) | (H == 1)).all()
+        for_members = labelled(H.astype(int) if hard else H, None, names, None)
+    w = None if sample_weight is None else check_sample_weight(sample_weight, n)
+    if groups is not None:
+        check_consistent_length(X, groups)
+        groups = np.asarray(groups)
+    columns = Columns(H.shape[1], names, None if classes is None else classes.values)
+    splits = [] if isinstance(cv, str) and cv == "prefit" else _split(cv, H, groups)
+    return Task(H, for_members, w, columns, splits, multi_label, groups)
+
+
+def _split(cv, H, groups):
+    rows = np.arange(len(H))
+    if isinstance(cv, (int, np.integer)) and not isinstance(cv, bool):
+        units = len(rows) if groups is None else len(np.unique(groups))
+        n = max(2, min(check_positive_int(cv, "cv"), units))
+        cv = KFold(n, shuffle=True, random_state=0) if groups is None else GroupKFold(n)
+    return check_splits(cv, rows, H, groups=groups)
 
 
 def _is_pair(pair):
@@ -344,7 +354,12 @@ def _cross_fit(name, member, X, task):
     """
     front, probe = _divide(member, task)
     if probe is None:
-        return _fit(name, member, X, task, np.arange(len(task.H))), [], [_held_out(name, member, X, task)]
+
+        def read(fitted, X):
+            return columns_of(name, fitted, X, task.columns)
+
+        fitted = fit_on(name, member, X, task, np.arange(len(task.H)))
+        return fitted, [], [hold_out(name, member, X, task, read)]
     if probe.multi_label != task.multi_label:
         raise ValueError(
             f"Got multi_label={task.multi_label}, but {name!r} has a probe with multi_label={probe.multi_label}: "
@@ -374,7 +389,7 @@ def _features(front, X, task):
     if front is None:
         features = np.asarray(X)
         return features, [(features[train], features[test]) for train, test in task.splits]
-    learns, sides = any(map(_learns, [part for _, part in getattr(front, "steps", [("", front)])])), []
+    learns, sides = learns_from_documents(front), []
     for train, test in task.splits if learns else ():
         fitted = clone(front).fit(take_rows(X, train), take_rows(task.y, train))
         sides.append(tuple(_array(fitted.transform(take_rows(X, rows))) for rows in (train, test)))
@@ -386,12 +401,15 @@ def _array(features):
     return features.toarray() if issparse(features) else np.asarray(features)
 
 
-def _learns(step):
-    """Return whether what a step makes of a document may depend on the documents in ``fit``."""
-    if isinstance(step, FrozenEstimator):
+def learns_from_documents(estimator: Any) -> bool:
+    """Return whether what an estimator, or a step of a pipeline, makes of a document may depend on those in ``fit``."""
+    if isinstance(estimator, FrozenEstimator):
         return False
-    learns = getattr(step, "learns_from_documents", None)
-    return learns() if callable(learns) else get_tags(step).requires_fit
+    if isinstance(estimator, Pipeline):
+        steps = [part for _, part in estimator.steps if part is not None and not isinstance(part, str)]
+        return any(map(learns_from_documents, steps))
+    learns = getattr(estimator, "learns_from_documents", None)
+    return learns() if callable(learns) else get_tags(estimator).requires_fit
 
 
 def _blocks(front, features):
@@ -419,52 +437,61 @@ def _fit_probe(probe, columns, features, sides, task):
     return (columns, probe), _gather(task, [to_proba(Z, task.multi_label) for Z in logits])
 
 
-def _held_out(name, member, X, task):
-    """Return a classifier's probabilities of documents that it was not fitted on."""
+def hold_out(name: str, member: Any, X: Any, task: Task, read: Any) -> np.ndarray:
+    """Return what `read` makes of a fitted classifier and the documents that it was not fitted on, a row each.
+
+    It is the mean where several splits hold a document out, and NaN where none does.
+    """
     found = []
     for train, test in task.splits:
-        fitted = _fit(name, clone(member), take_rows(X, train), task, train)
-        found.append(_columns(name, fitted, take_rows(X, test), task.columns))
+        fitted = fit_on(name, clone(member), take_rows(X, train), task, train)
+        found.append(read(fitted, take_rows(X, test)))
     return _gather(task, found)
 
 
 def _gather(task, found):
-    """Return held-out probabilities (n, L) of the splits, the mean of several and NaN for a document of none."""
-    total, times = np.zeros(task.H.shape), np.zeros((len(task.H), 1))
-    for (_, test), proba in zip(task.splits, found, strict=True):
-        total[test] += proba
+    """Return what was held out (n, k) of the splits, the mean of several and NaN for a document of none."""
+    total, times = np.zeros((len(task.H), found[0].shape[1])), np.zeros((len(task.H), 1))
+    for (_, test), values in zip(task.splits, found, strict=True):
+        total[test] += values
         times[test] += 1
     with np.errstate(invalid="ignore"):
         return total / times
 
 
-def _fit(name, member, X, task, rows):
-    """Fit a classifier on some documents."""
-    y = take_rows(task.y, rows)
-    if task.w is None:
-        return member.fit(X, y)
+def fit_on(name: str, member: Any, X: Any, task: Task, rows: np.ndarray) -> Any:
+    """Fit a classifier on some documents, with their weights, and their groups where its ``fit`` takes some."""
+    y, more = take_rows(task.y, rows), {}
     step = f"{member.steps[-1][0]}__" if isinstance(member, Pipeline) else ""
     last = member.steps[-1][1] if step else member
+    if task.groups is not None and has_fit_parameter(last, "groups"):
+        more[f"{step}groups"] = task.groups[rows]
+    if task.w is None:
+        return member.fit(X, y, **more)
     if not has_fit_parameter(last, "sample_weight"):
         raise TypeError(
             f"Got sample_weight, but the fit of {name!r}, a {type(last).__name__}, takes none. Leave one of them out."
         )
-    return member.fit(X, y, **{f"{step}sample_weight": task.w[rows]})
+    return member.fit(X, y, **{f"{step}sample_weight": task.w[rows]}, **more)
 
 
-def _columns(name, member, X, task):
+def columns_of(name: str, member: Any, X: Any, columns: Columns) -> np.ndarray:
     """Return a fitted classifier's probabilities with a column for each label, or class, in their order.
 
     Columns are found by name where the targets have names, else by place.
     """
-    proba = np.asarray(label_columns(member, X))
-    if task.classes is not None:
-        found, known = np.asarray(member.classes_).tolist(), np.asarray(task.classes).tolist()
+    return in_order(name, member, np.asarray(label_columns(member, X)), columns)
+
+
+def in_order(name: str, member: Any, proba: np.ndarray, columns: Columns) -> np.ndarray:
+    """As ``columns_of``, of probabilities that are known."""
+    if columns.classes is not None:
+        found, known = np.asarray(member.classes_).tolist(), np.asarray(columns.classes).tolist()
         return expand(proba, [known.index(value) for value in found], len(known))
-    names = output_labels(member, task.labels)
-    labels = task.labels or names
-    if proba.shape[1:] != (task.n_labels,) or sorted(names or labels or ()) != sorted(labels or ()):
-        got = names if proba.shape[1:] == (task.n_labels,) else f"shape {proba.shape}"
-        wanted = task.labels or f"{task.n_labels} labels"
+    names = output_labels(member, columns.labels)
+    labels = columns.labels or names
+    if proba.shape[1:] != (columns.n_labels,) or sorted(names or labels or ()) != sorted(labels or ()):
+        got = names if proba.shape[1:] == (columns.n_labels,) else f"shape {proba.shape}"
+        wanted = columns.labels or f"{columns.n_labels} labels"
         raise ValueError(f"Expected {name!r} to give probabilities of {wanted}, those of y, but got {got}.")
     return proba if names is None or labels is None else lay_out(proba[:, [names.index(name) for name in labels]])

@@ -107,6 +107,16 @@ class ZeroShotAligner(AlignerMixin, BaseEstimator):
             )
         return self._align(X)
 
+    def learns_from_documents(self) -> bool:
+        """Whether what becomes of a document may depend on those in ``fit``.
+
+        Returns
+        -------
+        bool
+            False: ``fit`` learns the labels alone.
+        """
+        return False
+
     def _check(self, X):
         if self._kind == "unary":
             check_kind(X, "unary")

@@ -231,6 +231,16 @@ class PromptedMixin(TextEstimatorMixin):
         asking = self._first_extractor()
         return model_report(asking._transform_task(), asking._options(), fitted_with(asking))
 
+    def learns_from_documents(self) -> bool:
+        """Whether what becomes of a document may depend on those in ``fit``: on demonstrations drawn of them, or names.
+
+        Returns
+        -------
+        bool
+            False where tools such as `SoftStackingClassifier` may transform all documents at once.
+        """
+        return self.labels is None or (self.shots > 0 and isinstance(self.demonstrations, str))
+
     def _first_extractor(self) -> Any:
         """Return the fitted extractor whose prompt it is."""
         return self
@@ -269,16 +279,6 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
 
     def _after_fit(self):
         """Draw what only this class needs."""
-
-    def learns_from_documents(self) -> bool:
-        """Whether what becomes of a document may depend on those in ``fit``: on demonstrations drawn of them, or names.
-
-        Returns
-        -------
-        bool
-            False where tools such as `SoftStackingClassifier` may transform all documents at once.
-        """
-        return self.labels is None or (self.shots > 0 and isinstance(self.demonstrations, str))
 
     def _run(self, X, task):
         return run(task, check_texts(X), self._options(), fitted_with(self))

@@ -50,6 +50,8 @@ class WrittenAnswerExtractor(Extractor, auto_wrap_output_keys=None):  # type: ig
         asked = (check_prompt(self.prompt), self._words(), self._order(), shown, self._n_steps())
         return kind(*asked, whole=self.label_tokens == "whole", **more)
 
+    document_criteria = ("label_mass",)  # what ``diagnose`` tells of how sure each document is
+
     def _describe(self, X, answers):
         """Return answers as named arrays, and what tells whether the prompt fits the model."""
         steps = np.full((len(answers), self._n_steps(), len(self.labels_) + 1), np.nan)

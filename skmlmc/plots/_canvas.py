@@ -49,6 +49,7 @@ documented_display = documented(
         "label0", "label1", ...""",
     ax=AX,
     drawn=DRAWN,
+    ax_drawn=f"{AX}\n\n    {DRAWN}",
     ax_sort_drawn=f"{AX}\n    sort : bool, default=True\n        See `plot`.\n\n    {DRAWN}",
     itself="""Returns
     -------

@@ -23,6 +23,7 @@ _TITLES = {
     "nll": ("NLL", -1),
     "l1": ("L1 distance", -1),
     "example_f1": ("example-F1", 1),
+    "example_f1_tuned": ("example-F1, learned thresholds", 1),
     "entropy_correlation": ("entropy correlation", 1),
     "documents_per_second": ("documents per second", 1),
     "tokens_per_document": ("tokens per document", -1),

@@ -71,12 +71,6 @@ def find_none_label(estimator: Any) -> str:
     return next((part.none_label for part in parts if hasattr(part, "none_label")), "none")
 
 
-def find_threshold(estimator: Any) -> Any:
-    """Return the threshold of an estimator's predictions, None where it takes the largest probability."""
-    last = _parts(estimator)[-1]
-    return getattr(last, "threshold", 0.5) if getattr(last, "multi_label", True) else None
-
-
 def are_texts(values: Any) -> bool:
     """Return whether values are str, one a document."""
     elements = as_list(values)

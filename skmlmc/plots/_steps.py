@@ -13,13 +13,13 @@ from .._utils.checks import check_texts, check_threshold
 from .._utils.labelled import labelled, labels_of, written_of
 from .._utils.typing import Names, Self, Threshold
 from ..align._arithmetic import generated_labels
+from ..base import find_threshold
 from . import _canvas as canvas
 from ._inputs import (
     column_labels,
     extract_steps,
     find_none_label,
     find_step_labels,
-    find_threshold,
     predict_beside_steps,
 )
 

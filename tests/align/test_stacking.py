@@ -149,6 +149,19 @@ def test_groups_are_held_out_together():
         SoftStackingClassifier([("a", told(1, 1))]).fit(NUMBERS, H, groups=groups[1:])
 
 
+def test_members_get_the_groups_that_they_take():
+    groups, seen = np.arange(N) // 3, []
+
+    class Grouped(Told):
+        def fit(self, X, y, groups=None):
+            seen.append(groups)
+            return super().fit(X, y)
+
+    SoftStackingClassifier([("a", Grouped(told(1, 1).proba)), ("b", told(2, 1))], cv=3).fit(NUMBERS, H, groups=groups)
+    assert_array_equal(seen[0], groups)
+    assert sum(map(len, seen)) == N + 2 * N, "of all documents, and of two parts of three, three times"
+
+
 def test_a_probe_is_fitted_as_alone():
     """One search for its penalty, over the parts that are held out, whose probabilities are those that are combined."""
     cv = KFold(4, shuffle=True, random_state=0)

@@ -34,7 +34,10 @@ from skmlmc import (
     MarginalExtractor,
     PromptTemplate,
     ScalingAligner,
+    SelectiveClassifier,
+    SoftStackingClassifier,
     StepwiseExtractor,
+    ThresholdTuner,
     UnaryExtractor,
 )
 from skmlmc.metrics import scorers
@@ -42,6 +45,7 @@ from skmlmc.metrics import scorers
 ROOT = Path(__file__).parents[2]
 PUBLIC = public_estimators()
 NAMES = [type(estimator).__name__ for estimator in PUBLIC]
+FITTED = (LinearProbe, ScalingAligner, SelectiveClassifier, SoftStackingClassifier, ThresholdTuner)
 
 
 SETTINGS = {
@@ -242,7 +246,7 @@ def test_tags(estimator):
     assert not is_regressor(estimator)
     assert not is_clusterer(estimator)
     assert (tags.transformer_tags is not None) == hasattr(estimator, "transform")
-    assert tags.target_tags.required == isinstance(estimator, (LinearProbe, ScalingAligner))
+    assert tags.target_tags.required == isinstance(estimator, FITTED)
     if is_classifier(estimator):
         assert tags.classifier_tags.multi_label
         assert tags.target_tags.multi_output
