@@ -17,7 +17,6 @@ from skmlmc import (
     LinearProbe,
     PairwiseExtractor,
     ScalingAligner,
-    SoftStackingClassifier,
     StepwiseExtractor,
     UnaryExtractor,
     compare_methods,
@@ -49,9 +48,7 @@ def arrays(tiny_model):
 def test_fit_refuses_it_or_all_works(estimator, name, arrays, tiny_model, tiny_encoder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     estimator, tags, X = copy(estimator), get_tags(estimator).input_tags, TEXTS
-    if isinstance(estimator, SoftStackingClassifier):
-        pass
-    elif not tags.string:
+    if not tags.string:
         three = PairwiseExtractor if isinstance(estimator, BradleyTerry) else StepwiseExtractor
         X = arrays[three if tags.three_d_array else UnaryExtractor]
     elif isinstance(estimator, EmbeddingExtractor):

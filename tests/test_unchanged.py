@@ -24,7 +24,6 @@ from skmlmc import (
     MarginalExtractor,
     PairwiseExtractor,
     ScalingAligner,
-    SoftStackingClassifier,
     StepwiseExtractor,
     UnaryExtractor,
 )
@@ -83,8 +82,6 @@ def ready(arrays, tiny_model, tiny_encoder):
         tags = get_tags(estimator).input_tags
         if isinstance(estimator, EmbeddingExtractor):
             return estimator.set_params(model=tiny_encoder, n_threads=1), TEXTS
-        if isinstance(estimator, SoftStackingClassifier):
-            return estimator, TEXTS
         if tags.string:
             asking = estimator.extractor if isinstance(estimator, ContextualCalibration) else estimator
             asking.set_params(model=tiny_model, labels=LABELS, n_threads=1)
