@@ -132,8 +132,9 @@ less is better, and the F1 of what is answered and the coverage reached on the t
 Learned thresholds gain where 0.5 leaves out labels that people gave, also on the balanced test set; where most
 documents have no label they change little, and on other base rates can lose a little. Thresholds for macro-F1 cost
 example-F1. Which documents are wrong: with labels from 0.5 entropy finds more of them, with learned thresholds now
-entropy, now the distance to these; all are far from the oracle. How strongly rare labels are shrunk was chosen on other
-draws of the same data, where it moved F1 by 0.003 at most. Coverage is within five points of what was asked.""".splitlines()
+entropy, now the distance to these; all are far from the oracle. Coverage is within five points of what was asked. How
+strongly rare labels are shrunk was chosen on other draws of the same data, where it
+moved F1 by at most 0.003.""".splitlines()
 
 
 def page(found):
