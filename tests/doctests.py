@@ -10,7 +10,7 @@ from encoders import write_encoder
 from tiny_gguf import CHATML, write_tiny_gguf
 
 # Examples that need more than the tests do.
-NEEDS = {"skmlmc.finetune.FinetunedClassifier": ("torch", "transformers")}
+NEEDS = {"skmlmc.finetune.FinetunedClassifier": ("torch", "transformers", "accelerate")}
 
 
 @pytest.fixture(scope="session")

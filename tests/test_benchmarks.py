@@ -261,7 +261,7 @@ def test_paper_table_of_a_single_label_task(tiny_model, tmp_path, monkeypatch):
 
 
 def test_finetune_from_end_to_end(tmp_path, monkeypatch):
-    for package in ("torch", "transformers"):
+    for package in ("torch", "transformers", "accelerate"):
         pytest.importorskip(package, reason=f"fine-tuning needs {package} (skmlmc[finetune])")
     model = write_tiny_gguf(tmp_path / "soft.gguf", scale=0.1)
     file, sizes = write_annotations(tmp_path / "annotations.jsonl"), ["--sizes", "12", "400"]

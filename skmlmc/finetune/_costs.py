@@ -13,7 +13,7 @@ from .._models.header import GGUFFile
 from .._models.soundness import later_parts
 from ._packs import MOST_TOKENS, Example, size
 
-PACKAGES = ("torch", "transformers", "gguf")
+PACKAGES = ("torch", "transformers", "accelerate", "gguf")  # transformers reads GGUF files with its help
 # What transformers reads, but whose layers do not keep the branches of a pack apart, or which continue no text.
 NO_TREES = frozenset({"mamba", "lfm2", "t5", "t5encoder", "umt5", "bloom"})
 KEPT_OF_WIDTH, KEPT_OF_FF, KEPT_OF_LOGITS = 14, 6, 4  # arrays of a layer's width that wait for the way back

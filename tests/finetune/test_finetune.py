@@ -23,7 +23,7 @@ from skmlmc.datasets import annotator_distribution
 from skmlmc.finetune import FinetunedClassifier, _costs, _estimator, _training, answer_log_probability
 from skmlmc.metrics import nll, scorers
 
-MISSING = [name for name in ("torch", "transformers", "gguf") if importlib.util.find_spec(name) is None]
+MISSING = [name for name in ("torch", "transformers", "accelerate", "gguf") if importlib.util.find_spec(name) is None]
 trains = pytest.mark.skipif(bool(MISSING), reason=f"fine-tuning needs {', '.join(MISSING)} (skmlmc[finetune])")
 
 PAGE = Path(__file__).parents[2] / "docs/finetune.md"
@@ -321,7 +321,7 @@ def test_architectures_come_from_transformers(make, tmp_path):
 def test_missing_packages_are_named_with_what_to_install(make, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
-        ImportError, match=r"torch, transformers, gguf cannot be imported.*pip install 'skmlmc\[finetune"
+        ImportError, match=r"torch, transformers, accelerate, gguf cannot be imported.*pip install 'skmlmc\[finetune"
     ):
         make().fit(TEXTS, SHARES)
 
