@@ -27,7 +27,7 @@ from skmlmc.metrics import example_f1, l1_distance, nll
 
 DRAWS = 3
 ZERO_SHOT, FEW_SHOT = "max-over-generations", "max-over-generations, 10 demonstrations"
-ALIGNED = {"the same + platt": "platt", "the same + matrix": "matrix"}
+ALIGNED = {"demonstrations + platt": "platt", "demonstrations + matrix": "matrix"}
 BASE_RATE, WORDS, ENCODER = "base rate", "TF-IDF + logistic regression", "encoder + logistic regression"
 PROBE, STACK, WITH_ENCODER = "probe", "stack", "stack with the encoder"
 RIVALS = {STACK: (WORDS, PROBE), WITH_ENCODER: (WORDS, ENCODER, STACK)}

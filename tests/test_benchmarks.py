@@ -427,7 +427,7 @@ def test_curves_from_end_to_end(single, tiny_model, tiny_encoder, tmp_path, monk
     result = json.loads(path.read_text())
     means = {(row["metric"], row["method"], row["size"]): row["draws"] for row in result["means"]}
     assert len(means["nll", curves.STACK, 6]) == 3 and len(means["nll", curves.STACK, 12]) == 1
-    assert len(means["nll", curves.ZERO_SHOT, 0]) == 1 and ("nll", "the same + matrix", 12) in means
+    assert len(means["nll", curves.ZERO_SHOT, 0]) == 1 and ("nll", "demonstrations + matrix", 12) in means
     assert ("example_f1", curves.STACK, 12) in means and ("example_f1", curves.STACK, 6) not in means
     kept = json.loads((tmp_path / "cache" / path.name).read_text())["rows"]
     scores = {(row["method"], row["size"], row["draw"]): row["nll"] for row in kept}
