@@ -42,15 +42,20 @@ def resample(statistic, n, n_resamples=N_RESAMPLES):
     return [round(float(q), 4) for q in np.quantile(values, [0.025, 0.975])]
 
 
+def each_score(H, proba, threshold=0.5, single=False):
+    """Score each document: arrays of NLL, L1 and example-F1."""
+    y, sets = majority_sets(H), label_sets(proba, threshold, single)
+    rows = [[i] for i in range(len(H))]
+    return {
+        "nll": np.array([nll(H[i], proba[i], multi_label=not single) for i in rows]),
+        "l1": np.array([l1_distance(H[i], proba[i]) for i in rows]),
+        "example_f1": np.array([example_f1(y[i], sets[i]) for i in rows]),
+    }
+
+
 def score(H, proba, threshold=0.5, single=False):
     """Score probabilities: each metric's mean over documents, or correlation, with its interval."""
-    multi = not single
-    y, sets = majority_sets(H), label_sets(proba, threshold, single)
-    each = {
-        "nll": np.array([nll(H[[i]], proba[[i]], multi_label=multi) for i in range(len(H))]),
-        "l1": np.array([l1_distance(H[[i]], proba[[i]]) for i in range(len(H))]),
-        "example_f1": np.array([example_f1(y[[i]], sets[[i]]) for i in range(len(H))]),
-    }
+    multi, each = not single, each_score(H, proba, threshold, single)
 
     def correlation(rows):
         return entropy_correlation(H[rows], proba[rows], multi_label=multi)

@@ -21,9 +21,8 @@ from sklearn.pipeline import make_pipeline
 
 from benchmarks import _baselines as baselines
 from benchmarks._bench import Bench, command_of, make_parser, read_json, settings_of, stem, table, write_json
-from benchmarks._scores import best_threshold, fit_and_predict, label_sets, majority_sets, resample
+from benchmarks._scores import best_threshold, each_score, fit_and_predict, resample
 from skmlmc import GGUFClassifier, ScalingAligner
-from skmlmc.metrics import example_f1, l1_distance, nll
 
 DRAWS = 3
 ZERO_SHOT, FEW_SHOT = "max-over-generations", "max-over-generations, 10 demonstrations"
@@ -139,16 +138,10 @@ class Curves(Bench):
         return clf.predict_proba(list(self.texts[rows]))
 
     def scores(self, proba, threshold):
-        """Score each test document."""
-        H, multi = self.test.H, not self.single
-        each = {
-            "nll": [nll(H[[i]], proba[[i]], multi_label=multi) for i in range(len(H))],
-            "l1": [l1_distance(H[[i]], proba[[i]]) for i in range(len(H))],
-        }
-        if threshold is not None:
-            y, sets = majority_sets(H), label_sets(proba, threshold, self.single)
-            each["example_f1"] = [example_f1(y[[i]], sets[[i]]) for i in range(len(H))]
-        return {name: [round(float(value), 4) for value in values] for name, values in each.items()}
+        """Score each test document; without a threshold there is no F1."""
+        each = each_score(self.test.H, proba, 0.5 if threshold is None else threshold, self.single)
+        names = [name for name in each if name != "example_f1" or threshold is not None]
+        return {name: [round(float(value), 4) for value in each[name]] for name in names}
 
 
 def summary(rows):

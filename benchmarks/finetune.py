@@ -21,11 +21,10 @@ from scipy.special import expit, logit
 
 from benchmarks import _baselines as baselines
 from benchmarks._bench import Bench, command_of, make_parser, read_json, settings_of, stem, table, write_json
-from benchmarks._scores import best_threshold, fit_and_predict, label_sets, majority_sets, resample
+from benchmarks._scores import best_threshold, each_score, fit_and_predict, resample
 from skmlmc import GGUFClassifier, StepwiseExtractor
 from skmlmc.analysis import early_probability, step_values
 from skmlmc.finetune import FinetunedClassifier
-from skmlmc.metrics import example_f1, l1_distance, nll
 
 TARGETS = ("annotators", "majority", "preference")
 READOUTS = {
@@ -168,20 +167,9 @@ class Finetune(Bench):
         """Path of the probabilities of a cell."""
         return self.folder / stem("finetune", self.args) / f"{size}-{kind.split()[0]}.npz"
 
-    def each(self, proba, threshold):
-        """Score each test document."""
-        H, multi = self.H, not self.single
-        y, sets = majority_sets(H), label_sets(proba, threshold, self.single)
-        rows = [[i] for i in range(len(H))]
-        return {
-            "nll": np.array([nll(H[i], proba[i], multi_label=multi) for i in rows]),
-            "l1": np.array([l1_distance(H[i], proba[i]) for i in rows]),
-            "example_f1": np.array([example_f1(y[i], sets[i]) for i in rows]),
-        }
-
     def scores(self, proba, threshold, size):
         """Return means with intervals, and differences from those fitted on as many documents without a model."""
-        mine = self.each(proba, threshold)
+        mine = each_score(self.H, proba, threshold, self.single)
         row = {"threshold": round(float(threshold), 3)}
         for metric, values in mine.items():
             row[metric] = round(float(values.mean()), 4)
@@ -190,7 +178,7 @@ class Finetune(Bench):
             path = self.probabilities(size, rival)
             if path.exists():
                 kept = np.load(path)
-                theirs = self.each(kept[rival], kept["thresholds"][0])
+                theirs = each_score(self.H, kept[rival], kept["thresholds"][0], self.single)
                 for metric, values in mine.items():
                     apart = values - theirs[metric]
                     row[f"{metric} minus {rival}"] = [round(float(apart.mean()), 4), *self.interval(apart)]

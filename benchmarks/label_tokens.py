@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks._bench import Bench, command_of, make_parser, read_json, settings_of, stem, table, write_json
-from benchmarks._scores import label_sets, majority_sets, resample
+from benchmarks._scores import each_score, resample
 from skmlmc import GGUFClassifier, StepwiseExtractor, clear_models
-from skmlmc.metrics import example_f1, l1_distance, nll
 
 METHODS = ("max_over_generations", "compare_to_none", "marginal_over_generations")
 FORMS = ("first", "whole")
@@ -41,17 +40,6 @@ def main(argv=None):
     path = args.out / f"{stem('label_tokens', args)}.json"
     write_json(path, result)
     path.with_suffix(".md").write_text("\n".join(markdown(result)) + "\n", encoding="utf-8")
-
-
-def each_score(H, proba):
-    """Scores of each document."""
-    sets, y = label_sets(proba, 0.5, False), majority_sets(H)
-    rows = range(len(H))
-    return {
-        "nll": np.array([nll(H[[i]], proba[[i]]) for i in rows]),
-        "l1": np.array([l1_distance(H[[i]], proba[[i]]) for i in rows]),
-        "example_f1": np.array([example_f1(y[[i]], sets[[i]]) for i in rows]),
-    }
 
 
 def row(bench, method, texts, H):

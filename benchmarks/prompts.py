@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks._bench import SINGLE, Bench, command_of, make_parser, read_json, settings_of, stem, table, write_json
-from benchmarks._scores import label_sets, majority_sets, resample
+from benchmarks._scores import each_score, resample
 from skmlmc import GGUFClassifier, PromptTemplate
-from skmlmc.metrics import example_f1, l1_distance, nll
 
 MODES, FORMATS = ("chat", "plain"), ("json", "list")
 INSTRUCTIONS = {"the default": None, "short": "Which of these {wording} fit the text? {labels}", "labels": "{labels}"}
@@ -63,7 +62,7 @@ class Prompts(Bench):
     def row(self, shots, instruction, mode, answer_format):
         """Score one form."""
         found, default = (self.answers(shots, *how) for how in ((instruction, mode, answer_format), DEFAULT))
-        scores, others = self.scores(found.proba), self.scores(default.proba)
+        scores, others = (each_score(self.test.H, one.proba, single=self.single) for one in (found, default))
         return {
             "shots": shots,
             "instruction": instruction,
@@ -82,16 +81,6 @@ class Prompts(Bench):
         prompt = PromptTemplate(**wording, **({} if text is None else {"instruction": text}))
         clf = self.make(GGUFClassifier, prompt=prompt, demonstrations=self.demonstrations if shots else []).fit()
         return clf.diagnose(list(self.test.texts))
-
-    def scores(self, proba):
-        """Score each document."""
-        H, multi = self.test.H, not self.single
-        y, sets = majority_sets(H), label_sets(proba, 0.5, self.single)
-        return {
-            "nll": np.array([nll(H[[i]], proba[[i]], multi_label=multi) for i in range(len(H))]),
-            "l1": np.array([l1_distance(H[[i]], proba[[i]]) for i in range(len(H))]),
-            "example_f1": np.array([example_f1(y[[i]], sets[[i]]) for i in range(len(H))]),
-        }
 
 
 def interval(each):
