@@ -124,7 +124,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     threshold : float, array-like of shape (L,), mapping of str to float or "tune", default=0.5
         Probability from which ``predict`` gives a label. "tune": as `ThresholdTuner` learns one a label, from held-out
         probabilities of the documents in ``fit`` where something is fitted on them, else from plain ones. Documents
-        are decoded once for that, those of "stack" once a fold where no `memory` is given.
+        are decoded once for that.
 
     Attributes
     ----------

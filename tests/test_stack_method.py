@@ -155,6 +155,8 @@ def test_documents_are_read_once_however_often_they_are_held_out(tiny_model, dec
     once = decoded()
     fitted = stack(tiny_model, aligner="platt").fit(texts, H)
     assert len(texts) < decoded() <= once
+    stack(tiny_model, threshold="tune").fit(texts, H)
+    assert len(texts) < decoded() <= once
     assert isinstance(fitted.readouts_[0].estimators_[0], FrozenEstimator)
     assert len(pickle.dumps(fitted)) < 16_000, "features are not kept"
 
