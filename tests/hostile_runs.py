@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from architecture_specs import SPECS, write_architecture
 from gguf_bytes import ARR, BOOL, F32, I32, U32, take_apart
-from inside import check_model, try_model
+from inside import check_model, embedder, try_model
 from kill_runs import finished, forked
 
-from skmlmc import PromptTemplate, StepwiseExtractor
+from skmlmc import EmbeddingExtractor, PromptTemplate, StepwiseExtractor
 
 TEXTS = ["They shout at us again, and nobody in the town knows what any of it is for.", "no"]
 NUMBERS = (0, 1, 3, 64, 1000, 2**31 - 1, 2**32 - 1)
@@ -42,8 +42,15 @@ def other_values(kind, value):
 
 
 def answer(path):
+    if embedder(path) is not None:
+        EmbeddingExtractor(path, pooling="mean", n_threads=1).fit().transform(TEXTS)
+        return
     prompt = PromptTemplate(mode="plain")
     StepwiseExtractor(path, labels=["joy", "anger"], n_threads=1, max_labels=2, prompt=prompt).fit().transform(TEXTS)
+
+
+def try_it(path):
+    try_model(path, embeds=embedder(path) is not None)
 
 
 def end_of(function, path):
@@ -85,7 +92,7 @@ def main(folder, seed, n):
         for key, value in variants(parts, arch, rng, int(n)):
             with contextlib.suppress(ValueError):  # of another kind, says its header
                 check_model(parts.write(path))
-                outcomes.append([arch, key, str(value), end_of(try_model, path), end_of(answer, path)])
+                outcomes.append([arch, key, str(value), end_of(try_it, path), end_of(answer, path)])
     print(json.dumps(outcomes))
 
 

@@ -13,6 +13,7 @@ from skmlmc._engine.trial import try_model
 from skmlmc._inference import run as _run
 from skmlmc._inference import tasks as _tasks
 from skmlmc._models import identity as _identity
+from skmlmc._models.files import embedder
 from skmlmc._models.loaded import load_model
 from skmlmc._models.soundness import check_model
 from skmlmc._utils.labelled import labelled
@@ -23,6 +24,7 @@ __all__ = [
     "arithmetic",
     "check_model",
     "count_documents",
+    "embedder",
     "fingerprint",
     "fingerprints_made",
     "kept",

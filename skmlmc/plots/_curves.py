@@ -176,7 +176,8 @@ class AnnotationCurveDisplay(canvas.Display):
         title, sign = TITLES.get(self.metric, (self.metric, 1))
         best = max((sign * value for value in constants.values()), default=np.inf)
         self.pays_from_ = {name: _pays_from(sizes, sign * mean > best, mean) for name, mean in self.means_.items()}
-        (panel,) = self._open(ax, [title], 1, (8.2, 4.6))
+        lines = sum(canvas.wrap(name, 34).count("\n") + 1 for name in (*scores, *constants))
+        (panel,) = self._open(ax, [title], 1, (8.2, max(4.6, 0.5 + 0.2 * lines)))
         for k, (name, mean) in enumerate(self.means_.items()):
             self._draw(panel, k, name, sizes, mean, scores[name])
         for k, (name, value) in enumerate(constants.items()):
