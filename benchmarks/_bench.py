@@ -51,7 +51,10 @@ def make_parser(name, description):
     parser.add_argument("--file", type=Path, nargs="+", default=None, help="lines of {id, text, annotations} to read")
     parser.add_argument("--test-ids", type=Path, default=None, help="file of the ids of the test documents, " + IDS)
     parser.add_argument(
-        "--natural", action="store_const", const=True, help="draw test documents as they come, not balanced as the paper"
+        "--natural",
+        action="store_const",
+        const=True,
+        help="draw test documents as they come, not balanced as the paper",
     )
     parser.add_argument("--labels", type=int, default=None, help="keep so many labels, the most frequent ones")
     parser.add_argument("--wording", default=None, help="what the labels are, such as emotions")

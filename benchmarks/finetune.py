@@ -18,15 +18,17 @@ from dataclasses import replace
 
 import numpy as np
 from scipy.special import expit, logit
+from sklearn.model_selection import KFold
 
 from benchmarks import _baselines as baselines
 from benchmarks._bench import Bench, command_of, given, make_parser, read_json, settings_of, stem, table, write_json
 from benchmarks._scores import best_threshold, each_score, fit_and_predict, resample
-from skmlmc import GGUFClassifier, StepwiseExtractor
+from skmlmc import GGUFClassifier, SoftStackingClassifier, StepwiseExtractor
 from skmlmc.analysis import early_probability, step_values
 from skmlmc.finetune import FinetunedClassifier
 
-TARGETS = ("annotators", "majority", "preference")
+MEMBER = "member"  # of a stack: fine-tuned once more for each of its folds
+TARGETS = ("annotators", "majority", "preference", MEMBER)
 READOUTS = {
     "hard": "hard_predictions",
     "max": "max_over_generations",
@@ -96,6 +98,8 @@ class Finetune(Bench):
             proba, held_out = fit_and_predict(estimator, np.array(fit.texts, object), fit.H, np.array(self.X, object))
             threshold = 0.5 if self.single else best_threshold(fit.H, held_out)
             found, facts = {kind: (proba, threshold)}, {}
+        elif kind == MEMBER:
+            found, facts = self.member(fit), {}
         else:
             lora, facts = (None, {}) if kind == BEFORE else self.tuned(fit, kind)
             made = {name: self.classifier(method=m, lora=lora).fit() for name, m in self.readouts().items()}
@@ -119,7 +123,7 @@ class Finetune(Bench):
             thresholds = kept["thresholds"].tolist()
             found = {name: (kept[name], t) for name, t in zip(kept.files, thresholds, strict=False)}
         beside = self.probabilities(size, STACK)
-        if size and kind not in RIVALS and beside.exists():
+        if size and kind not in (*RIVALS, MEMBER) and beside.exists():
             found[TOGETHER] = self.together(found["compare-to-none" if self.single else "marginal"][0], beside), 0.5
         return {name: self.scores(proba, threshold, size) for name, (proba, threshold) in found.items()}
 
@@ -133,14 +137,24 @@ class Finetune(Bench):
 
     def tuned(self, fit, kind):
         """Train an adapter; returns its path and how it went."""
-        start, folder = time.perf_counter(), self.folder / "adapters"
+        start = time.perf_counter()
         clf = self.classifier(method=next(iter(self.readouts().values())))
-        where = {"device": self.args.device or "cpu"}
-        made = FinetunedClassifier(clf, targets=kind, folder=folder, verbose=1, **where)
-        made.fit(fit.texts, fit.H, annotations=fit.annotations)
+        made = self.trainer(clf, targets=kind).fit(fit.texts, fit.H, annotations=fit.annotations)
         history = [(step, round(loss, 4)) for step, loss in made.history_]
         facts = {"history": history, "step": made.step_, "training_seconds": round(time.perf_counter() - start)}
         return made.adapter_, facts
+
+    def trainer(self, clf, **params):
+        """Make the estimator that trains."""
+        params = {"folder": self.folder / "adapters", "device": self.args.device or "cpu", "verbose": 1, **params}
+        return FinetunedClassifier(clf, **params)
+
+    def member(self, fit):
+        """Stack the fine-tuned model with the stack, both fitted anew for each of three folds."""
+        clf = self.classifier(method=READOUTS["compare-to-none" if self.single else "marginal"])
+        members, cv = [(STACK, self.rival(STACK)), ("tuned", self.trainer(clf))], KFold(3, shuffle=True, random_state=0)
+        both = SoftStackingClassifier(members, cv=cv, multi_label=not self.single)
+        return {MEMBER: (both.fit(np.array(fit.texts, object), fit.H).predict_proba(self.X), 0.5)}
 
     def shape(self, lora):
         """Say how sure the model is at the first step, and how an answer's next label ranked before."""

@@ -289,7 +289,7 @@ def test_finetune_from_end_to_end(tmp_path, monkeypatch):
     monkeypatch.setattr(finetune.Finetune, "cell", lambda self, *cell: 1 / 0)
     finetune.main(given)  # all cells are kept
     monkeypatch.undo()
-    finetune.main([*given[:-2], "15", "--targets", "majority", "--device", "cpu"])
+    finetune.main([*given[:-2], "15", "--targets", "member", "--device", "cpu"])
     cells = json.loads((tmp_path / "finetune-made-up-tiny.json").read_text())["cells"]
     assert len(cells) == len(result["cells"]) + 4, "those of other runs are kept"
 

@@ -239,7 +239,9 @@ def test_the_last_look_that_is_no_worse_than_the_best_is_kept(looks, kept, waite
 @trains
 def test_a_device_that_torch_does_not_have(make, monkeypatch):
     for device in ("quark", "meta:nothing", 3.5):
-        with pytest.raises(ValueError, match=f"Got device='{device}', on which torch cannot compute: .* Expected 'cpu'"):
+        with pytest.raises(
+            ValueError, match=f"Got device='{device}', on which torch cannot compute: .* Expected 'cpu'"
+        ):
             make(device=device).fit(TEXTS, SHARES)
     made = make().fit(TEXTS, SHARES)
     assert make(device="cpu:0").fit(TEXTS, SHARES).adapter_ == made.adapter_, "the same data, found again"
