@@ -54,7 +54,7 @@ def make_parser(name, description):
         "--natural",
         action="store_const",
         const=True,
-        help="draw test documents as they come, not balanced as the paper",
+        help="draw test documents as they come, not balanced",
     )
     parser.add_argument("--labels", type=int, default=None, help="keep so many labels, the most frequent ones")
     parser.add_argument("--wording", default=None, help="what the labels are, such as emotions")
