@@ -13,7 +13,6 @@ from sklearn import get_config
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import GroupKFold, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import Bunch, check_random_state, get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
@@ -22,7 +21,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, h
 from ._models.files import hidden_widths
 from ._models.identity import find_files
 from ._utils.arrays import as_list, check_sample_weight, check_targets, majority, name_targets
-from ._utils.checks import check_choice, check_positive_int, check_splits, check_texts, check_threshold
+from ._utils.checks import check_choice, check_positive_int, check_texts, check_threshold, shuffled_splits
 from ._utils.classes import check_class_columns, expand, find_classes, holds_classes, refuse_binarisers
 from ._utils.labelled import labelled
 from ._utils.typing import Demonstrations, FilePath, Labels, Layers, Lora, Names, RandomState, Self, Threshold
@@ -695,9 +694,8 @@ def _fit_on(estimator, X, training, y=None, rows=slice(None)):
 
 
 def _out_of_fold(readout, arrays, training):
-    proba, groups = np.empty(training.Y.shape), training.groups
-    cv = KFold(N_FOLDS, shuffle=True, random_state=0) if groups is None else GroupKFold(N_FOLDS)
-    for train, test in check_splits(cv, arrays, training.Y, groups=groups):
+    proba = np.empty(training.Y.shape)
+    for train, test in shuffled_splits(N_FOLDS, arrays, training.Y, training.groups):
         fitted = _fit_on(clone(readout), arrays, training, rows=train)
         proba[test] = label_columns(fitted, arrays[test])
     return proba

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import GroupKFold, check_cv
+from sklearn.model_selection import GroupKFold, KFold, check_cv
 from sklearn.utils import check_random_state
 
 from .arrays import as_list, check_not_empty, check_unmasked, column_names, describe, first_repeated
@@ -232,17 +232,30 @@ def check_splits(
     >>> [(train.tolist(), test.tolist()) for train, test in check_splits(2, list("abcd"), None)]
     [([2, 3], [0, 1]), ([0, 1], [2, 3])]
     """
-    rows = np.arange(len(X))
-    if groups is not None and isinstance(cv, numbers.Integral):
-        cv = GroupKFold(min(int(cv), len(np.unique(groups))))
+    rows, given = np.arange(len(X)), cv
     expected = f"expected a number of parts from 2 to the {len(X)} documents, a splitter, or pairs of rows"
     try:
+        if groups is not None and isinstance(cv, numbers.Integral):
+            cv = GroupKFold(min(int(cv), max(2, len(np.unique(groups)))))
         splits = [
             (rows[train], rows[test]) for train, test in check_cv(cv, y, classifier=classifier).split(X, y, groups)
         ]
     except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise ValueError(f"Got cv={cv!r:.200} but {expected} to train on and to hold out: {error}") from error
+        raise ValueError(f"Got cv={given!r:.200} but {expected} to train on and to hold out: {error}") from error
     if not splits or not all(len(part) for split in splits for part in split):
         got = "one with an empty side" if splits else "no split at all"
-        raise ValueError(f"Got cv={cv!r:.200}, {got}, but {expected} to train on and to hold out.")
+        raise ValueError(f"Got cv={given!r:.200}, {got}, but {expected} to train on and to hold out.")
     return splits
+
+
+def shuffled_splits(cv: Any, X: Any, y: Any, groups: Any = None) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the splits of `cv` as `check_splits` does, a number of parts shuffled, and no more parts than documents.
+
+    Examples
+    --------
+    >>> [test.tolist() for _, test in shuffled_splits(5, list("abcd"), None)]
+    [[2], [3], [1], [0]]
+    """
+    if isinstance(cv, numbers.Integral) and not isinstance(cv, bool) and groups is None:
+        cv = KFold(max(2, min(check_positive_int(cv, "cv"), len(X))), shuffle=True, random_state=0)
+    return check_splits(cv, X, y, groups=groups)

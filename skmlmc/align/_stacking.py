@@ -9,7 +9,6 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import GroupKFold, KFold
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing as take_rows
 from sklearn.utils import get_tags
@@ -18,7 +17,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, h
 from threadpoolctl import threadpool_limits
 
 from .._utils.arrays import check_sample_weight, default_names, lay_out
-from .._utils.checks import check_choice, check_positive, check_positive_int, check_splits, check_threshold
+from .._utils.checks import check_choice, check_positive, check_threshold, shuffled_splits
 from .._utils.classes import expand, find_classes, holds_classes
 from .._utils.labelled import labelled
 from .._utils.typing import Self, Threshold
@@ -322,17 +321,8 @@ def make_task(X, y, sample_weight, distribution, groups, *, cv, multi_label=True
         check_consistent_length(X, groups)
         groups = np.asarray(groups)
     columns = Columns(H.shape[1], names, None if classes is None else classes.values)
-    splits = [] if isinstance(cv, str) and cv == "prefit" else _split(cv, H, groups)
+    splits = [] if isinstance(cv, str) and cv == "prefit" else shuffled_splits(cv, H, H, groups)
     return Task(H, for_members, w, columns, splits, multi_label, groups)
-
-
-def _split(cv, H, groups):
-    rows = np.arange(len(H))
-    if isinstance(cv, (int, np.integer)) and not isinstance(cv, bool):
-        units = len(rows) if groups is None else len(np.unique(groups))
-        n = max(2, min(check_positive_int(cv, "cv"), units))
-        cv = KFold(n, shuffle=True, random_state=0) if groups is None else GroupKFold(n)
-    return check_splits(cv, rows, H, groups=groups)
 
 
 def _is_pair(pair):
