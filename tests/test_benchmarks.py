@@ -451,10 +451,12 @@ def test_curves_from_end_to_end(single, tiny_model, tiny_encoder, tmp_path, monk
     curves.main([*given[:-7], "--sizes", "12", "--f1", "12", "--answers", "0"])
     assert all(row["size"] == 12 for row in json.loads(path.read_text())["means"])
     monkeypatch.undo()
-    curves.main([*given[:-7], "--sizes", "6", "--f1", "6", "--answers", "0"])
-    assert ("example_f1", curves.STACK, 6) in {
-        (row["metric"], row["method"], row["size"]) for row in json.loads(path.read_text())["means"]
-    }
+    cache = tmp_path / "cache" / path.name
+    for row in (rows := json.loads(cache.read_text()))["rows"]:
+        row.pop("example_f1", None)  # as of a run that wanted none at this size
+    cache.write_text(json.dumps(rows))
+    curves.main([*given[:-7], "--sizes", "12", "--f1", "12", "--answers", "0"])
+    assert "example_f1" in {row["metric"] for row in json.loads(path.read_text())["means"]}
     curves.main(["--report", "--out", str(tmp_path)])
     report = (tmp_path / "curves.md").read_text()
     assert f"| {name} | tiny | NLL | " in report and f"## {curves.WITH_ENCODER}: against the best of TF-IDF" in report
