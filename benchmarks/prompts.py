@@ -18,10 +18,11 @@ import numpy as np
 from benchmarks._bench import SINGLE, Bench, command_of, make_parser, read_json, settings_of, stem, table, write_json
 from benchmarks._scores import each_score, resample
 from skmlmc import GGUFClassifier, PromptTemplate
+from skmlmc._models.files import resolve_model
+from skmlmc._models.loaded import load_vocabulary
 
 MODES, FORMATS = ("chat", "plain"), ("json", "list")
 INSTRUCTIONS = {"the default": None, "short": "Which of these {wording} fit the text? {labels}", "labels": "{labels}"}
-DEFAULT = ("the default", "chat", "json")
 METRICS = {"nll": "NLL", "l1": "L1", "example_f1": "F1"}
 
 
@@ -53,15 +54,21 @@ def form(row):
 class Prompts(Bench):
     """Rows of the table, each a form of the prompt."""
 
+    def __init__(self, args):
+        super().__init__(args)
+        chat = load_vocabulary(resolve_model(self.make(GGUFClassifier).model)).chat_template
+        self.modes = MODES if chat else ("plain",)
+
     def forms(self):
         """Every form, the default one first; other instructions in plain text alone."""
         for shots in (0, self.args.shots):
-            yield from ((shots, "the default", *how) for how in product(MODES, FORMATS))
+            yield from ((shots, "the default", *how) for how in product(self.modes, FORMATS))
             yield from ((shots, name, "plain", "json") for name in INSTRUCTIONS if name != "the default")
 
     def row(self, shots, instruction, mode, answer_format):
         """Score one form."""
-        found, default = (self.answers(shots, *how) for how in ((instruction, mode, answer_format), DEFAULT))
+        usual = "the default", self.modes[0], FORMATS[0]
+        found, default = (self.answers(shots, *how) for how in ((instruction, mode, answer_format), usual))
         scores, others = (each_score(self.test.H, one.proba, single=self.single) for one in (found, default))
         return {
             "shots": shots,
@@ -133,8 +140,8 @@ def report(folder):
         "",
         "    python -m benchmarks.prompts --report",
         "",
-        f"In how many of {len(runs)} runs a form is better / worse than the default (chat, JSON) beyond the 95 % "
-        f"interval of the difference over documents: {runs_said}.",
+        f"In how many of {len(runs)} runs a form is better / worse than the default (JSON, chat where the model has a "
+        f"template) beyond the 95 % interval of the difference over documents: {runs_said}.",
         "",
         *table(["demonstrations", "instruction", "mode", "format", *METRICS.values()], rows),
     ]

@@ -462,6 +462,15 @@ def test_curves_from_end_to_end(single, tiny_model, tiny_encoder, tmp_path, monk
     assert f"| {name} | tiny | NLL | " in report and f"## {curves.WITH_ENCODER}: against the best of TF-IDF" in report
 
 
+def test_prompts_of_a_model_without_a_chat_template(tiny_model, tmp_path):
+    file = write_annotations(tmp_path / "made_up.jsonl")
+    args = prompts.make_parser("prompts", "").parse_args(
+        [str(w) for w in ["--data", "made_up", "--file", file, "--model", tiny_model, "--out", tmp_path, *TINY]]
+    )
+    forms = list(prompts.Prompts(args).forms())
+    assert len(forms) == 8 and {mode for _, _, mode, _ in forms} == {"plain"}
+
+
 def test_prompts_from_end_to_end(tiny_chat_model, tmp_path, monkeypatch):
     file = write_annotations(tmp_path / "made_up.jsonl")
     given = ["--data", "made_up", "--file", file, "--model", tiny_chat_model, "--out", tmp_path, *TINY]
