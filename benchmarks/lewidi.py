@@ -38,7 +38,7 @@ def main(argv=None):
     parser = make_timing_parser("lewidi", __doc__)
     parser.add_argument("--train", type=Path, nargs="+", required=True)
     parser.add_argument("--test", type=Path, required=True)
-    parser.add_argument("--encoder", type=Path, default=None, help="embedding model in GGUF form, for one more row")
+    parser.add_argument("--encoder", type=Path, default=None, help="embedding model in GGUF form, for two more rows")
     parser.add_argument("--fit", type=int, default=1000, help="documents to fit on, at most")
     parser.add_argument("--n-test", type=int, default=1000, help="documents to score on, at most")
     parser.add_argument("--n-jobs", type=int, default=1, help="processes")
@@ -95,6 +95,8 @@ def methods(args, labels, several):
     if args.encoder is not None:
         encoder = EmbeddingExtractor(os.fspath(args.encoder), memory=shared["memory"], truncation="end")
         found["encoder + logistic regression"] = make_pipeline(encoder, baselines.encoder_head(not several))
+        both = {"method": "stack", "method_params": {"encoder": encoder}}
+        found["stack with the encoder"] = GGUFClassifier(**both, **shared)
     return found
 
 
