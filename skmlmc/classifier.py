@@ -156,6 +156,13 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     >>> clf = GGUFClassifier(labels=["anger", "joy", "sadness"]).fit()
     >>> clf.predict_proba(["I miss her so much.", "We won!!!"]).shape
     (2, 3)
+
+    What labels mean can be told with their names:
+
+    >>> told = {"anger": "furious, annoyed", "joy": "happy, delighted"}
+    >>> clf = GGUFClassifier(labels=["anger", "joy", "sadness"], descriptions=told).fit()
+    >>> "joy (happy, delighted), sadness" in clf.prompt_text("We won!!!")
+    True
     """
 
     def __init__(
@@ -163,6 +170,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         model: FilePath | None = None,
         *,
         labels: Labels | None = None,
+        descriptions: Mapping[str, str] | None = None,
         method: str = "auto",
         aligner: Any = None,
         n_label_orders: int = 1,
@@ -321,6 +329,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
             if (
                 self.shots == 0
                 and self.prompt is None
+                and self.descriptions is None
                 and (isinstance(self.demonstrations, str) or not as_list(self.demonstrations))
             ):
                 shared["read"] = "document"  # which the prompt alone makes no better

@@ -121,6 +121,7 @@ def fitted_estimators(model, adapter, encoder):
             several = classifier(method=method, n_label_orders=2, content_free=["N/A"])
             yield f"{method}, orders and calibration", several.fit(TEXTS, H), TWO
     yield "adapter", classifier(lora=[(adapter, 0.5)]).fit(TEXTS, H), TWO
+    yield "descriptions", classifier(descriptions={"joy": "happy, delighted"}).fit(TEXTS, H), TWO
     yield "template", classifier(prompt=PromptTemplate(wording="emotions")).fit(TEXTS, H), TWO
     single = classifier(method="compare_to_none", multi_label=False, threshold={"joy": 0.2, "anger": 0.3, "sadness": 1})
     yield "single label", single.fit(TEXTS, Y), TWO

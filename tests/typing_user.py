@@ -61,6 +61,7 @@ def classify(model: Path | None) -> None:
     clf = GGUFClassifier(
         model,
         labels=labels,
+        descriptions={"joy": "happy, delighted"},
         method="max_over_generations",
         aligner="platt",
         n_label_orders=2,

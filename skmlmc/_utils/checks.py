@@ -112,6 +112,35 @@ def check_labels(labels: Any, none_label: str = "none") -> dict[str, str]:
     return {str.__str__(name): str.__str__(wording) for name, wording in zip(names, wordings, strict=True)}
 
 
+def check_descriptions(descriptions: Any, labels: Sequence[str]) -> tuple[str, ...]:
+    """Return the description of each label, "" where it has none; no element where no label has one.
+
+    TypeError or ValueError where `descriptions` is no mapping from some of the label names to texts that say something.
+
+    Examples
+    --------
+    >>> check_descriptions({"joy": "happy, delighted"}, ["anger", "joy"])
+    ('', 'happy, delighted')
+    """
+    if descriptions is None:
+        return ()
+    expected = "expected a mapping from label to text, such as descriptions={'joy': 'happy, delighted'}"
+    if not isinstance(descriptions, Mapping):
+        raise TypeError(f"Got descriptions={descriptions!r:.80} but {expected}.")
+    given = {str(label): text for label, text in descriptions.items()}  # of classes that are numbers
+    unknown = [label for label in given if label not in labels]
+    if unknown:
+        raise ValueError(f"Got descriptions of {unknown}, which are no labels, but {expected}: one of {list(labels)}.")
+    for label, text in given.items():
+        if not isinstance(text, str):
+            raise TypeError(f"Got {text!r:.40} as the description of {label!r} but {expected}.")
+        if not text.strip():
+            raise ValueError(f"Got the blank description {text!r} of {label!r} but {expected}. Leave the label out.")
+        check_encodes(text, "descriptions to be texts", f"that of {label!r}")
+    texts = tuple(str.__str__(given.get(label, "")) for label in labels)
+    return texts if given else ()
+
+
 def _check_look(words: list, what: str) -> None:
     """Raise ValueError where two of `words` look alike: composed and decomposed letters, marks that have no width."""
     seen: dict[str, str] = {}
