@@ -45,6 +45,7 @@ from skmlmc import (
     HardPredictions,
     LinearProbe,
     MaxOverGenerations,
+    PriorCorrection,
     PromptTemplate,
     ScalingAligner,
     SelectiveClassifier,
@@ -134,8 +135,10 @@ def _fitted_aligners():
     steps = RNG.dirichlet(np.ones(4), (20, 3))
     pairs = RNG.random((20, 4, 4))
     pairs = pairs / (pairs + pairs.transpose(0, 2, 1))
-    for aligner in (CompareToNone(), HardPredictions(), MaxOverGenerations(), BradleyTerry(), UnaryBreakdown()):
-        X = {BradleyTerry: pairs, UnaryBreakdown: steps[:, 0, :3]}.get(type(aligner), steps)
+    read = (CompareToNone(), HardPredictions(), MaxOverGenerations(), BradleyTerry(), UnaryBreakdown())
+    for aligner in (*read, PriorCorrection([0.1, 0.2, 0.3])):
+        flat = dict.fromkeys((UnaryBreakdown, PriorCorrection), steps[:, 0, :3])
+        X = {BradleyTerry: pairs, **flat}.get(type(aligner), steps)
         yield type(aligner).__name__, aligner.fit(X), X
     frame = pd.DataFrame(H, columns=LABELS)
     for kind in ALIGNERS:

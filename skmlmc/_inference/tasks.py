@@ -415,10 +415,10 @@ class QuestionsTask:
         """Lay one question's prompt out; `quiet` where another one has told what there is to tell."""
         # Of pairs there are many: the instruction, which is decoded once, tells for all.
         once = len(question) > 1 and self.template.lists_labels
-        asked, named = ((), self.descriptions) if once else (self.descriptions, ())
-        values = dict(zip(self.template.fields, described(self.words, asked, question), strict=True))
+        here, there = ((), self.descriptions) if once else (self.descriptions, ())
+        values = dict(zip(self.template.fields, described(self.words, here, question), strict=True))
         values |= dict(zip(("yes", "no"), self.answers, strict=True))
-        named, none = described(self.words, named, self.order), self.words[-1]
+        named, none = described(self.words, there, self.order), self.words[-1]
         shown = len(self.demonstrations)
         chat = model.chat_template, model.special_texts
         return make_layout(self.template, named, none, *chat, values, shown, quiet)
