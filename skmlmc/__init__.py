@@ -3,7 +3,7 @@
 from ._models.identity import locate_model
 from ._models.loaded import clear_models
 from ._version import __version__ as __version__
-from .align import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations, UnaryBreakdown
+from .align import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations, PriorCorrection, UnaryBreakdown
 from .calibrate import LinearProbe, ScalingAligner, SelectiveClassifier, SoftStackingClassifier, ThresholdTuner
 from .classifier import GGUFClassifier
 from .comparison import compare_methods
@@ -30,6 +30,7 @@ __all__ = [
     "MarginalExtractor",
     "MaxOverGenerations",
     "PairwiseExtractor",
+    "PriorCorrection",
     "PromptTemplate",
     "QuestionTemplate",
     "ScalingAligner",

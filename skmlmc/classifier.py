@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from inspect import signature
-from math import factorial
+from math import ceil, factorial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +29,14 @@ from .align._fitted import KINDS as ALIGNERS
 from .align._fitted import LinearProbe, ScalingAligner
 from .align._stacking import SoftStackingClassifier
 from .align._thresholds import learn_thresholds
-from .align._zero_shot import BradleyTerry, CompareToNone, HardPredictions, MaxOverGenerations, UnaryBreakdown
+from .align._zero_shot import (
+    BradleyTerry,
+    CompareToNone,
+    HardPredictions,
+    MaxOverGenerations,
+    UnaryBreakdown,
+    ZeroShotAligner,
+)
 from .base import LabelProbabilityMixin, fits_or_forgets, label_columns
 from .extract._base import (
     LIVE_PARAMETERS,
@@ -63,6 +70,8 @@ SUPERVISED = (LinearProbe, SoftStackingClassifier)
 # Which states the stack reads: of the document as a whole, and what the model makes of it where it is to answer.
 STACK = ((0.25, "mean"), (0.5, "mean"), (0.75, "mean"), (0.75, "last"), (None, "last"))
 N_FOLDS = 5
+# Of n_label_orders="auto": the most orders, the mean change of a probability that ends it, and documents it is read on.
+MOST_ORDERS, ORDER_CHANGE, ORDER_DOCUMENTS = 8, 0.01, 100
 
 
 @documented_extractor
@@ -90,10 +99,11 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         Fitted alignment behind the read-out: a kind of `ScalingAligner`, or an estimator with ``fit`` and
         ``predict_proba`` on label probabilities, such as a multi-label classifier of scikit-learn (for 0/1 targets). It
         is fitted on the documents that are not demonstrations; behind a fitted read-out, on its out-of-fold
-        probabilities.
-    n_label_orders : int, default=1
+        probabilities. `PriorCorrection` needs no targets.
+    n_label_orders : int or "auto", default=1
         Average the read-out over so many orders of the labels in the prompt, the given one first. Costs as many
-        prefixes and answers.
+        prefixes and answers. "auto": until one more changes a probability by less than 0.01 in the mean over documents
+        of ``fit``, 100 of them where nothing is fitted, and 8 at most; targets are not needed for it.
     content_free : sequence of str or None, default=None
         Documents without content, such as ``("N/A", "[MASK]", "")``: probabilities are divided by the answers to them
         (see `ContextualCalibration`). Not for the linear probe.
@@ -155,6 +165,13 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     >>> clf = GGUFClassifier(labels=["anger", "joy", "sadness"]).fit()
     >>> clf.predict_proba(["I miss her so much.", "We won!!!"]).shape
     (2, 3)
+
+    What labels mean can be told with their names:
+
+    >>> told = {"anger": "furious, annoyed", "joy": "happy, delighted"}
+    >>> clf = GGUFClassifier(labels=["anger", "joy", "sadness"], descriptions=told).fit()
+    >>> "joy (happy, delighted), sadness" in clf.prompt_text("We won!!!")
+    True
     """
 
     def __init__(
@@ -162,9 +179,10 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         model: FilePath | None = None,
         *,
         labels: Labels | None = None,
+        descriptions: Mapping[str, str] | None = None,
         method: str = "auto",
         aligner: Any = None,
-        n_label_orders: int = 1,
+        n_label_orders: int | str = 1,
         content_free: Sequence[str] | None = None,
         layer: Layers | None = None,
         pooling: str | Sequence[str] = "last",
@@ -242,7 +260,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         """
         extractor_class, readout_class = METHODS[self._method()]
         for_extractor, for_readout = self._divide_method_params(extractor_class, readout_class)
-        check_positive_int(self.n_label_orders, "n_label_orders")
+        self._finds_orders()
         classes = self._find_classes(y, distribution)
         if classes is not None:
             y = classes.targets()
@@ -256,19 +274,17 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         readout, aligner = self._make_readout(first.labels_, for_readout), self._make_aligner()
         tune = self._tunes(first.labels_)
         weights = _weights(X, sample_weight, aligner)
-        training = None
-        if tune or aligner is not None or isinstance(readout, SUPERVISED):
-            if X is None or targets is None:
-                what = f"method={self.method!r}" if aligner is None else f"aligner={self.aligner!r}"
-                what = 'threshold="tune"' if tune else what
-                raise ValueError(f"Expected texts and targets: {what} is fitted on them. Call fit(texts, y).")
-            training = _training_data(first, X, targets, weights, groups)
-            _check_aligner(aligner, training.Y, self.multi_label)
-        extractors = self._more_extractors(first, X, y, distribution)
-        readouts = [deepcopy(readout) for _ in extractors]
+        fits = tune or aligner is not None or isinstance(readout, SUPERVISED)
+        training, reads = None, tune or aligner is not None or self._finds_orders()
+        if fits or reads:
+            self._check_given(X, targets, readout, aligner, tune)
+            training = _training_data(first, X, targets, weights, groups, None if fits else ORDER_DOCUMENTS)
+            _check_aligner(aligner, training.Y, self.multi_label, first.labels_)
         self.__dict__.pop("thresholds_", None)  # of an earlier fit
+        each = self._each_extractor(first, X, y, distribution)
+        extractors, readouts, parts = self._read_orders(each, readout, training, reads)
         if training is not None:
-            aligner, held_out = _fit_readouts(extractors, readouts, aligner, training, self.multi_label, tune)
+            aligner, held_out = _fit_aligner(parts, aligner, training, self.multi_label, tune, first.labels_)
             if tune:
                 w = np.ones(len(held_out)) if training.weights is None else training.weights
                 self.thresholds_, _ = learn_thresholds(held_out, majority(training.Y), w)
@@ -278,6 +294,39 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         self.model_fingerprint_, self.lora_fingerprints_ = first.model_fingerprint_, first.lora_fingerprints_
         self._classes = None if classes is None else classes.values
         return self
+
+    def _finds_orders(self):
+        """Check the number of label orders; return whether it is to be found out."""
+        if isinstance(self.n_label_orders, str) and self.n_label_orders == "auto":
+            return True
+        return not check_positive_int(self.n_label_orders, "n_label_orders", " or 'auto'")
+
+    def _read_orders(self, each, readout, training, reads):
+        """Return extractors, read-outs, and their probabilities of the documents to fit on where `reads` asks for them.
+
+        As many orders as are wanted; where that is to be found out, until one more changes hardly anything.
+        """
+        extractors, readouts, parts = [], [], []
+        for extractor in each:
+            extractors.append(extractor)
+            readouts.append(deepcopy(readout))
+            if training is not None:
+                parts.append(_fit_readout(extractor, readouts[-1], training, reads))
+            if len(parts) > 1 and self._finds_orders():
+                if abs(_mean(parts) - _mean(parts[:-1])).mean() < ORDER_CHANGE:
+                    break
+        return extractors, readouts, parts
+
+    def _check_given(self, X, targets, readout, aligner, tune):
+        """Raise ValueError where ``fit`` got nothing to fit on."""
+        needs, learns = aligner is not None and _needs_targets(aligner), isinstance(readout, SUPERVISED)
+        name = "threshold" if tune else "aligner" if needs else "method" if learns else ""
+        alone = not name
+        name = name or ("n_label_orders" if aligner is None else "aligner")
+        if X is None or (targets is None and not alone):
+            needed, call = ("texts", "texts") if alone else ("texts and targets", "texts, y")
+            what = f"{name}={getattr(self, name)!r}"
+            raise ValueError(f"Expected {needed}: {what} is fitted on them. Call fit({call}).")
 
     def _tunes(self, labels):
         """Check the threshold; return whether it is to be learned."""
@@ -320,6 +369,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
             if (
                 self.shots == 0
                 and self.prompt is None
+                and self.descriptions is None
                 and (isinstance(self.demonstrations, str) or not as_list(self.demonstrations))
             ):
                 shared["read"] = "document"  # which the prompt alone makes no better
@@ -381,7 +431,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     def document_criteria(self) -> tuple[str, ...]:
         """What ``diagnose`` tells of how sure each document is."""
         told = getattr(METHODS[self._method()][0], "document_criteria", ())
-        return (*told, "disagreement") if self.n_label_orders > 1 else told
+        return (*told, "disagreement") if self.n_label_orders != 1 else told
 
     def learns_from_documents(self) -> bool:
         """Whether probabilities of a document may depend on those in ``fit``: what is fitted, demonstrations, names.
@@ -391,7 +441,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         bool
             False where tools such as `ThresholdTuner` may let all documents be predicted at once.
         """
-        fits = self.aligner is not None or issubclass(METHODS[self._method()][1], SUPERVISED)
+        fits = self.aligner is not None or issubclass(METHODS[self._method()][1], SUPERVISED) or self._finds_orders()
         return fits or super().learns_from_documents()
 
     def _align(self, proba):
@@ -404,20 +454,15 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         first = self.extractors_[0]
         return getattr(first, "extractor_", first)
 
-    def _more_extractors(self, first, X, y, distribution):
-        """One extractor a label order, all with the demonstrations of the first, calibrated where that is asked for."""
+    def _each_extractor(self, first, X, y, distribution):
+        """Yield an extractor a label order, with the demonstrations of the first, calibrated where that is wanted."""
         # Drawn once: with random_state=None every order would draw demonstrations of its own.
-        others = clone(first).set_params(demonstrations=first.demonstrations_)
-        extractors = [first]
-        for order in self._orders(first):
-            extractors.append(clone(others).set_params(label_order=order).fit(X, y, distribution=distribution))
-        if self.content_free is None:
-            return extractors
-        shown = first.demonstrations_
-        calibrated = [
-            ContextualCalibration(clone(e).set_params(demonstrations=shown), self.content_free) for e in extractors
-        ]
-        return [e.fit(X, y, distribution=distribution) for e in calibrated]
+        shown = clone(first).set_params(demonstrations=first.demonstrations_)
+        for k, order in enumerate([first.label_order, *self._orders(first)]):
+            extractor = clone(shown).set_params(label_order=order)
+            if self.content_free is not None:
+                extractor = ContextualCalibration(extractor, self.content_free)
+            yield first if k == 0 and self.content_free is None else extractor.fit(X, y, distribution=distribution)
 
     def _divide_method_params(self, extractor_class, readout_class):
         """Return what `method_params` has for the extractor and for the read-out."""
@@ -484,7 +529,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     def _orders(self, first):
         """Label orders beside the given one."""
         names = list(first.label_order_)
-        n = min(self.n_label_orders, factorial(len(names)))
+        n = min(MOST_ORDERS if self._finds_orders() else self.n_label_orders, factorial(len(names)))
         rng, orders = check_random_state(self.random_state), [names]
         while len(orders) < n:
             order = [names[k] for k in rng.permutation(len(names))]
@@ -541,7 +586,7 @@ def _input(extractor, readout, X):
 def _fit_zero_shot(readout, labels):
     """Fit a read-out that learns only the labels: an undecided answer of the right shape is enough."""
     n, kind = len(labels), readout._kind
-    shape = {"steps": (1, 1, n + 1), "pairs": (1, n + 1, n + 1)}.get(kind, (1, n))
+    shape = {"steps": (2, 1, n + 1), "pairs": (2, n + 1, n + 1)}.get(kind, (2, n))
     undecided = np.full(shape, 1 / (n + 1) if kind == "steps" else 0.5)
     return readout.fit(labelled(undecided, kind, labels, undecided))
 
@@ -572,13 +617,16 @@ class _Training(NamedTuple):
     """What is fitted on: documents, targets, and weights and groups where they are given."""
 
     texts: list[str]
-    Y: np.ndarray
+    Y: Any  # None where nothing needs targets
     weights: np.ndarray | None
     groups: np.ndarray | None
 
 
-def _training_data(first, X, targets, weights, groups):
-    """Documents that are no demonstrations of the extractor `first` and have a weight, and what belongs to them."""
+def _training_data(first, X, targets, weights, groups, most=None):
+    """Documents that are no demonstrations of the extractor `first` and have a weight, and what belongs to them.
+
+    Of more than `most` documents every second, or third and so on.
+    """
     texts = check_texts(X)
     shown = {text for text, _ in first.demonstrations_}
     rest = [i for i, text in enumerate(texts) if text not in shown and (weights is None or weights[i] > 0)]
@@ -587,39 +635,54 @@ def _training_data(first, X, targets, weights, groups):
             f"Got {len(texts)} documents, of which {len(rest)} have a weight and are not shown as demonstrations, but "
             f"expected at least {N_FOLDS} to fit on: give more documents or fewer shots."
         )
-    Y, _ = check_targets(targets, labels=list(first.labels_), n_samples=len(texts))
+    Y: Any = None
+    if targets is not None:
+        Y, _ = check_targets(targets, labels=list(first.labels_), n_samples=len(texts))
+    rest = rest[:: 1 if most is None else ceil(len(rest) / most)]
     if groups is not None:
         check_consistent_length(texts, groups)
         groups = np.asarray(groups)[rest]
-    return _Training([texts[i] for i in rest], Y[rest], None if weights is None else weights[rest], groups)
+    Y, weights = (None if part is None else part[rest] for part in (Y, weights))
+    return _Training([texts[i] for i in rest], Y, weights, groups)
 
 
-def _fit_readouts(extractors, readouts, aligner, training, multi_label, tune):
-    """Fit supervised read-outs and the aligner; returns the aligner, and with `tune` held-out probabilities."""
-    documents, Y = training.texts, training.Y
-    parts = []
-    for extractor, readout in zip(extractors, readouts, strict=True):
-        fronts = _read_once(extractor, readout, documents) if _reads_texts(readout) else {}
-        arrays = _input(extractor, readout, documents)
-        if not isinstance(readout, SUPERVISED):
-            parts.append(readout.predict_proba(arrays))
-            continue
-        if tune or aligner is not None:
-            parts.append(_out_of_fold(readout, arrays, training))
-        _fit_on(readout, arrays, training)
-        if fronts:
-            readout.set_params(**fronts)
-            readout.estimators_ = [
-                fronts.get(name, member)
-                for (name, _), member in zip(readout.estimators, readout.estimators_, strict=True)
-            ]
+def _fit_readout(extractor, readout, training, reads):
+    """Fit a read-out that learns; return its probabilities of the documents, held out, where `reads` asks for them."""
+    fronts = _read_once(extractor, readout, training.texts) if _reads_texts(readout) else {}
+    arrays = _input(extractor, readout, training.texts)
+    if not isinstance(readout, SUPERVISED):
+        return readout.predict_proba(arrays)
+    proba = _out_of_fold(readout, arrays, training) if reads else None
+    _fit_on(readout, arrays, training)
+    if fronts:
+        readout.set_params(**fronts)
+        readout.estimators_ = [
+            fronts.get(name, member) for (name, _), member in zip(readout.estimators, readout.estimators_, strict=True)
+        ]
+    return proba
+
+
+def _fit_aligner(parts, aligner, training, multi_label, tune, labels):
+    """Fit the aligner on the read-outs' probabilities; return it, and with `tune` held-out probabilities."""
     if aligner is None:
         return None, _mean(parts) if tune else None
+    Y, proba = training.Y, np.mean(parts, axis=0)
     # A classifier of scikit-learn wants the number of a document's class.
-    one_class = not multi_label and not _tasks(aligner) and ((Y == 0) | (Y == 1)).all()
-    proba = np.mean(parts, axis=0)
+    one_class = Y is not None and not multi_label and not _tasks(aligner) and ((Y == 0) | (Y == 1)).all()
+    if not _needs_targets(aligner):
+        proba = labelled(proba, "unary", labels, None)  # a prior may name them
     held_out = _out_of_fold(aligner, proba, training) if tune else None
     return _fit_on(aligner, proba, training, Y.argmax(axis=1) if one_class else Y), held_out
+
+
+def _steps(aligner):
+    """Return the steps of an estimator given as `aligner`: itself, where it is no pipeline."""
+    return [part for _, part in getattr(aligner, "steps", [("", aligner)])]
+
+
+def _needs_targets(aligner):
+    """Whether an estimator given as `aligner` may learn from targets."""
+    return not all(isinstance(part, ZeroShotAligner) for part in _steps(aligner))
 
 
 class _Known(TransformerMixin, BaseEstimator):
@@ -650,14 +713,17 @@ def _read_once(extractor, readout, documents):
     return fronts
 
 
-def _check_aligner(aligner, Y, multi_label):
-    """Raise ValueError where an estimator given as `aligner` is known not to take the targets."""
+def _check_aligner(aligner, Y, multi_label, labels):
+    """Raise ValueError where an estimator given as `aligner` is known not to take the targets, or the labels."""
     tasks = set() if aligner is None else _tasks(aligner)
     if tasks - {multi_label}:
         raise ValueError(
             f"Got multi_label={multi_label} and aligner={aligner!r:.200}, but expected the same task for both: give "
             f"the aligner multi_label={multi_label}."
         )
+    for part in _steps(aligner):
+        if isinstance(part, ZeroShotAligner):
+            _fit_zero_shot(clone(part), labels)
     inner = _innermost(aligner)
     if aligner is None or tasks or not type(inner).__module__.startswith("sklearn."):
         return
@@ -690,7 +756,8 @@ def _fit_on(estimator, X, training, y=None, rows=slice(None)):
     more = {} if training.weights is None else {"sample_weight": training.weights[rows]}
     if training.groups is not None and has_fit_parameter(estimator, "groups"):
         more["groups"] = training.groups[rows]
-    return estimator.fit(X[rows], (training.Y if y is None else y)[rows], **more)
+    y = training.Y if y is None else y
+    return estimator.fit(X[rows], None if y is None else y[rows], **more)
 
 
 def _out_of_fold(readout, arrays, training):

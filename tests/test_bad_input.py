@@ -275,6 +275,25 @@ def test_labels(make, labels, error, message):
         make(labels=labels).fit(TEXTS)
 
 
+BAD_DESCRIPTIONS = [
+    ("joy", TypeError, r"descriptions='joy' but expected a mapping from label to text, such as"),
+    (["happy", "furious", "gloomy"], TypeError, "expected a mapping from label to text"),
+    ({"joy": "happy", "fear": "afraid"}, ValueError, r"of \['fear'\], which are no labels.*one of \['joy'"),
+    ({"none": "nothing"}, ValueError, r"descriptions of \['none'\], which are no labels"),
+    ({"joy": None}, TypeError, "Got None as the description of 'joy' but expected"),
+    ({"joy": ["happy"]}, TypeError, r"Got \['happy'\] as the description of 'joy'"),
+    ({"joy": " \n"}, ValueError, "the blank description .* of 'joy' .* Leave the label out"),
+    ({"joy": "a\ud800"}, ValueError, "descriptions to be texts that UTF-8 can encode, but that of 'joy' has"),
+]
+
+
+@refused
+@pytest.mark.parametrize("told, error, message", BAD_DESCRIPTIONS, ids=[ascii(case[0]) for case in BAD_DESCRIPTIONS])
+def test_descriptions(make, told, error, message):
+    with pytest.raises(error, match=message):
+        make(descriptions=told).fit(TEXTS)
+
+
 @refused
 def test_labels_spelled_like_another_empty_answer(make):
     with pytest.raises(ValueError, match="'anger', is the same as none_label='Anger'"):

@@ -33,6 +33,7 @@ from benchmarks import (
     first_answer,
     label_tokens,
     lewidi,
+    options,
     paper_table,
     prompts,
     speed,
@@ -488,6 +489,48 @@ def test_prompts_from_end_to_end(tiny_chat_model, tmp_path, monkeypatch):
     prompts.main(given)
     prompts.main(["--report", "--out", str(tmp_path)])
     assert "| 0 | the default | chat | json | 0 / 0 | 0 / 0 | 0 / 0 |" in (tmp_path / "prompts.md").read_text()
+
+
+def test_options_from_end_to_end(tiny_model, tmp_path, monkeypatch):
+    file, told = write_annotations(tmp_path / "made_up.jsonl"), tmp_path / "told.json"
+    given = ["--data", "made_up", "--file", file, "--model", tiny_model, "--out", tmp_path, *TINY]
+    given = [str(word) for word in [*given, "--descriptions", told, "--timed", "3"]]
+    told.write_text(json.dumps({"made_up": {"anger": "furious", "fear": "afraid"}}))
+    with pytest.raises(SystemExit, match="expected under 'made_up' a text for each of"):
+        options.main(given)
+    told.write_text(json.dumps({"made_up": {"anger": "furious {x}", "fear": "afraid", "joy": "glad"}}))
+    options.main([*given, "--only", "descriptions", "content_free"])
+    path = tmp_path / "options-made_up-tiny.json"
+    assert [row["option"] for row in json.loads(path.read_text())["rows"]] == ["descriptions", "content_free"]
+    made, row = [], options.Options.row
+    monkeypatch.setattr(options.Options, "row", lambda self, name, option: made.append(name) or row(self, name, option))
+    options.main(given)
+    rows = {row["option"]: row for row in json.loads(path.read_text())["rows"]}
+    assert len(rows) == 8 and set(made) == set(rows) - {"descriptions", "content_free"}  # what is there is kept
+    for found in rows.values():
+        for metric in options.TITLES:
+            (off, on), (low, high) = found[metric], found[f"{metric}_difference"]
+            assert low - 1e-4 <= on - off <= high + 1e-4
+        assert min(found["speed"]) > 0
+    plain = {found["nll"][0] for name, found in rows.items() if "question" not in name}
+    assert len(plain) == 1 and rows["descriptions"]["nll"][1] not in plain
+    assert rows["n_label_orders, auto"]["label_orders"] > 1
+    assert "| descriptions, a question a label, told once |" in path.with_suffix(".md").read_text()
+    options.main(["--report", "--out", str(tmp_path)])
+    page = (tmp_path / "options.md").read_text()
+    assert "## content_free\n\nBetter / worse of 1 runs: NLL " in page and "| made_up | tiny | 12 |" in page
+
+
+def test_options_on_documents_that_were_joined():
+    together = options.joined(documents(7), 3)
+    assert together.texts == ["text 0\n\ntext 1\n\ntext 2", "text 3\n\ntext 4\n\ntext 5"]
+    assert (together.H == documents(7).H[:6].reshape(2, 3, 3).max(axis=1)).all()
+
+
+def test_the_data_sets_of_the_table_have_descriptions():
+    told = json.loads(options.DESCRIPTIONS.read_text())
+    assert {"stackoverflow_emotions", "hatexplain_targets", "hs_brexit"} <= set(told)
+    assert all(text.strip() for texts in told.values() for text in texts.values())
 
 
 def test_busy_from_end_to_end(tiny_model, tmp_path, monkeypatch):

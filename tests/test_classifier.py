@@ -645,6 +645,7 @@ def test_a_killed_run_resumes(tiny_model, tmp_path, decoded):
         {"labels": ["anger", "joy", "sadness"]},
         {"labels": {"joy": "happiness", "anger": "anger", "sadness": "sadness"}},
         {"none_label": "neutral"},
+        {"descriptions": {"joy": "happy"}},
         {"prompt": "Choose from {labels}."},
         {"prompt": PromptTemplate(answer_format="list")},
         {"prompt": PromptTemplate(wording="emotions")},

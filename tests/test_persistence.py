@@ -45,6 +45,7 @@ from skmlmc import (
     HardPredictions,
     LinearProbe,
     MaxOverGenerations,
+    PriorCorrection,
     PromptTemplate,
     ScalingAligner,
     SelectiveClassifier,
@@ -121,6 +122,7 @@ def fitted_estimators(model, adapter, encoder):
             several = classifier(method=method, n_label_orders=2, content_free=["N/A"])
             yield f"{method}, orders and calibration", several.fit(TEXTS, H), TWO
     yield "adapter", classifier(lora=[(adapter, 0.5)]).fit(TEXTS, H), TWO
+    yield "descriptions", classifier(descriptions={"joy": "happy, delighted"}).fit(TEXTS, H), TWO
     yield "template", classifier(prompt=PromptTemplate(wording="emotions")).fit(TEXTS, H), TWO
     single = classifier(method="compare_to_none", multi_label=False, threshold={"joy": 0.2, "anger": 0.3, "sadness": 1})
     yield "single label", single.fit(TEXTS, Y), TWO
@@ -133,8 +135,10 @@ def _fitted_aligners():
     steps = RNG.dirichlet(np.ones(4), (20, 3))
     pairs = RNG.random((20, 4, 4))
     pairs = pairs / (pairs + pairs.transpose(0, 2, 1))
-    for aligner in (CompareToNone(), HardPredictions(), MaxOverGenerations(), BradleyTerry(), UnaryBreakdown()):
-        X = {BradleyTerry: pairs, UnaryBreakdown: steps[:, 0, :3]}.get(type(aligner), steps)
+    read = (CompareToNone(), HardPredictions(), MaxOverGenerations(), BradleyTerry(), UnaryBreakdown())
+    for aligner in (*read, PriorCorrection([0.1, 0.2, 0.3])):
+        flat = dict.fromkeys((UnaryBreakdown, PriorCorrection), steps[:, 0, :3])
+        X = {BradleyTerry: pairs, **flat}.get(type(aligner), steps)
         yield type(aligner).__name__, aligner.fit(X), X
     frame = pd.DataFrame(H, columns=LABELS)
     for kind in ALIGNERS:

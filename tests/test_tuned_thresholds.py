@@ -63,7 +63,7 @@ def test_thresholds_are_learned_from_probabilities_held_out(tiny_model):
 def test_threshold_tune_is_refused_where_it_says_nothing(tiny_model, decoded):
     decoded()
     asked = {"labels": LABELS, "threshold": "tune"}
-    with pytest.raises(ValueError, match='threshold="tune" is fitted on them. Call fit'):
+    with pytest.raises(ValueError, match="threshold='tune' is fitted on them. Call fit"):
         GGUFClassifier(tiny_model, **asked).fit(TEXTS)
     with pytest.raises(ValueError, match='Got threshold="tune" with multi_label=False'):
         GGUFClassifier(tiny_model, multi_label=False, **asked).fit(TEXTS, Y)

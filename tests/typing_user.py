@@ -27,6 +27,7 @@ from skmlmc import (
     MarginalExtractor,
     MaxOverGenerations,
     PairwiseExtractor,
+    PriorCorrection,
     PromptTemplate,
     QuestionTemplate,
     ScalingAligner,
@@ -61,6 +62,7 @@ def classify(model: Path | None) -> None:
     clf = GGUFClassifier(
         model,
         labels=labels,
+        descriptions={"joy": "happy, delighted"},
         method="max_over_generations",
         aligner="platt",
         n_label_orders=2,
@@ -87,6 +89,9 @@ def classify(model: Path | None) -> None:
     assert_type(clf.classes_, np.ndarray)
     asked = {"answer_words": ("yes", "no")}
     GGUFClassifier(labels=labels, method="unary_breakdown", prompt=QuestionTemplate(), method_params=asked)
+    GGUFClassifier(
+        labels=labels, aligner=PriorCorrection({"anger": 0.1, "joy": 0.2, "sadness": 0.1}), n_label_orders="auto"
+    )
     GGUFClassifier("hf:owner/repo/file.gguf", labels={"joy": "happiness", "anger": "rage"}, threshold=[0.5, 0.5])
 
 

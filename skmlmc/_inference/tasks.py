@@ -25,6 +25,18 @@ from .questions import Questionnaire
 NO_TOKENS = np.empty(0, int)
 
 
+def described(words: Sequence[str], descriptions: Sequence[str], labels: Sequence[int]) -> list[str]:
+    """Write the wordings of some labels, given by their numbers, each with its description where it has one.
+
+    Examples
+    --------
+    >>> described(["anger", "joy", "none"], ["", "happy, delighted"], [1, 0])
+    ['joy (happy, delighted)', 'anger']
+    """
+    texts = dict(enumerate(descriptions))
+    return [f"{words[k]} ({texts[k]})" if texts.get(k) else words[k] for k in labels]
+
+
 @dataclass(frozen=True)
 class PreparedSteps:
     """The stepwise prompt of one model, ready to answer documents."""
@@ -80,6 +92,8 @@ class StepsTask:
         Most labels of an answer.
     whole : bool
         Whether a label's probability is that of all its tokens.
+    descriptions : tuple of str
+        What the instruction says about each label beside its wording; empty where it says nothing.
     """
 
     template: PromptTemplate
@@ -88,6 +102,7 @@ class StepsTask:
     demonstrations: tuple
     max_labels: int
     whole: bool = False
+    descriptions: tuple[str, ...] = ()
     tap = None
 
     def key(self):
@@ -95,11 +110,12 @@ class StepsTask:
 
     def asked(self):
         """Return all that decides on the prompt up to the first label."""
-        return astuple(self.template), self.words, self.order, self.demonstrations
+        told = (self.descriptions,) if self.descriptions else ()  # what was kept without any is found again
+        return astuple(self.template), self.words, self.order, self.demonstrations, *told
 
     def compile(self, model):
         """Tokenise the prompt."""
-        named = [self.words[k] for k in self.order]
+        named = described(self.words, self.descriptions, self.order)
         template, shown, encoder = self.template, self.demonstrations, Encoder(model)
         layout = make_layout(
             template, named, self.words[-1], model.chat_template, model.special_texts, n_demonstrations=len(shown)
@@ -377,6 +393,9 @@ class QuestionsTask:
         Text, question and whether the first answer word is right.
     answers : (str, str)
         The two answer words.
+    descriptions : tuple of str
+        What is said about each label, empty where nothing is: in a question about one label, and in the instruction for
+        questions about two, where it lists the labels.
     """
 
     template: QuestionTemplate
@@ -385,17 +404,21 @@ class QuestionsTask:
     questions: tuple[tuple[int, ...], ...]
     demonstrations: tuple
     answers: tuple[str, str]
+    descriptions: tuple[str, ...] = ()
     tap = None
 
     def key(self):
-        template = astuple(self.template)
-        return ("questions", template, self.words, self.order, self.questions, self.demonstrations, self.answers)
+        asked = astuple(self.template), self.words, self.order, self.questions, self.demonstrations, self.answers
+        return ("questions", *asked, *([self.descriptions] if self.descriptions else []))
 
     def layout(self, model, question, quiet=True):
         """Lay one question's prompt out; `quiet` where another one has told what there is to tell."""
-        values = dict(zip(self.template.fields, (self.words[k] for k in question), strict=True))
+        # Of pairs there are many: the instruction, which is decoded once, tells for all.
+        once = len(question) > 1 and self.template.lists_labels
+        here, there = ((), self.descriptions) if once else (self.descriptions, ())
+        values = dict(zip(self.template.fields, described(self.words, here, question), strict=True))
         values |= dict(zip(("yes", "no"), self.answers, strict=True))
-        named, none = [self.words[k] for k in self.order], self.words[-1]
+        named, none = described(self.words, there, self.order), self.words[-1]
         shown = len(self.demonstrations)
         chat = model.chat_template, model.special_texts
         return make_layout(self.template, named, none, *chat, values, shown, quiet)

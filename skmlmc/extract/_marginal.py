@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,7 @@ class MarginalExtractor(
         model: FilePath | None = None,
         *,
         labels: Labels | None = None,
+        descriptions: Mapping[str, str] | None = None,
         shots: int = 0,
         demonstrations: Demonstrations = "multilabel",
         prompt: PromptTemplate | str | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import permutations
 from typing import Any
 
@@ -48,7 +48,8 @@ class QuestionsExtractor(Extractor, auto_wrap_output_keys=None):  # type: ignore
         check_is_fitted(self)
         template, answers = check_question(self.prompt, self._fields), check_answer_words(self.answer_words)
         questions = tuple(self._questions())
-        return QuestionsTask(template, self._words(), self._order(), questions, tuple(self._asked), answers)
+        asked = (template, self._words(), self._order(), questions, tuple(self._asked), answers)
+        return QuestionsTask(*asked, self._descriptions)
 
 
 @documented_extractor
@@ -89,6 +90,7 @@ class UnaryExtractor(LabelColumnsMixin, QuestionsExtractor, auto_wrap_output_key
         model: FilePath | None = None,
         *,
         labels: Labels | None = None,
+        descriptions: Mapping[str, str] | None = None,
         shots: int = 0,
         demonstrations: Demonstrations = "multilabel",
         prompt: QuestionTemplate | PromptTemplate | str | None = None,
@@ -189,6 +191,7 @@ class PairwiseExtractor(ThreeDimensionalMixin, QuestionsExtractor, auto_wrap_out
         model: FilePath | None = None,
         *,
         labels: Labels | None = None,
+        descriptions: Mapping[str, str] | None = None,
         shots: int = 0,
         demonstrations: Demonstrations = "multilabel",
         prompt: QuestionTemplate | PromptTemplate | str | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ class WrittenAnswerExtractor(Extractor, auto_wrap_output_keys=None):  # type: ig
         check_is_fitted(self)
         shown = tuple(self._numbered_demonstrations())
         asked = (check_prompt(self.prompt), self._words(), self._order(), shown, self._n_steps())
-        return kind(*asked, whole=self.label_tokens == "whole", **more)
+        return kind(*asked, whole=self.label_tokens == "whole", descriptions=self._descriptions, **more)
 
     document_criteria = ("label_mass",)  # what ``diagnose`` tells of how sure each document is
 
@@ -106,6 +106,7 @@ class StepwiseExtractor(ThreeDimensionalMixin, WrittenAnswerExtractor, auto_wrap
         model: FilePath | None = None,
         *,
         labels: Labels | None = None,
+        descriptions: Mapping[str, str] | None = None,
         shots: int = 0,
         demonstrations: Demonstrations = "multilabel",
         prompt: PromptTemplate | str | None = None,
@@ -230,6 +231,7 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
         model: FilePath | None = None,
         *,
         labels: Labels | None = None,
+        descriptions: Mapping[str, str] | None = None,
         read: str = "prompt",
         shots: int = 0,
         demonstrations: Demonstrations = "multilabel",
@@ -258,7 +260,7 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
         check_poolings(self.pooling, check_layers(self.layer))
         if check_choice(self.read, "read", ("prompt", "document")) == "prompt":
             return
-        defaults = {"shots": 0, "prompt": None}
+        defaults = {"shots": 0, "prompt": None, "descriptions": None}
         given = {name: getattr(self, name) for name, value in defaults.items() if getattr(self, name) is not value}
         if not isinstance(self.demonstrations, str) and as_list(self.demonstrations) != []:
             given["demonstrations"] = self.demonstrations

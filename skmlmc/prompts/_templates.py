@@ -169,6 +169,11 @@ class QuestionTemplate:
         """The question's own placeholders."""
         return tuple(n for n in _fields(self.demonstration, "demonstration") if n in ("label", "first", "second"))
 
+    @property
+    def lists_labels(self) -> bool:
+        """Whether the instruction names all labels."""
+        return "labels" in _fields(self.instruction, "instruction")
+
 
 def check_question(prompt, fields: tuple[str, ...]) -> QuestionTemplate:
     """Return the question that a `prompt` parameter means.

@@ -222,6 +222,8 @@ def test_nothing_adds_a_control_token_to_any_prompt(make, paths, name):
     expected = [controls(vocabulary, prompt) for prompt in harmless]
     assert any(expected) == (name not in ("plain", "older plain file"))
     assert not any(controls(vocabulary, word) for word in words)
+    described = make(path, demonstrations=shown, descriptions={"joy": hostile, "anger": evil["anger"]}).fit()
+    assert [controls(vocabulary, prompt) for prompt in prompts(described, path, "x")[1]] == expected
     for labels, none, demonstrations, text in [
         (LABELS, "none", shown, hostile),
         (LABELS, "none", [(hostile, ["joy"]), (hostile[::-1], [])], "x"),
@@ -405,6 +407,8 @@ def test_a_megabyte_for_every_estimator(make, paths):
     for params in ({"labels": ["joy", text]}, {"labels": {"joy": "joy", "b": text}}, {"none_label": text}):
         with pytest.raises(ValueError, match="of 1000000 characters but expected a few words, at most 10000"):
             make(paths["llama"], **params).fit()
+    with pytest.raises(ValueError, match="The prompt does not fit: its instruction and demonstrations have"):
+        answer(make(paths["llama"], descriptions={"joy": text}).fit(), ["fine"])
 
 
 def test_a_long_wording_for_every_estimator(make, paths):
@@ -534,6 +538,7 @@ def whole_path(cls, path, words, shown, documents):
         "labels": labels,
         "none_label": none,
         "demonstrations": [(shown, labels[:1]), (shown, [])],
+        "descriptions": {labels[0]: f"{shown}."},
         "n_threads": 1,
     }
     with warnings.catch_warnings():

@@ -1,0 +1,226 @@
+"""What each option of the estimators is worth on documents with annotators: the same classifier with it and without.
+
+    python -m benchmarks.options --data stackoverflow_emotions --model model.gguf --name SmolLM2-135M
+
+Each row of `options` is a pair of settings. Both are scored on the same documents; differences, with the option minus
+without, come with bootstrap intervals over documents, and beside them stands how many documents a second one processor
+answers. Test documents are drawn as they come, or with --balanced by `paper_split`; the `--fit` others are what
+classifiers see in `fit`. Rows are saved one by one, and answers kept in a cache. Writes options-DATA-NAME.json and .md
+to --out; with --report one page over all runs in --out instead, options.md.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks._bench import Bench, command_of, make_parser, read_json, settings_of, stem, table, write_json
+from benchmarks._scores import each_score, resample
+from skmlmc import GGUFClassifier, PriorCorrection, QuestionTemplate
+from skmlmc.prompts._templates import UNARY_INSTRUCTION, UNARY_QUESTION
+
+TITLES = {"nll": "NLL", "l1": "L1", "example_f1": "F1"}
+DESCRIPTIONS = Path(__file__).parent / "wordings" / "descriptions.json"
+CONTENT_FREE = ("N/A", "[MASK]", "")
+ROUNDS = 2  # of timing both in turns
+
+
+@dataclass(frozen=True)
+class Option:
+    """A row: parameters of `GGUFClassifier` that both have, and those that one has and the other has not.
+
+    `join` puts so many test documents together to one, whose shares of annotators are the largest of theirs.
+    """
+
+    on: dict[str, Any]
+    both: dict[str, Any] = field(default_factory=dict)
+    off: dict[str, Any] = field(default_factory=dict)
+    join: int = 1
+
+    def settings(self):
+        """Parameters without the option and with it."""
+        return {**self.both, **self.off}, {**self.both, **self.on}
+
+
+def options(bench):
+    """Rows by name; another option is another line here."""
+    told, wording = bench.descriptions, {"wording": bench.args.wording or bench.source.wording, "mode": bench.args.mode}
+    asked = {"method": "unary_breakdown"}
+    meaning = " ".join(f"{name}: {text}.".replace("{", "{{").replace("}", "}}") for name, text in told.items())
+    listed = QuestionTemplate(f"{UNARY_INSTRUCTION} {meaning}", UNARY_QUESTION, **wording)
+    rates = bench.fit.H.mean(axis=0).clip(0.005, 0.995)
+    single = {"multi_label": not bench.single}
+    prior = PriorCorrection(rates / rates.sum() if bench.single else rates, **single)
+    return {
+        "descriptions": Option({"descriptions": told}),
+        "descriptions, a question a label": Option({"descriptions": told}, asked),
+        "descriptions, a question a label, told once": Option({"prompt": listed}, asked),
+        "content_free": Option({"content_free": CONTENT_FREE}),
+        "PriorCorrection, no prior": Option({"aligner": PriorCorrection(**single)}),
+        "PriorCorrection, base rates of other documents": Option({"aligner": prior}),
+        "PriorCorrection, base rates, a question a label": Option({"aligner": prior}, asked),
+        "n_label_orders, auto": Option({"n_label_orders": "auto"}),
+    }
+
+
+def main(argv=None):
+    if argv and "--report" in argv:
+        folder = Path(argv[argv.index("--out") + 1]) if "--out" in argv else Path("benchmarks/results")
+        (folder / "options.md").write_text("\n".join(report(folder)) + "\n", encoding="utf-8")
+        return
+    parser = make_parser("options", __doc__)
+    parser.add_argument("--descriptions", type=Path, default=DESCRIPTIONS, help="JSON file: data -> label -> text")
+    parser.add_argument("--only", nargs="+", default=None, help="names of rows; default: all")
+    parser.add_argument("--balanced", action="store_true", help="test documents by paper_split, not as they come")
+    parser.add_argument("--timed", type=int, default=12, help="documents that the speed is measured on")
+    parser.set_defaults(test=150, fit=100)
+    args = parser.parse_args(argv)
+    bench, path = Options(args), args.out / f"{stem('options', args)}.json"
+    settings = {k: v for k, v in settings_of(args).items() if k != "only"}
+    before = read_json(path)
+    done = {row["option"]: row for row in before.get("rows", []) if before["settings"] == settings}
+    result = {"command": command_of(parser, args), **bench.facts(), "settings": settings}
+    result |= {f"labels_{name}": float(part.H.sum(axis=1).mean()) for name, part in bench.parts.items()}
+    for name, option in options(bench).items():
+        if name not in done and (args.only is None or name in args.only):
+            done[name] = bench.row(name, option)
+            print(done[name], flush=True)
+        result["rows"] = [done[row] for row in options(bench) if row in done]
+        write_json(path, result)
+    path.with_suffix(".md").write_text("\n".join(markdown(result)) + "\n", encoding="utf-8")
+
+
+class Options(Bench):
+    """Rows of the table, each an option on and off."""
+
+    def __init__(self, args):
+        super().__init__(args)
+        self.descriptions = read_json(args.descriptions).get(args.data, {})
+        self.parts = {"test": self.test, "fit": self.fit}
+        if set(self.descriptions) != set(self.labels):
+            raise SystemExit(f"{args.descriptions}: expected under {args.data!r} a text for each of {self.labels}.")
+
+    def split(self, documents):
+        """Draw test documents as they come, or balanced."""
+        if self.args.balanced or self.args.test_ids is not None:
+            return super().split(documents)
+        order = np.random.default_rng(0).permutation(len(documents.texts))
+        seen = {documents.texts[i] for i in order[: self.args.test]}
+        rest = [i for i in order[self.args.test :] if documents.texts[i] not in seen]
+        told = replace(documents, notes=(*documents.notes, "Test documents: drawn as they come."))
+        return told.take(order[: self.args.test]), told.take(rest)
+
+    def row(self, name, option):
+        """Score and time one option, on and off."""
+        test = joined(self.test, option.join)
+        fitted = [self.classifier(params) for params in option.settings()]
+        scores = [each_score(test.H, clf.predict_proba(test.texts), single=self.single) for clf in fitted]
+        found = {"option": name, "n_test": len(test.texts), "label_orders": len(fitted[1].extractors_)}
+        found["speed"] = self.speeds(fitted, test.texts)
+        for metric in TITLES:
+            off, on = (each[metric] for each in scores)
+            found[metric] = [round(float(each.mean()), 4) for each in (off, on)]
+            found[f"{metric}_difference"] = resample(lambda rows, d=on - off: d[rows].mean(), len(test.texts))
+        return found
+
+    def classifier(self, params):
+        """Return a classifier with some parameters, fitted on the documents that are not tested.
+
+        Targets are handed on too, for what needs them; nothing of what stands in the table now looks at them.
+        """
+        return self.make(GGUFClassifier, **params).fit(list(self.fit.texts), self.fit.H)
+
+    def speeds(self, fitted, texts):
+        """Documents a second of a processor, in turns: prompt and threads are there, no cache."""
+        alone = [deepcopy(clf).set_params(memory=None, n_jobs=1, n_threads=1) for clf in fitted]
+        timed, seconds = list(dict.fromkeys(texts))[1 : self.args.timed + 1], [0.0, 0.0]
+        for _ in range(ROUNDS):
+            for k, clf in enumerate(alone):
+                clf.predict_proba(texts[:1])
+                start = time.process_time()  # other programs may be at work
+                clf.predict_proba(timed)
+                seconds[k] += time.process_time() - start
+        return [round(ROUNDS * len(timed) / spent, 3) for spent in seconds]
+
+
+def joined(documents, n):
+    """Put every n documents together to one."""
+    if n == 1:
+        return documents
+    groups = [list(range(at, at + n)) for at in range(0, len(documents.texts) - n + 1, n)]
+    together = documents.take([group[0] for group in groups])
+    texts = ["\n\n".join(documents.texts[i] for i in group) for group in groups]
+    return replace(together, texts=texts, H=np.array([documents.H[group].max(axis=0) for group in groups]))
+
+
+def cells_of(row):
+    """Write the cells of a row: each metric without and with the option and their difference, and both speeds."""
+    cells = []
+    for metric in TITLES:
+        off, on = row[metric]
+        low, high = row[f"{metric}_difference"]
+        cells += [f"{off:.3f}", f"{on:.3f}", f"{low:+.3f} to {high:+.3f}"]
+    off, on = row["speed"]
+    return [*cells, f"{off:.2f}", f"{on:.2f}"]
+
+
+HEADER = [cell for title in TITLES.values() for cell in (f"{title} off", "on", "on minus off, 95 %")]
+HEADER += ["documents/s off", "on"]
+
+
+def markdown(result):
+    """Write the table, with the command that makes it on top."""
+    orders = [row["label_orders"] for row in result["rows"] if row["label_orders"] > 1]
+    told = [f'`n_label_orders="auto"` took {n}.' for n in orders]
+    return [
+        f"# Options on and off: {result['model']} on {result['data']}",
+        "",
+        f"    {result['command']}",
+        "",
+        f"{result['n_test']} documents, {len(result['labels'])} labels, {result['shots']} demonstrations, "
+        f"{result['mode']} layout, {result['n_fit']} other documents to fit on; {result['labels_test']:.2f} labels a "
+        f"test document, {result['labels_fit']:.2f} one of the others. Documents a second of one processor. "
+        f"{result['machine']}, {result['date']}.",
+        *told,
+        *(f"\n{note}" for note in result["notes"]),
+        "",
+        *table(["option", *HEADER], [[row["option"], *cells_of(row)] for row in result["rows"]]),
+    ]
+
+
+def report(folder):
+    """Write one table an option over all runs, with how often it is better and worse beyond the interval."""
+    runs = [read_json(path) for path in sorted(folder.glob("options-*.json"))]
+    names = list(dict.fromkeys(row["option"] for run in runs for row in run["rows"]))
+    lines = [
+        "# Options on and off, over data sets and models",
+        "",
+        "    python -m benchmarks.options --report",
+        "",
+        "Differences are with the option minus without, 95 % intervals over documents; NLL and L1 are better where "
+        "they are lower. Documents a second of one processor. Each run has its own page.",
+    ]
+    for name in names:
+        found = [(run, row) for run in runs for row in run["rows"] if row["option"] == name]
+        counts = [f"{title} {count(found, metric)}" for metric, title in TITLES.items()]
+        rows = [[run["data"], run["model"], str(row["n_test"]), *cells_of(row)] for run, row in found]
+        lines += ["", f"## {name}", "", f"Better / worse of {len(found)} runs: {', '.join(counts)}.", ""]
+        lines += table(["data", "model", "documents", *HEADER], rows)
+    return lines
+
+
+def count(found, metric):
+    """Count in how many runs an option is better, and worse, beyond the interval."""
+    sign = -1 if metric == "example_f1" else 1
+    ends = np.array([sorted(sign * np.array(row[f"{metric}_difference"])) for _, row in found])
+    return f"{(ends[:, 1] < 0).sum()} / {(ends[:, 0] > 0).sum()}"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
