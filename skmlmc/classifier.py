@@ -19,6 +19,7 @@ from sklearn.utils import Bunch, check_random_state, get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, has_fit_parameter
 
+from ._inference.run import CUTS
 from ._models.files import hidden_widths
 from ._models.identity import find_files
 from ._utils.arrays import as_list, check_sample_weight, check_targets, majority, name_targets
@@ -46,6 +47,7 @@ from .extract._marginal import MarginalExtractor
 from .extract._questions import PairwiseExtractor, UnaryExtractor
 from .extract._steps import HiddenStateExtractor, StepwiseExtractor
 from .metrics import wrapped
+from .prompts._chunks import Truncation
 from .prompts._templates import PromptTemplate, QuestionTemplate
 
 __all__ = ["GGUFClassifier"]
@@ -180,7 +182,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         method_params: Mapping[str, Any] | None = None,
         threshold: Threshold | str = 0.5,
         batch_size: int = 1,
-        truncation: str | None = None,
+        truncation: Truncation = None,
         n_ctx: int = 4096,
         n_threads: int | None = None,
         n_jobs: int | None = None,
@@ -363,6 +365,9 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
             `steps` of the answer, what was `written`, and the `label_mass`, low where the prompt does not fit the
             model; and
 
+            document : ndarray of int
+                where documents were read in chunks: what the extractor says has a row for each chunk, and this says of
+                which document; `label_mass` is the document's, the mean;
             disagreement : ndarray of shape (n,)
                 with several label orders, how far their read-outs differ: standard deviation, summed over labels;
             proba : ndarray of shape (n, L), float64
@@ -371,9 +376,14 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         {document_errors}
         """
         check_is_fitted(self)
-        found = self.extractors_[0].diagnose(X)
+        pieces = _pieces(self.extractors_[0], self.readouts_[0], X)
+        found = self.extractors_[0].diagnose(X if pieces is None else pieces.texts)
         first = None if _reads_texts(self.readouts_[0]) else next(iter(found.values()))
         parts = _read(self.extractors_, self.readouts_, X, first)
+        if pieces is not None:
+            told = getattr(METHODS[self._method()][0], "document_criteria", ())
+            found = Bunch(**{**found, **{name: pieces.pool(found[name], "mean") for name in told}})
+            found["document"] = pieces.document
         if len(parts) > 1:
             found["disagreement"] = np.std(parts, axis=0).sum(axis=1)
         return Bunch(**found, proba=self._align(_mean(parts)))
@@ -499,10 +509,23 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
 
 def _read(extractors, readouts, X, first=None):
     """Probabilities of each label order's read-out; `first` is what the first extractor gave, where that is known."""
-    known = [] if first is None else [np.asanyarray(first)]
-    rest = zip(extractors[len(known) :], readouts[len(known) :], strict=True)
-    arrays = [*known, *(_input(extractor, readout, X) for extractor, readout in rest)]
-    return [readout.predict_proba(array) for array, readout in zip(arrays, readouts, strict=True)]
+    parts: list[np.ndarray] = []
+    for extractor, readout in zip(extractors, readouts, strict=True):
+        pieces = _pieces(extractor, readout, X)
+        known = first is not None and not parts
+        texts = X if pieces is None else pieces.texts
+        proba = readout.predict_proba(np.asanyarray(first) if known else _input(extractor, readout, texts))
+        parts.append(proba if pieces is None else pieces.pool(proba, multi_label=getattr(readout, "multi_label", True)))
+    return parts
+
+
+def _pieces(extractor, readout, X):
+    """Return the pieces of documents that do not fit in one; None where there are none, or states are averaged."""
+    asking = getattr(extractor, "extractor_", extractor)
+    if isinstance(readout, SUPERVISED) or asking.truncation in (None, *CUTS):
+        return None
+    pieces = asking._pieces(X)
+    return None if pieces.whole else pieces
 
 
 def _mean(parts):
@@ -600,11 +623,11 @@ def _fit_readouts(extractors, readouts, aligner, training, multi_label, tune):
     documents, Y = training.texts, training.Y
     parts = []
     for extractor, readout in zip(extractors, readouts, strict=True):
+        if not isinstance(readout, SUPERVISED):
+            parts += _read([extractor], [readout], documents)
+            continue
         fronts = _read_once(extractor, readout, documents) if _reads_texts(readout) else {}
         arrays = _input(extractor, readout, documents)
-        if not isinstance(readout, SUPERVISED):
-            parts.append(readout.predict_proba(arrays))
-            continue
         if tune or aligner is not None:
             parts.append(_out_of_fold(readout, arrays, training))
         _fit_on(readout, arrays, training)

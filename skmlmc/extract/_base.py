@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from .._inference.chunks import Pieces, in_pieces
 from .._inference.report import ModelReport, model_report, prompt_text
 from .._inference.run import Options, check_options, run
 from .._models.identity import find_files, fitted_with
@@ -20,6 +21,7 @@ from .._utils.docs import PAPER, documented
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Self
 from .._utils.warning import warn
 from ..base import VersionedMixin, fits_or_forgets
+from ..prompts._chunks import Truncation
 from ..prompts._demonstrations import DEMONSTRATION_CHOICES, choose_demonstrations
 
 # Parameters that say how the work is done, which changes no answer.
@@ -45,8 +47,10 @@ ENGINE_PARAMETERS = """model : str, path-like or None, default=None
     batch_size : int, default=1
         Documents a decode call, at most: fewer where they are long. 1: a document's numbers depend on that document
         alone, bit for bit. More is faster and moves probabilities by up to a few hundredths on quantised models.
-    truncation : {None, "end", "start"}, default=None
-        What to cut of documents that do not fit the context; None: an error that names the first.
+    truncation : {None, "end", "start", "chunk"} or Chunks, default=None
+        What to cut of documents that do not fit the context; None: an error that names the first. "chunk", or a
+        `Chunks` that says how: read them in chunks, and pool what the chunks say. Label probabilities are pooled, and
+        hidden states; of steps and pairs, which have no mean, `GGUFClassifier` pools what it makes of them.
     n_ctx : int, default=4096
         Tokens that the context may grow to: prompt, document and answer. At most what the model was trained for is
         used, and memory is taken for no more than the documents need.
@@ -177,7 +181,7 @@ class PromptedMixin(TextEstimatorMixin):
     none_label: str
     label_order: Names | None
     batch_size: int
-    truncation: str | None
+    truncation: Truncation
     n_ctx: int
     n_threads: int | None
     n_jobs: int | None
@@ -281,7 +285,26 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
         """Draw what only this class needs."""
 
     def _run(self, X, task):
-        return run(task, check_texts(X), self._options(), fitted_with(self))
+        """Return a result a document, for what cannot be pooled: ValueError where one has several chunks."""
+        pieces = self._pieces(X, task)
+        if not pieces.whole:
+            first = int(np.argmax(np.array(pieces.counts) > 1))
+            raise ValueError(
+                f"Document {first} does not fit in one chunk, and what this gives of its {pieces.counts[first]} chunks "
+                "has no mean. Expected GGUFClassifier(truncation='chunk'), which pools label probabilities, shorter "
+                "documents, or truncation='end' or 'start'."
+            )
+        return run(task, pieces.texts, self._options(), fitted_with(self))
+
+    def _run_pieces(self, X, task):
+        """Return how documents are divided, and a result a piece."""
+        pieces = self._pieces(X, task)
+        return pieces, run(task, pieces.texts, self._options(), fitted_with(self))
+
+    def _pieces(self, X, task=None) -> Pieces:
+        """Divide what ``transform`` reads of documents, as `truncation` says."""
+        task = self._transform_task() if task is None else task
+        return in_pieces(task, check_texts(X), self._options(), fitted_with(self))
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "labels_")

@@ -19,6 +19,7 @@ from .._utils.checks import check_choice, check_positive_int
 from .._utils.labelled import labelled
 from .._utils.typing import Demonstrations, FilePath, Labels, Layers, Lora, Names, RandomState
 from .._utils.warning import warn
+from ..prompts._chunks import Truncation
 from ..prompts._templates import PromptTemplate, check_prompt, check_words
 from ._base import Extractor, ThreeDimensionalMixin, documented_extractor, keep_parameters
 
@@ -114,7 +115,7 @@ class StepwiseExtractor(ThreeDimensionalMixin, WrittenAnswerExtractor, auto_wrap
         max_labels: int | None = None,
         label_tokens: str = "first",
         batch_size: int = 1,
-        truncation: str | None = None,
+        truncation: Truncation = None,
         n_ctx: int = 4096,
         n_threads: int | None = None,
         n_jobs: int | None = None,
@@ -241,7 +242,7 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
         layer: Layers | None = None,
         pooling: str | Sequence[str] = "last",
         batch_size: int = 1,
-        truncation: str | None = None,
+        truncation: Truncation = None,
         n_ctx: int = 4096,
         n_threads: int | None = None,
         n_jobs: int | None = None,
@@ -346,7 +347,8 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
         return Bunch(hidden=self._read_states(X), **self._describe(X, answers))
 
     def _read_states(self, X):
-        return labelled(np.array(self._run(X, self._transform_task())), "hidden", None, X)
+        pieces, states = self._run_pieces(X, self._transform_task())
+        return labelled(pieces.pool(np.array(states), "mean"), "hidden", None, X)
 
     def _task(self, *args, **more):
         task = super()._task(*args, **more)
