@@ -48,6 +48,7 @@ from .extract._questions import PairwiseExtractor, UnaryExtractor
 from .extract._steps import HiddenStateExtractor, StepwiseExtractor
 from .metrics import wrapped
 from .prompts._chunks import Truncation
+from .prompts._nearest import is_drawn
 from .prompts._templates import PromptTemplate, QuestionTemplate
 
 __all__ = ["GGUFClassifier"]
@@ -158,6 +159,17 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     >>> clf = GGUFClassifier(labels=["anger", "joy", "sadness"]).fit()
     >>> clf.predict_proba(["I miss her so much.", "We won!!!"]).shape
     (2, 3)
+
+    Shown to each document are the annotated ones that are most like it, here by single letters.
+
+    >>> from sklearn.feature_extraction.text import TfidfVectorizer
+    >>> from sklearn.neighbors import NearestNeighbors
+    >>> from sklearn.pipeline import make_pipeline
+    >>> retriever = make_pipeline(TfidfVectorizer(analyzer="char"), NearestNeighbors(metric="cosine"))
+    >>> clf = GGUFClassifier(labels=labels, shots=2, demonstrations=retriever).fit(texts, Y)
+    >>> print(clf.prompt_text("glad that I am"))  # doctest: +ELLIPSIS
+    <|im_start|>user
+    ...glad about number...
     """
 
     def __init__(
@@ -277,7 +289,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
                 self.thresholds_, _ = learn_thresholds(held_out, majority(training.Y), w)
         self.extractors_, self.readouts_, self.aligner_ = extractors, readouts, aligner
         self.labels_, self.demonstrations_ = first.labels_, first.demonstrations_
-        self.demonstration_indices_ = first.demonstration_indices_
+        self.demonstration_indices_, self.retriever_ = first.demonstration_indices_, first.retriever_
         self.model_fingerprint_, self.lora_fingerprints_ = first.model_fingerprint_, first.lora_fingerprints_
         self._classes = None if classes is None else classes.values
         return self
@@ -323,7 +335,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
             if (
                 self.shots == 0
                 and self.prompt is None
-                and (isinstance(self.demonstrations, str) or not as_list(self.demonstrations))
+                and (is_drawn(self.demonstrations) or not as_list(self.demonstrations))
             ):
                 shared["read"] = "document"  # which the prompt alone makes no better
         if "max_labels" in shared and self.max_labels is None:
@@ -418,16 +430,14 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     def _more_extractors(self, first, X, y, distribution):
         """One extractor a label order, all with the demonstrations of the first, calibrated where that is asked for."""
         # Drawn once: with random_state=None every order would draw demonstrations of its own.
-        others = clone(first).set_params(demonstrations=first.demonstrations_)
+        shown = {} if first.retriever_ is not None else {"demonstrations": first.demonstrations_}
+        others = clone(first).set_params(**shown)
         extractors = [first]
         for order in self._orders(first):
             extractors.append(clone(others).set_params(label_order=order).fit(X, y, distribution=distribution))
         if self.content_free is None:
             return extractors
-        shown = first.demonstrations_
-        calibrated = [
-            ContextualCalibration(clone(e).set_params(demonstrations=shown), self.content_free) for e in extractors
-        ]
+        calibrated = [ContextualCalibration(clone(e).set_params(**shown), self.content_free) for e in extractors]
         return [e.fit(X, y, distribution=distribution) for e in calibrated]
 
     def _divide_method_params(self, extractor_class, readout_class):

@@ -151,7 +151,7 @@ def run(task: Task, texts: Sequence[str], options: Options, expected: Fingerprin
         return [results[t] for t in texts]
     with cache:
         base = result_key(*key_parts(task, files.content, options))
-        keys = {text: result_key(base, text) for text in unique}
+        keys = {text: result_key(base, text, *getattr(text, "shown", ())) for text in unique}
         known = cache.get_many(keys.values(), task.from_arrays, _largest_entry(task))
         results = {t: known[k] for t, k in keys.items() if known.get(k) is not None}
         while True:
@@ -344,6 +344,11 @@ def cut_documents(prepared: Prepared, todo, texts, n_ctx, truncation):
     for k in long:
         cut = longest_that_fits(todo[k], lambda text: len(prepared.document(text)) <= limit, truncation == "end")
         documents[k] = prepared.document(cut)
+        if len(documents[k]) > limit:
+            raise ValueError(
+                f"The demonstrations of document {list(texts).index(todo[k])} take {len(documents[k])} tokens but only "
+                f"{limit} fit beside the prompt (n_ctx={n_ctx}). Raise n_ctx, or use fewer shots."
+            )
     if long:
         warn(
             f"{len(long)} of {len(todo)} documents were cut to {limit} tokens, the first of them document "

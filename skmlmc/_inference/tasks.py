@@ -80,6 +80,8 @@ class StepsTask:
         Most labels of an answer.
     whole : bool
         Whether a label's probability is that of all its tokens.
+    n_beside : int
+        Demonstrations that each document, a `Beside`, has of its own; others there are none then.
     """
 
     template: PromptTemplate
@@ -88,6 +90,7 @@ class StepsTask:
     demonstrations: tuple
     max_labels: int
     whole: bool = False
+    n_beside: int = 0
     tap = None
 
     def key(self):
@@ -95,21 +98,30 @@ class StepsTask:
 
     def asked(self):
         """Return all that decides on the prompt up to the first label."""
-        return astuple(self.template), self.words, self.order, self.demonstrations
+        beside = (self.n_beside,) if self.n_beside else ()
+        return astuple(self.template), self.words, self.order, self.demonstrations, *beside
 
     def compile(self, model):
         """Tokenise the prompt."""
         named = [self.words[k] for k in self.order]
-        template, shown, encoder = self.template, self.demonstrations, Encoder(model)
-        layout = make_layout(
-            template, named, self.words[-1], model.chat_template, model.special_texts, n_demonstrations=len(shown)
-        )
-        turns = [
-            (text, layout.bridge, render_answer(template.answer_format, [self.words[k] for k in labels or (-1,)]))
-            for text, labels in shown
+        template, encoder, chat = self.template, Encoder(model), (model.chat_template, model.special_texts)
+        n_shown = len(self.demonstrations) + self.n_beside
+        layout = make_layout(template, named, self.words[-1], *chat, n_demonstrations=n_shown)
+        prefix = compile_prefix(encoder, layout, self._turns(layout, self.demonstrations), model.bos)
+
+        def prefix_of(shown):
+            return compile_prefix(encoder, layout, self._turns(layout, shown), behind=prefix)
+
+        beside = prefix_of if self.n_beside else None
+        form = template.answer_format
+        return CompiledPrompt(encoder, prefix, layout, form, self.words, whole=self.whole, prefix_of=beside)
+
+    def _turns(self, layout, demonstrations):
+        form = self.template.answer_format
+        return [
+            (text, layout.bridge, render_answer(form, [self.words[k] for k in labels or (-1,)]))
+            for text, labels in demonstrations
         ]
-        prefix = compile_prefix(encoder, layout, turns, model.bos)
-        return CompiledPrompt(encoder, prefix, layout, template.answer_format, self.words, whole=self.whole)
 
     def prepare(self, model):
         return PreparedSteps(self.compile(model), self.max_labels, None, model.sequences - 1)

@@ -17,6 +17,7 @@ from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, Rando
 from ..base import LabelColumnsMixin
 from ..prompts._chunks import Truncation
 from ..prompts._demonstrations import pair_demonstrations, unary_demonstrations
+from ..prompts._nearest import is_nearest
 from ..prompts._templates import PromptTemplate, QuestionTemplate, check_question
 from ._base import Extractor, ThreeDimensionalMixin, documented_extractor, keep_parameters
 
@@ -36,6 +37,12 @@ class QuestionsExtractor(Extractor, auto_wrap_output_keys=None):  # type: ignore
         raise NotImplementedError
 
     def _check_parameters(self):
+        if is_nearest(self.demonstrations):
+            raise ValueError(
+                f"Got demonstrations={self.demonstrations!r:.80} for questions, whose prompt is the same for all "
+                'documents: expected demonstrations that are the same too, such as "multilabel", or an extractor that '
+                "lets the model write its answer."
+            )
         check_question(self.prompt, self._fields)
         check_answer_words(self.answer_words)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from .._utils.labelled import labelled
 from .._utils.typing import Demonstrations, FilePath, Labels, Layers, Lora, Names, RandomState
 from .._utils.warning import warn
 from ..prompts._chunks import Truncation
+from ..prompts._nearest import is_drawn
 from ..prompts._templates import PromptTemplate, check_prompt, check_words
 from ._base import Extractor, ThreeDimensionalMixin, documented_extractor, keep_parameters
 
@@ -49,7 +51,13 @@ class WrittenAnswerExtractor(Extractor, auto_wrap_output_keys=None):  # type: ig
         check_is_fitted(self)
         shown = tuple(self._numbered_demonstrations())
         asked = (check_prompt(self.prompt), self._words(), self._order(), shown, self._n_steps())
-        return kind(*asked, whole=self.label_tokens == "whole", **more)
+        beside = 0 if self.retriever_ is None else self.shots
+        return kind(*asked, whole=self.label_tokens == "whole", n_beside=beside, **more)
+
+    def _sample_task(self):
+        """Return the task of a document that nothing is near to."""
+        task = self._task()
+        return replace(task, demonstrations=(*task.demonstrations, *self._pool[: task.n_beside]), n_beside=0)
 
     document_criteria = ("label_mass",)  # what ``diagnose`` tells of how sure each document is
 
@@ -64,7 +72,7 @@ class WrittenAnswerExtractor(Extractor, auto_wrap_output_keys=None):  # type: ig
             "steps": labelled(steps, "steps", self.labels_, X, written),
             "written": written,
             "label_mass": np.array([answer.label_mass for answer in answers]),
-            "beginning_mass": beginning_mass(self._task(), self._options(), fitted_with(self)),
+            "beginning_mass": beginning_mass(self._sample_task(), self._options(), fitted_with(self)),
         }
 
 
@@ -261,7 +269,7 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
             return
         defaults = {"shots": 0, "prompt": None}
         given = {name: getattr(self, name) for name, value in defaults.items() if getattr(self, name) is not value}
-        if not isinstance(self.demonstrations, str) and as_list(self.demonstrations) != []:
+        if not is_drawn(self.demonstrations) and as_list(self.demonstrations) != []:
             given["demonstrations"] = self.demonstrations
         if given:
             told = ", ".join(f"{name}={value!r:.80}" for name, value in given.items())
@@ -298,6 +306,11 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
         states = hidden_widths(found.path, check_layers(self.layer))
         poolings = check_poolings(self.pooling, states)
         read = [(block, pooling) for (block, _), pooling in zip(states, poolings, strict=True)]
+        if self.retriever_ is not None and "mean" in poolings:
+            raise ValueError(
+                f"Got pooling={self.pooling!r} with demonstrations that are nearest to each document, which the mean "
+                'would be over too. Expected pooling="last", or demonstrations that are the same for all.'
+            )
         if (last, "mean") in read:
             raise ValueError(
                 f"Got pooling={self.pooling!r} with layer={self.layer!r}, but the last layer is computed at one token "
