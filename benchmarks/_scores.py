@@ -53,6 +53,16 @@ def each_score(H, proba, threshold=0.5, single=False):
     }
 
 
+def compare(H, proba, reference, single=False):
+    """Score probabilities beside others of the same documents: means, and paired intervals of the differences."""
+    own, other = (each_score(H, each, single=single) for each in (proba, reference))
+    found = {name: round(float(values.mean()), 4) for name, values in own.items()}
+    for name in own:
+        difference = own[name] - other[name]
+        found[f"{name}_difference"] = resample(lambda rows, d=difference: d[rows].mean(), len(H))
+    return found
+
+
 def score(H, proba, threshold=0.5, single=False):
     """Score probabilities: each metric's mean over documents, or correlation, with its interval."""
     multi, each = not single, each_score(H, proba, threshold, single)

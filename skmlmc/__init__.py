@@ -16,10 +16,11 @@ from .extract import (
     StepwiseExtractor,
     UnaryExtractor,
 )
-from .prompts import PromptTemplate, QuestionTemplate
+from .prompts import Chunks, PromptTemplate, QuestionTemplate
 
 __all__ = [
     "BradleyTerry",
+    "Chunks",
     "CompareToNone",
     "ContextualCalibration",
     "EmbeddingExtractor",

@@ -18,6 +18,7 @@ from sklearn.utils import Bunch, check_random_state, get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, has_fit_parameter
 
+from ._inference.run import CUTS
 from ._models.files import hidden_widths
 from ._models.identity import find_files
 from ._utils.arrays import as_list, check_sample_weight, check_targets, majority, name_targets
@@ -52,6 +53,8 @@ from .extract._marginal import MarginalExtractor
 from .extract._questions import PairwiseExtractor, UnaryExtractor
 from .extract._steps import HiddenStateExtractor, StepwiseExtractor
 from .metrics import wrapped
+from .prompts._chunks import Truncation
+from .prompts._nearest import is_drawn
 from .prompts._templates import PromptTemplate, QuestionTemplate
 
 __all__ = ["GGUFClassifier"]
@@ -172,6 +175,17 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     >>> clf = GGUFClassifier(labels=["anger", "joy", "sadness"], descriptions=told).fit()
     >>> "joy (happy, delighted), sadness" in clf.prompt_text("We won!!!")
     True
+
+    Shown to each document are the annotated ones that are most like it, here by single letters.
+
+    >>> from sklearn.feature_extraction.text import TfidfVectorizer
+    >>> from sklearn.neighbors import NearestNeighbors
+    >>> from sklearn.pipeline import make_pipeline
+    >>> retriever = make_pipeline(TfidfVectorizer(analyzer="char"), NearestNeighbors(metric="cosine"))
+    >>> clf = GGUFClassifier(labels=labels, shots=2, demonstrations=retriever).fit(texts, Y)
+    >>> print(clf.prompt_text("glad that I am"))  # doctest: +ELLIPSIS
+    <|im_start|>user
+    ...glad about number...
     """
 
     def __init__(
@@ -197,7 +211,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         method_params: Mapping[str, Any] | None = None,
         threshold: Threshold | str = 0.5,
         batch_size: int = 1,
-        truncation: str | None = None,
+        truncation: Truncation = None,
         n_ctx: int = 4096,
         n_threads: int | None = None,
         n_jobs: int | None = None,
@@ -290,7 +304,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
                 self.thresholds_, _ = learn_thresholds(held_out, majority(training.Y), w)
         self.extractors_, self.readouts_, self.aligner_ = extractors, readouts, aligner
         self.labels_, self.demonstrations_ = first.labels_, first.demonstrations_
-        self.demonstration_indices_ = first.demonstration_indices_
+        self.demonstration_indices_, self.retriever_ = first.demonstration_indices_, first.retriever_
         self.model_fingerprint_, self.lora_fingerprints_ = first.model_fingerprint_, first.lora_fingerprints_
         self._classes = None if classes is None else classes.values
         return self
@@ -370,7 +384,7 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
                 self.shots == 0
                 and self.prompt is None
                 and self.descriptions is None
-                and (isinstance(self.demonstrations, str) or not as_list(self.demonstrations))
+                and (is_drawn(self.demonstrations) or not as_list(self.demonstrations))
             ):
                 shared["read"] = "document"  # which the prompt alone makes no better
         if "max_labels" in shared and self.max_labels is None:
@@ -412,6 +426,9 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
             `steps` of the answer, what was `written`, and the `label_mass`, low where the prompt does not fit the
             model; and
 
+            document : ndarray of int
+                where documents were read in chunks: what the extractor says has a row for each chunk, and this says of
+                which document; `label_mass` is the document's, the mean;
             disagreement : ndarray of shape (n,)
                 with several label orders, how far their read-outs differ: standard deviation, summed over labels;
             proba : ndarray of shape (n, L), float64
@@ -420,9 +437,14 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         {document_errors}
         """
         check_is_fitted(self)
-        found = self.extractors_[0].diagnose(X)
+        pieces = _pieces(self.extractors_[0], self.readouts_[0], X)
+        found = self.extractors_[0].diagnose(X if pieces is None else pieces.texts)
         first = None if _reads_texts(self.readouts_[0]) else next(iter(found.values()))
         parts = _read(self.extractors_, self.readouts_, X, first)
+        if pieces is not None:
+            told = getattr(METHODS[self._method()][0], "document_criteria", ())
+            found = Bunch(**{**found, **{name: pieces.pool(found[name], "mean") for name in told}})
+            found["document"] = pieces.document
         if len(parts) > 1:
             found["disagreement"] = np.std(parts, axis=0).sum(axis=1)
         return Bunch(**found, proba=self._align(_mean(parts)))
@@ -457,9 +479,10 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
     def _each_extractor(self, first, X, y, distribution):
         """Yield an extractor a label order, with the demonstrations of the first, calibrated where that is wanted."""
         # Drawn once: with random_state=None every order would draw demonstrations of its own.
-        shown = clone(first).set_params(demonstrations=first.demonstrations_)
+        shown = {} if first.retriever_ is not None else {"demonstrations": first.demonstrations_}
+        others = clone(first).set_params(**shown)
         for k, order in enumerate([first.label_order, *self._orders(first)]):
-            extractor = clone(shown).set_params(label_order=order)
+            extractor = clone(others).set_params(label_order=order)
             if self.content_free is not None:
                 extractor = ContextualCalibration(extractor, self.content_free)
             yield first if k == 0 and self.content_free is None else extractor.fit(X, y, distribution=distribution)
@@ -543,10 +566,23 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
 
 def _read(extractors, readouts, X, first=None):
     """Probabilities of each label order's read-out; `first` is what the first extractor gave, where that is known."""
-    known = [] if first is None else [np.asanyarray(first)]
-    rest = zip(extractors[len(known) :], readouts[len(known) :], strict=True)
-    arrays = [*known, *(_input(extractor, readout, X) for extractor, readout in rest)]
-    return [readout.predict_proba(array) for array, readout in zip(arrays, readouts, strict=True)]
+    parts: list[np.ndarray] = []
+    for extractor, readout in zip(extractors, readouts, strict=True):
+        pieces = _pieces(extractor, readout, X)
+        known = first is not None and not parts
+        texts = X if pieces is None else pieces.texts
+        proba = readout.predict_proba(np.asanyarray(first) if known else _input(extractor, readout, texts))
+        parts.append(proba if pieces is None else pieces.pool(proba, multi_label=getattr(readout, "multi_label", True)))
+    return parts
+
+
+def _pieces(extractor, readout, X):
+    """Return the pieces of documents that do not fit in one; None where there are none, or states are averaged."""
+    asking = getattr(extractor, "extractor_", extractor)
+    if isinstance(readout, SUPERVISED) or asking.truncation in (None, *CUTS):
+        return None
+    pieces = asking._pieces(X)
+    return None if pieces.whole else pieces
 
 
 def _mean(parts):
@@ -648,10 +684,10 @@ def _training_data(first, X, targets, weights, groups, most=None):
 
 def _fit_readout(extractor, readout, training, reads):
     """Fit a read-out that learns; return its probabilities of the documents, held out, where `reads` asks for them."""
+    if not isinstance(readout, SUPERVISED):
+        return _read([extractor], [readout], training.texts)[0]
     fronts = _read_once(extractor, readout, training.texts) if _reads_texts(readout) else {}
     arrays = _input(extractor, readout, training.texts)
-    if not isinstance(readout, SUPERVISED):
-        return readout.predict_proba(arrays)
     proba = _out_of_fold(readout, arrays, training) if reads else None
     _fit_on(readout, arrays, training)
     if fronts:

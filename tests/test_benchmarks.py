@@ -33,6 +33,8 @@ from benchmarks import (
     first_answer,
     label_tokens,
     lewidi,
+    long_documents,
+    nearest,
     options,
     paper_table,
     prompts,
@@ -650,3 +652,48 @@ def test_thresholds(tmp_path):
     assert (
         f"| 30 | as drawn | {row['0.5']:.3f} |" in page and f"| 30 | a label | {risk['a label/random']:.3f} |" in page
     )
+
+
+def test_long_documents_from_end_to_end(tiny_chat_model, tmp_path):
+    path = write_annotations(tmp_path / "made.jsonl")
+    given = ["--data", "made", "--file", str(path), "--model", tiny_chat_model, "--out", str(tmp_path), *TINY]
+    long_documents.main([*given, "--joined", "6", "--fit-joined", "8", "--parts", "3", "--size", "60", "--timed", "2"])
+    rows = json.loads((tmp_path / "long_documents-made-tiny.json").read_text(encoding="utf-8"))["rows"]
+    ways = ("end", "start", "whole", *(f"chunks, {how}" for how in long_documents.POOLINGS), "chunks that overlap, max")
+    kinds = [(target, aligned, way) for target in ("any", "max") for aligned in (False, True) for way in ways]
+    assert [(row["target"], row["aligned"], row["way"]) for row in rows] == kinds
+    by_kind = dict(zip(kinds, rows, strict=True))
+    assert by_kind["any", False, "end"]["nll_difference"] == [0, 0]
+    assert len({by_kind["any", False, way]["l1"] for way in ways}) > 4
+    assert "| any | no | chunks, noisy_or |" in (tmp_path / "long_documents-made-tiny.md").read_text(encoding="utf-8")
+    long_documents.main(["--report", "--out", str(tmp_path)])
+    assert "| any | no | end | 0 / 0 (" in (tmp_path / "long_documents.md").read_text(encoding="utf-8")
+
+
+def test_joined_documents_and_their_targets():
+    texts, shares = long_documents.join(documents(6), 4, 2, seed=0)
+    assert len(texts) == 4 and all(len(text.split("\n\n")) == 2 for text in texts) and shares.shape == (4, 2, 3)
+    given = np.array([[[0.5, 0.0], [0.5, 1.0]]])
+    assert long_documents.TARGETS["any"](given).tolist() == [[0.75, 1.0]]
+    assert long_documents.TARGETS["max"](given).tolist() == [[0.5, 1.0]]
+
+
+def test_tally_counts_what_is_beyond_the_interval():
+    rows = [{"nll": v, "nll_difference": d} for v, d in ((0.2, [-0.2, -0.1]), (0.4, [0.1, 0.2]), (0.6, [-0.1, 0.1]))]
+    assert long_documents.tally(rows, "nll") == "1 / 1 (0.400)"
+    assert (
+        long_documents.tally([{"example_f1": 0.5, "example_f1_difference": [0.1, 0.2]}], "example_f1")
+        == "1 / 0 (0.500)"
+    )
+
+
+def test_nearest_from_end_to_end(tiny_chat_model, tiny_encoder, tmp_path):
+    path = write_annotations(tmp_path / "made.jsonl")
+    given = ["--data", "made", "--file", str(path), "--model", tiny_chat_model, "--out", str(tmp_path), *TINY]
+    nearest.main([*given, "--encoder", tiny_encoder, "--timed", "2"])
+    rows = json.loads((tmp_path / "nearest-made-tiny.json").read_text(encoding="utf-8"))["rows"]
+    shown = ["fixed", "none", "nearest by TF-IDF", "nearest hidden states", "nearest embeddings"]
+    assert [row["shown"] for row in rows] == shown and rows[0]["l1_difference"] == [0, 0]
+    assert len({row["nll"] for row in rows}) > 2 and all(row["a_second"] > 0 for row in rows)
+    nearest.main(["--report", "--out", str(tmp_path)])
+    assert "| fixed | 0 / 0 (" in (tmp_path / "nearest.md").read_text(encoding="utf-8")

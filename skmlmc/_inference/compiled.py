@@ -105,7 +105,8 @@ class Prefix:
     Every prompt begins with `tokens`. `begun` is the end of the text before the document, which is tokenised with it,
     and `fresh` says whether that follows on a control token. `text` is all of it, with the name of the begin token
     where the model adds that by itself. `first`: no demonstrations stand before the document. Where nothing is left of
-    a document, the last `spare` characters of `begun` go too.
+    a document, the last `spare` characters of `begun` go too. `tokens` end in a fragment of the prompt, and a place in
+    it, `end`, and `added` of them are the begin token.
     """
 
     tokens: list[int]
@@ -114,24 +115,48 @@ class Prefix:
     text: str
     first: bool
     spare: int
+    end: tuple[int, int] = (0, 0)
+    added: int = 0
 
 
-def compile_prefix(encoder: Encoder, layout: Layout, turns: Sequence[tuple], bos: Sequence[int] = ()) -> Prefix:
+class Beside(str):
+    """A document with demonstrations of its own, `shown`, texts with label numbers; what is cut of it keeps them."""
+
+    shown: tuple
+
+    def __new__(cls, text: str, shown: tuple):
+        """Keep both."""
+        document = super().__new__(cls, text)
+        document.shown = shown
+        return document
+
+    def __getitem__(self, at):
+        return Beside(super().__getitem__(at), self.shown)
+
+
+def compile_prefix(
+    encoder: Encoder, layout: Layout, turns: Sequence[tuple], bos: Sequence[int] = (), behind: Prefix | None = None
+) -> Prefix:
     """Tokenise everything before the document.
 
     `turns` are demonstrations: a text, the bridge behind it, and the answer. `bos`, the model's begin token or nothing,
-    is put first where the template does not do so itself.
+    is put first where the template does not do so itself. `behind`: leave out the tokens of another prefix, that
+    of the same layout without demonstrations.
     """
     segments = layout.conversation(turns, None)
     *parts, last = fragments(encoder.vocabulary, segments)
     spare = min(layout.spare(segments, first=not turns), len(last))
     sure = last[: len(last) - spare]
     afters = [last[len(sure) :] + probe for probe in PROBES]
-    at = encoder.cut(sure, [*afters, ""] if spare else afters, fresh=True)
-    head = encoder.whole(parts) + encoder(last[:at], True)
-    added = list(bos if head[: len(bos)] != list(bos) else ())
+    fragment, begin = (0, 0) if behind is None else behind.end
+    least = begin if fragment == len(parts) else 0
+    at = max(least, encoder.cut(sure, [*afters, ""] if spare else afters, fresh=True))
+    first, *rest = [*parts, last[:at]][fragment:]
+    head = encoder(first[begin:], begin == 0) + encoder.whole(rest)
+    added = list(bos if head[: len(bos)] != list(bos) else ()) if behind is None else behind.tokens[: behind.added]
     text = "".join([*map(encoder.vocabulary.token_text, added), *(segment.text for segment in segments)])
-    return Prefix(added + head, last[at:], at == 0, text, not turns, spare)
+    tokens = added + head if behind is None else head
+    return Prefix(tokens, last[at:], at == 0, text, not turns, spare, (len(parts), at), len(added))
 
 
 class CompiledPrompt:
@@ -139,7 +164,7 @@ class CompiledPrompt:
 
     The last of the `words` is the empty answer's. `shared` characters behind the document belong to it (see
     `shared_opening`; None: as many as may), and `bridge` holds the tokens between what `document` gives and the answer.
-    `whole` is as for `LabelTrie`.
+    `whole` is as for `LabelTrie`. `prefix_of` makes of a document's own demonstrations what stands behind `prefix`.
     """
 
     def __init__(
@@ -151,8 +176,10 @@ class CompiledPrompt:
         words: Sequence[str],
         shared: int | None = None,
         whole: bool = False,
+        prefix_of: Callable[[tuple], Prefix] | None = None,
     ):
         check_words(answer_format, words)
+        self._prefix_of = prefix_of
         self._encoder, self._prefix, self.layout, self._format = encoder, prefix, layout, answer_format
         self._after = fragments(encoder.vocabulary, layout.after)
         behind, *tail = fragments(encoder.vocabulary, layout.opening)
@@ -205,12 +232,20 @@ class CompiledPrompt:
 
     def document(self, text: str) -> list[int]:
         """Tokens of a document, and of what is tokenised with it."""
-        return self._encoder(self._with(self._prefix.begun, text) + self._behind, self._prefix.fresh)
+        prefix, own = self._read_before(text)
+        return own + self._encoder(self._with(prefix.begun, text, prefix) + self._behind, prefix.fresh)
 
-    def _with(self, before, text):
+    def _read_before(self, text):
+        """Return the prefix that a document stands behind, and its tokens where they are the document's own."""
+        if not isinstance(text, Beside) or self._prefix_of is None or not text.shown:
+            return self._prefix, []
+        prefix = self._prefix_of(text.shown)
+        return prefix, prefix.tokens
+
+    def _with(self, before, text, prefix):
         """Return what stands before a document, and the document, as the chat template writes them."""
-        text = self.layout.trimmed(text, first=self._prefix.first)
-        return before + text if text else before[: len(before) - self._prefix.spare]
+        text = self.layout.trimmed(text, first=prefix.first)
+        return before + text if text else before[: len(before) - prefix.spare]
 
     def text(self, text: str) -> str:
         """Text of the whole prompt of a document, up to the first word that is read."""
@@ -219,7 +254,8 @@ class CompiledPrompt:
         if self._fresh and vocabulary.adds_space:
             lead = lead.removeprefix(" ")  # which the tokenizer put there
         opening = "".join(segment.text for segment in self.layout.opening).removesuffix(self._begun)
-        return self._with(self._prefix.text, text) + opening + lead
+        prefix, _ = self._read_before(text)
+        return self._with(prefix.text, text, prefix) + opening + lead
 
 
 def shared_opening(encoder: Encoder, layouts: Sequence[Layout]) -> int:

@@ -22,6 +22,7 @@ from .._models.identity import Fingerprints, ModelFiles, find_files
 from .._models.loaded import load_model, load_vocabulary
 from .._utils.checks import check_choice, check_positive_int
 from .._utils.warning import warn
+from ..prompts._chunks import Chunks
 from .compiled import longest_that_fits, prepared_prompt
 from .workers import count_jobs, count_threads, share_of_threads, spread
 
@@ -29,6 +30,7 @@ FLUSH_DOCUMENTS, FLUSH_SECONDS = 32, 2.0
 ENOUGH_CELLS = 512  # of documents decoded together, with the longest answers they may have: about one decode call
 PIECES = 8  # of work for each process, so that all end at about the same time
 RESULT_VERSION = 6
+CUTS = ("end", "start")
 installed_version = lru_cache(version)  # looked up once: a process may lose the right to read its packages
 
 
@@ -38,7 +40,7 @@ class Options:
 
     model: Any = None
     batch_size: int = 1
-    truncation: str | None = None
+    truncation: Any = None
     n_ctx: int = 4096
     n_threads: int | None = None
     n_jobs: int | None = None
@@ -104,7 +106,8 @@ def check_options(options: Options) -> Options:
         raise ValueError(
             f"Got n_jobs={options.n_jobs!r} but expected a number of processes, -1 for all processors, or None."
         )
-    check_choice(options.truncation, "truncation", (None, "end", "start"))
+    if not isinstance(options.truncation, Chunks):
+        check_choice(options.truncation, "truncation", (None, *CUTS, "chunk"))
     check_choice(options.kv_dtype, "kv_dtype", ("float16", "float32"))
     cache_folder(options.memory)
     if not isinstance(options.verbose, Integral) or options.verbose < 0:
@@ -148,7 +151,7 @@ def run(task: Task, texts: Sequence[str], options: Options, expected: Fingerprin
         return [results[t] for t in texts]
     with cache:
         base = result_key(*key_parts(task, files.content, options))
-        keys = {text: result_key(base, text) for text in unique}
+        keys = {text: result_key(base, text, *getattr(text, "shown", ())) for text in unique}
         known = cache.get_many(keys.values(), task.from_arrays, _largest_entry(task))
         results = {t: known[k] for t, k in keys.items() if known.get(k) is not None}
         while True:
@@ -177,7 +180,7 @@ def _largest_entry(task):
 
 def key_parts(task, content, options):
     """Say what decides, beside the document, whether a kept result is used again; `run` adds the document."""
-    truncated = None if options.truncation is None else (options.truncation, options.n_ctx)
+    truncated = (options.truncation, options.n_ctx) if options.truncation in CUTS else None
     how = (installed_version("llama-cpp-python"), options.kv_dtype, options.batch_size == 1, truncated)
     return (RESULT_VERSION, *content, *how, *task.key())
 
@@ -325,13 +328,10 @@ def _answer_elsewhere(task, documents, groups, options, files, jobs):
 
 def cut_documents(prepared: Prepared, todo, texts, n_ctx, truncation):
     """Tokenise all documents and see to it that each fits beside the prompt, before anything is decoded."""
-    limit = n_ctx - len(prepared.prefix) - prepared.cells
-    around = len(prepared.document(""))
-    if limit <= around:
-        raise ValueError(_no_room(prepared, n_ctx, around))
+    limit, _ = room_for_documents(prepared, n_ctx)
     documents = [prepared.document(text) for text in todo]
     long = [k for k, tokens in enumerate(documents) if len(tokens) > limit]
-    if long and truncation is None:
+    if long and truncation not in CUTS:
         first, there, answers = long[0], "", ""
         if prepared.prefix:
             there = f" beside the prompt of {len(prepared.prefix)} tokens"
@@ -339,17 +339,30 @@ def cut_documents(prepared: Prepared, todo, texts, n_ctx, truncation):
         raise ValueError(
             f"Document {list(texts).index(todo[first])} has {len(documents[first])} tokens but only {limit} fit{there} "
             f"(n_ctx={n_ctx}); {len(long)} documents are too long. Raise n_ctx, shorten them, {answers}or cut "
-            'documents with truncation="end" or "start".'
+            'documents with truncation="end" or "start", or read them in pieces with truncation="chunk".'
         )
     for k in long:
         cut = longest_that_fits(todo[k], lambda text: len(prepared.document(text)) <= limit, truncation == "end")
         documents[k] = prepared.document(cut)
+        if len(documents[k]) > limit:
+            raise ValueError(
+                f"The demonstrations of document {list(texts).index(todo[k])} take {len(documents[k])} tokens but only "
+                f"{limit} fit beside the prompt (n_ctx={n_ctx}). Raise n_ctx, or use fewer shots."
+            )
     if long:
         warn(
             f"{len(long)} of {len(todo)} documents were cut to {limit} tokens, the first of them document "
             f"{list(texts).index(todo[long[0]])} (truncation={truncation!r}, n_ctx={n_ctx}).",
         )
     return documents
+
+
+def room_for_documents(prepared: Prepared, n_ctx: int) -> tuple[int, int]:
+    """Return the tokens that a document may have beside the prompt, and how many of them an empty one has."""
+    limit, around = n_ctx - len(prepared.prefix) - prepared.cells, len(prepared.document(""))
+    if limit <= around:
+        raise ValueError(_no_room(prepared, n_ctx, around))
+    return limit, around
 
 
 def _no_room(prepared, n_ctx, around):

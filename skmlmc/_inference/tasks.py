@@ -94,6 +94,8 @@ class StepsTask:
         Whether a label's probability is that of all its tokens.
     descriptions : tuple of str
         What the instruction says about each label beside its wording; empty where it says nothing.
+    n_beside : int
+        Demonstrations that each document, a `Beside`, has of its own; others there are none then.
     """
 
     template: PromptTemplate
@@ -103,6 +105,7 @@ class StepsTask:
     max_labels: int
     whole: bool = False
     descriptions: tuple[str, ...] = ()
+    n_beside: int = 0
     tap = None
 
     def key(self):
@@ -110,22 +113,31 @@ class StepsTask:
 
     def asked(self):
         """Return all that decides on the prompt up to the first label."""
-        told = (self.descriptions,) if self.descriptions else ()  # what was kept without any is found again
-        return astuple(self.template), self.words, self.order, self.demonstrations, *told
+        # What was kept without either is found again.
+        more = ((self.descriptions,) if self.descriptions else ()) + ((self.n_beside,) if self.n_beside else ())
+        return astuple(self.template), self.words, self.order, self.demonstrations, *more
 
     def compile(self, model):
         """Tokenise the prompt."""
         named = described(self.words, self.descriptions, self.order)
-        template, shown, encoder = self.template, self.demonstrations, Encoder(model)
-        layout = make_layout(
-            template, named, self.words[-1], model.chat_template, model.special_texts, n_demonstrations=len(shown)
-        )
-        turns = [
-            (text, layout.bridge, render_answer(template.answer_format, [self.words[k] for k in labels or (-1,)]))
-            for text, labels in shown
+        template, encoder, chat = self.template, Encoder(model), (model.chat_template, model.special_texts)
+        n_shown = len(self.demonstrations) + self.n_beside
+        layout = make_layout(template, named, self.words[-1], *chat, n_demonstrations=n_shown)
+        prefix = compile_prefix(encoder, layout, self._turns(layout, self.demonstrations), model.bos)
+
+        def prefix_of(shown):
+            return compile_prefix(encoder, layout, self._turns(layout, shown), behind=prefix)
+
+        beside = prefix_of if self.n_beside else None
+        form = template.answer_format
+        return CompiledPrompt(encoder, prefix, layout, form, self.words, whole=self.whole, prefix_of=beside)
+
+    def _turns(self, layout, demonstrations):
+        form = self.template.answer_format
+        return [
+            (text, layout.bridge, render_answer(form, [self.words[k] for k in labels or (-1,)]))
+            for text, labels in demonstrations
         ]
-        prefix = compile_prefix(encoder, layout, turns, model.bos)
-        return CompiledPrompt(encoder, prefix, layout, template.answer_format, self.words, whole=self.whole)
 
     def prepare(self, model):
         return PreparedSteps(self.compile(model), self.max_labels, None, model.sequences - 1)

@@ -70,6 +70,11 @@ def attention_to_labels(
     if not isinstance(extractor, (StepwiseExtractor, HiddenStateExtractor)):
         raise TypeError(f"Got extractor={extractor!r:.60} but expected a fitted StepwiseExtractor.")
     check_layer(layer)
+    if getattr(extractor, "retriever_", None) is not None:
+        raise ValueError(
+            "Got an extractor whose demonstrations are nearest to each document, which would count as tokens of the "
+            'document: expected demonstrations that are the same for all, such as "multilabel".'
+        )
     texts = check_texts(X)
     # Cells stand in the order of one document's tokens only where documents do not mix.
     alone = replace(extractor._options(), batch_size=1)

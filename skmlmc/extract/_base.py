@@ -10,6 +10,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from .._inference.chunks import Pieces, in_pieces
+from .._inference.compiled import Beside
 from .._inference.report import ModelReport, model_report, prompt_text
 from .._inference.run import Options, check_options, run
 from .._models.identity import find_files, fitted_with
@@ -20,7 +22,9 @@ from .._utils.docs import PAPER, documented
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Self
 from .._utils.warning import warn
 from ..base import VersionedMixin, fits_or_forgets
+from ..prompts._chunks import Chunks, Truncation
 from ..prompts._demonstrations import DEMONSTRATION_CHOICES, choose_demonstrations
+from ..prompts._nearest import choose_nearest, is_drawn, is_nearest, make_retriever
 
 # Parameters that say how the work is done, which changes no answer.
 WORKING_PARAMETERS = ("memory", "n_jobs", "n_threads", "verbose")
@@ -37,9 +41,13 @@ ENGINE_PARAMETERS = """model : str, path-like or None, default=None
         instruction lists ``joy (happy, delighted)``, once for all documents; a question about one label has it there.
     shots : int, default=0
         Demonstrations to draw from the data given to ``fit``.
-    demonstrations : {"multilabel", "balanced", "random"} or list of (str, list of str), default="multilabel"
+    demonstrations : {"multilabel", "balanced", "random", "nearest"}, retriever or list, default="multilabel"
         How they are drawn (see `skmlmc.prompts.choose_demonstrations`; "multilabel": half of them have two or more
-        labels), or the demonstrations themselves.
+        labels), or the demonstrations themselves, pairs of a text and a list of labels. "nearest": for each document
+        those nearest to it, but itself and its copies, at most half of them with one and the same label set, the
+        nearest last; by the words they share (TF-IDF), or as a retriever says that is given instead, such as
+        ``make_pipeline(EmbeddingExtractor(...), NearestNeighbors())``. They are decoded with each document, fixed ones
+        once for all. Not for breakdowns into questions, nor with ``truncation="chunk"``.
     none_label : str, default="none"
         The word for the empty answer.
     label_order : sequence of str or None, default=None
@@ -48,8 +56,10 @@ ENGINE_PARAMETERS = """model : str, path-like or None, default=None
     batch_size : int, default=1
         Documents a decode call, at most: fewer where they are long. 1: a document's numbers depend on that document
         alone, bit for bit. More is faster and moves probabilities by up to a few hundredths on quantised models.
-    truncation : {None, "end", "start"}, default=None
-        What to cut of documents that do not fit the context; None: an error that names the first.
+    truncation : {None, "end", "start", "chunk"} or Chunks, default=None
+        What to cut of documents that do not fit the context; None: an error that names the first. "chunk", or a
+        `Chunks` that says how: read them in chunks, and pool what the chunks say. Label probabilities are pooled, and
+        hidden states; of steps and pairs, which have no mean, `GGUFClassifier` pools what it makes of them.
     n_ctx : int, default=4096
         Tokens that the context may grow to: prompt, document and answer. At most what the model was trained for is
         used, and memory is taken for no more than the documents need.
@@ -80,6 +90,8 @@ ENGINE_ATTRIBUTES = """labels_ : ndarray of shape (L,), object
         The demonstrations in the prompt.
     demonstration_indices_ : ndarray of int
         Their rows in the data given to ``fit``.
+    retriever_ : estimator or None
+        What finds the nearest ones, which `demonstrations_` has none of: ``prompt_text`` shows those of a document.
     model_fingerprint_ : str
         Fingerprint of the model file's content, hexadecimal; another file is refused until the next ``fit``.
     lora_fingerprints_ : list of (str, float)
@@ -181,7 +193,7 @@ class PromptedMixin(TextEstimatorMixin):
     none_label: str
     label_order: Names | None
     batch_size: int
-    truncation: str | None
+    truncation: Truncation
     n_ctx: int
     n_threads: int | None
     n_jobs: int | None
@@ -212,8 +224,8 @@ class PromptedMixin(TextEstimatorMixin):
             The document is no str; the model file is another one than in ``fit``.
         """
         check_is_fitted(self)
-        (text,) = check_texts([document])
         asking = self._first_extractor()
+        (text,) = asking._documents([document])
         return prompt_text(asking._transform_task(), text, asking._options(), fitted_with(asking))
 
     def model_report(self) -> ModelReport:
@@ -243,7 +255,7 @@ class PromptedMixin(TextEstimatorMixin):
         bool
             False where tools such as `SoftStackingClassifier` may transform all documents at once.
         """
-        return self.labels is None or (self.shots > 0 and isinstance(self.demonstrations, str))
+        return self.labels is None or (self.shots > 0 and is_drawn(self.demonstrations))
 
     def _first_extractor(self) -> Any:
         """Return the fitted extractor whose prompt it is."""
@@ -285,7 +297,34 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
         """Draw what only this class needs."""
 
     def _run(self, X, task):
-        return run(task, check_texts(X), self._options(), fitted_with(self))
+        """Return a result a document, for what cannot be pooled: ValueError where one has several chunks."""
+        pieces = self._pieces(X, task)
+        if not pieces.whole:
+            first = int(np.argmax(np.array(pieces.counts) > 1))
+            raise ValueError(
+                f"Document {first} does not fit in one chunk, and what this gives of its {pieces.counts[first]} chunks "
+                "has no mean. Expected GGUFClassifier(truncation='chunk'), which pools label probabilities, shorter "
+                "documents, or truncation='end' or 'start'."
+            )
+        return run(task, pieces.texts, self._options(), fitted_with(self))
+
+    def _run_pieces(self, X, task):
+        """Return how documents are divided, and a result a piece."""
+        pieces = self._pieces(X, task)
+        return pieces, run(task, pieces.texts, self._options(), fitted_with(self))
+
+    def _pieces(self, X, task=None) -> Pieces:
+        """Divide what ``transform`` reads of documents, as `truncation` says."""
+        task = self._transform_task() if task is None else task
+        return in_pieces(task, self._documents(X), self._options(), fitted_with(self))
+
+    def _documents(self, X):
+        """Check documents, and find the demonstrations of each where they have their own."""
+        texts = check_texts(X)
+        if self.retriever_ is None:
+            return texts
+        found = choose_nearest(self.retriever_, self._pool, texts, self.shots)
+        return [Beside(text, tuple(self._pool[k] for k in near)) for text, near in zip(texts, found, strict=True)]
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "labels_")
@@ -310,7 +349,7 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
         self.wordings_ = list(wordings.values())
         self._descriptions = check_descriptions(self.descriptions, names)
         self.label_order_ = np.array(self._find_order(names, classes), dtype=object)
-        self.demonstration_indices_ = np.empty(0, int)
+        self.demonstration_indices_, self.retriever_, self._pool = np.empty(0, int), None, []
         self.demonstrations_ = self._find_demonstrations(texts, targets)
 
     def _find_wordings(self, y, distribution, classes):
@@ -345,9 +384,13 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
         if isinstance(shots, bool) or not isinstance(shots, (int, np.integer)) or shots < 0:
             raise ValueError(f"Got shots={shots!r} but expected a whole number from 0.")
         check_seed(self.random_state)
-        if not isinstance(self.demonstrations, str):
+        if not is_drawn(self.demonstrations):
             return self._check_given()
-        check_choice(self.demonstrations, "demonstrations", DEMONSTRATION_CHOICES)
+        nearest = is_nearest(self.demonstrations)
+        if nearest:
+            retriever = self._check_nearest()
+        else:
+            check_choice(self.demonstrations, "demonstrations", (*DEMONSTRATION_CHOICES, "nearest"))
         if shots == 0:
             return []
         if texts is None or targets is None:
@@ -357,17 +400,38 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
             )
         Y, order = majority(targets), np.array(self._order())
         known = _decided(targets, Y, shots)
-        rows = known[choose_demonstrations(Y[known], shots, self.demonstrations, self.random_state)]
+        if nearest:
+            self._pool = [(texts[i], tuple(int(k) for k in order[Y[i, order] == 1])) for i in known]
+            self.retriever_ = self._fit_retriever(retriever)
+            return []
+        rows = known[choose_demonstrations(Y[known], shots, str(self.demonstrations), self.random_state)]
         self.demonstration_indices_ = rows
         return [(texts[i], tuple(self.labels_[order[Y[i, order] == 1]])) for i in rows]
+
+    def _check_nearest(self):
+        """Return the retriever of demonstrations that differ; ValueError or TypeError where there can be none."""
+        if self.truncation == "chunk" or isinstance(self.truncation, Chunks):
+            raise ValueError(
+                f"Got demonstrations that are nearest to each document, with truncation={self.truncation!r}: expected "
+                "truncation=None, 'end' or 'start', or demonstrations that are the same for all."
+            )
+        return make_retriever(self.demonstrations)
+
+    def _fit_retriever(self, retriever):
+        if len(self._pool) < self.shots:
+            raise ValueError(
+                f"Got shots={self.shots} but there are only {len(self._pool)} documents to find the nearest among: "
+                "choose fewer."
+            )
+        return retriever.fit(np.array([text for text, _ in self._pool], dtype=object))
 
     def _check_given(self):
         known = list(self.label_order_)
         given = as_list(self.demonstrations)
         if given is None:
             raise TypeError(
-                f"Got demonstrations={self.demonstrations!r:.80} but expected one of {DEMONSTRATION_CHOICES} or a list "
-                "of (text, [labels])."
+                f"Got demonstrations={self.demonstrations!r:.80} but expected one of {DEMONSTRATION_CHOICES}, "
+                '"nearest", a retriever with fit and kneighbors, or a list of (text, [labels]).'
             )
         checked = []
         item: Any

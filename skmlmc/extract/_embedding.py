@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from .._engine.context import POOLINGS, Pooled
+from .._inference.chunks import in_pieces
 from .._inference.report import EmbeddingReport, embedding_report
 from .._inference.run import run
 from .._inference.tasks import EmbeddingTask
@@ -18,6 +19,7 @@ from .._utils.checks import check_choice, check_texts
 from .._utils.labelled import labelled
 from .._utils.typing import FilePath, Lora, Self
 from ..base import fits_or_forgets
+from ..prompts._chunks import Truncation
 from ._base import TextMixin, documented_extractor, keep_parameters
 
 
@@ -42,8 +44,9 @@ class EmbeddingExtractor(TextMixin, TransformerMixin, BaseEstimator, auto_wrap_o
     batch_size : int, default=1
         Texts a call, at most: fewer where they are long. 1: a text's numbers depend on that text alone, bit for bit.
         More is hardly faster on processors, and moves a vector, on quantised models by up to two hundredths.
-    truncation : {None, "end", "start"}, default=None
-        What to cut of texts that do not fit the context; None: an error that names the first.
+    truncation : {None, "end", "start", "chunk"} or Chunks, default=None
+        What to cut of texts that do not fit the context; None: an error that names the first. "chunk", or a `Chunks`
+        that says how: the mean of the chunks' vectors, weighted with their tokens.
     n_ctx : int, default=4096
         Tokens that a text may have. At most what the model was trained for is used, 512 for most encoders, and memory
         is taken for no more than the texts need: it grows with the square of the longest one.
@@ -97,7 +100,7 @@ class EmbeddingExtractor(TextMixin, TransformerMixin, BaseEstimator, auto_wrap_o
         pooling: str | None = None,
         normalize: bool = True,
         batch_size: int = 1,
-        truncation: str | None = None,
+        truncation: Truncation = None,
         n_ctx: int = 4096,
         n_threads: int | None = None,
         n_jobs: int | None = None,
@@ -169,7 +172,9 @@ class EmbeddingExtractor(TextMixin, TransformerMixin, BaseEstimator, auto_wrap_o
         {document_errors}
         """
         check_is_fitted(self)
-        vectors = run(self._task(), check_texts(X), self._options(), fitted_with(self))
+        pieces = in_pieces(self._task(), check_texts(X), self._options(), fitted_with(self))
+        found = run(self._task(), pieces.texts, self._options(), fitted_with(self))
+        vectors = pieces.pool(np.array(found), "mean")
         if self.normalize:  # one by one: no other text changes a bit
             vectors = [vector / max(float(np.linalg.norm(vector)), 1e-12) for vector in vectors]
         return labelled(np.array(vectors), "hidden", None, X)

@@ -13,6 +13,7 @@ from .._utils.checks import check_positive, check_positive_int, check_threshold
 from .._utils.labelled import labelled
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Threshold
 from ..base import LabelColumnsMixin, LabelProbabilityMixin
+from ..prompts._chunks import Truncation
 from ..prompts._templates import PromptTemplate
 from ._base import documented_extractor, keep_parameters
 from ._steps import WrittenAnswerExtractor
@@ -70,7 +71,7 @@ class MarginalExtractor(
         min_probability: float = 0.002,
         threshold: Threshold = 0.5,
         batch_size: int = 1,
-        truncation: str | None = None,
+        truncation: Truncation = None,
         n_ctx: int = 4096,
         n_threads: int | None = None,
         n_jobs: int | None = None,
@@ -114,9 +115,9 @@ class MarginalExtractor(
 
         {document_errors}
         """
-        marginals = self._run(X, self._task())
-        unary = labelled(np.array([m.labels for m in marginals]), "unary", self.labels_, X)
-        return Bunch(unary=unary, mass=np.array([m.mass for m in marginals]))
+        pieces, marginals = self._run_pieces(X, self._task())
+        unary = labelled(pieces.pool(np.array([m.labels for m in marginals])), "unary", self.labels_, X)
+        return Bunch(unary=unary, mass=pieces.pool(np.array([m.mass for m in marginals]), "mean"))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Follow the answers: the same as ``transform``.

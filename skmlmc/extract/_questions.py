@@ -15,7 +15,9 @@ from .._utils.checks import check_choice, check_encodes
 from .._utils.labelled import labelled
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState
 from ..base import LabelColumnsMixin
+from ..prompts._chunks import Truncation
 from ..prompts._demonstrations import pair_demonstrations, unary_demonstrations
+from ..prompts._nearest import is_nearest
 from ..prompts._templates import PromptTemplate, QuestionTemplate, check_question
 from ._base import Extractor, ThreeDimensionalMixin, documented_extractor, keep_parameters
 
@@ -35,6 +37,12 @@ class QuestionsExtractor(Extractor, auto_wrap_output_keys=None):  # type: ignore
         raise NotImplementedError
 
     def _check_parameters(self):
+        if is_nearest(self.demonstrations):
+            raise ValueError(
+                f"Got demonstrations={self.demonstrations!r:.80} for questions, whose prompt is the same for all "
+                'documents: expected demonstrations that are the same too, such as "multilabel", or an extractor that '
+                "lets the model write its answer."
+            )
         check_question(self.prompt, self._fields)
         check_answer_words(self.answer_words)
 
@@ -98,7 +106,7 @@ class UnaryExtractor(LabelColumnsMixin, QuestionsExtractor, auto_wrap_output_key
         none_label: str = "none",
         label_order: Names | None = None,
         batch_size: int = 1,
-        truncation: str | None = None,
+        truncation: Truncation = None,
         n_ctx: int = 4096,
         n_threads: int | None = None,
         n_jobs: int | None = None,
@@ -137,7 +145,8 @@ class UnaryExtractor(LabelColumnsMixin, QuestionsExtractor, auto_wrap_output_key
 
         {document_errors}
         """
-        return Bunch(unary=labelled(np.array(self._run(X, self._task())), "unary", self.labels_, X))
+        pieces, found = self._run_pieces(X, self._task())
+        return Bunch(unary=labelled(pieces.pool(np.array(found)), "unary", self.labels_, X))
 
     _fields = ("label",)
 
@@ -200,7 +209,7 @@ class PairwiseExtractor(ThreeDimensionalMixin, QuestionsExtractor, auto_wrap_out
         none_label: str = "none",
         label_order: Names | None = None,
         batch_size: int = 1,
-        truncation: str | None = None,
+        truncation: Truncation = None,
         n_ctx: int = 4096,
         n_threads: int | None = None,
         n_jobs: int | None = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from .._utils.checks import check_choice, check_positive_int
 from .._utils.labelled import labelled
 from .._utils.typing import Demonstrations, FilePath, Labels, Layers, Lora, Names, RandomState
 from .._utils.warning import warn
+from ..prompts._chunks import Truncation
+from ..prompts._nearest import is_drawn
 from ..prompts._templates import PromptTemplate, check_prompt, check_words
 from ._base import Extractor, ThreeDimensionalMixin, documented_extractor, keep_parameters
 
@@ -48,7 +51,14 @@ class WrittenAnswerExtractor(Extractor, auto_wrap_output_keys=None):  # type: ig
         check_is_fitted(self)
         shown = tuple(self._numbered_demonstrations())
         asked = (check_prompt(self.prompt), self._words(), self._order(), shown, self._n_steps())
-        return kind(*asked, whole=self.label_tokens == "whole", descriptions=self._descriptions, **more)
+        beside = 0 if self.retriever_ is None else self.shots
+        told = {"descriptions": self._descriptions, "n_beside": beside}
+        return kind(*asked, whole=self.label_tokens == "whole", **told, **more)
+
+    def _sample_task(self):
+        """Return the task of a document that nothing is near to."""
+        task = self._task()
+        return replace(task, demonstrations=(*task.demonstrations, *self._pool[: task.n_beside]), n_beside=0)
 
     document_criteria = ("label_mass",)  # what ``diagnose`` tells of how sure each document is
 
@@ -63,7 +73,7 @@ class WrittenAnswerExtractor(Extractor, auto_wrap_output_keys=None):  # type: ig
             "steps": labelled(steps, "steps", self.labels_, X, written),
             "written": written,
             "label_mass": np.array([answer.label_mass for answer in answers]),
-            "beginning_mass": beginning_mass(self._task(), self._options(), fitted_with(self)),
+            "beginning_mass": beginning_mass(self._sample_task(), self._options(), fitted_with(self)),
         }
 
 
@@ -115,7 +125,7 @@ class StepwiseExtractor(ThreeDimensionalMixin, WrittenAnswerExtractor, auto_wrap
         max_labels: int | None = None,
         label_tokens: str = "first",
         batch_size: int = 1,
-        truncation: str | None = None,
+        truncation: Truncation = None,
         n_ctx: int = 4096,
         n_threads: int | None = None,
         n_jobs: int | None = None,
@@ -243,7 +253,7 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
         layer: Layers | None = None,
         pooling: str | Sequence[str] = "last",
         batch_size: int = 1,
-        truncation: str | None = None,
+        truncation: Truncation = None,
         n_ctx: int = 4096,
         n_threads: int | None = None,
         n_jobs: int | None = None,
@@ -262,7 +272,7 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
             return
         defaults = {"shots": 0, "prompt": None, "descriptions": None}
         given = {name: getattr(self, name) for name, value in defaults.items() if getattr(self, name) is not value}
-        if not isinstance(self.demonstrations, str) and as_list(self.demonstrations) != []:
+        if not is_drawn(self.demonstrations) and as_list(self.demonstrations) != []:
             given["demonstrations"] = self.demonstrations
         if given:
             told = ", ".join(f"{name}={value!r:.80}" for name, value in given.items())
@@ -299,6 +309,11 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
         states = hidden_widths(found.path, check_layers(self.layer))
         poolings = check_poolings(self.pooling, states)
         read = [(block, pooling) for (block, _), pooling in zip(states, poolings, strict=True)]
+        if self.retriever_ is not None and "mean" in poolings:
+            raise ValueError(
+                f"Got pooling={self.pooling!r} with demonstrations that are nearest to each document, which the mean "
+                'would be over too. Expected pooling="last", or demonstrations that are the same for all.'
+            )
         if (last, "mean") in read:
             raise ValueError(
                 f"Got pooling={self.pooling!r} with layer={self.layer!r}, but the last layer is computed at one token "
@@ -348,7 +363,8 @@ class HiddenStateExtractor(WrittenAnswerExtractor, auto_wrap_output_keys=("trans
         return Bunch(hidden=self._read_states(X), **self._describe(X, answers))
 
     def _read_states(self, X):
-        return labelled(np.array(self._run(X, self._transform_task())), "hidden", None, X)
+        pieces, states = self._run_pieces(X, self._transform_task())
+        return labelled(pieces.pool(np.array(states), "mean"), "hidden", None, X)
 
     def _task(self, *args, **more):
         task = super()._task(*args, **more)

@@ -30,6 +30,7 @@ from ..classifier import METHODS, GGUFClassifier
 from ..extract._base import TextEstimatorMixin, documented_extractor
 from ..extract._marginal import MarginalExtractor
 from ..extract._steps import StepwiseExtractor
+from ..prompts._nearest import is_nearest
 from . import _costs
 from ._adapter import read_history, write_adapter
 from ._packs import Example, make_pack
@@ -244,6 +245,11 @@ class FinetunedClassifier(TextEstimatorMixin, LabelProbabilityMixin, BaseEstimat
                 f"Got a classifier with method={given.method!r} but expected one that reads a written answer, which is "
                 f"what is trained: {', '.join(map(repr, READABLE))}."
             )
+        if is_nearest(given.demonstrations):
+            raise ValueError(
+                f"Got a classifier with demonstrations={given.demonstrations!r:.100} but expected demonstrations that "
+                'are the same for all documents, such as "multilabel", or none.'
+            )
         return int(check_seed(self.random_state).randint(1 << 31))
 
     def _given(self):
@@ -419,7 +425,8 @@ def answer_log_probability(classifier: Any, X: Any, answers: Sequence[Sequence[s
     check_is_fitted(fitted)
     if fitted._method() not in READABLE:
         raise ValueError(f"Got method={fitted.method!r} but expected one of {READABLE}, which read a written answer.")
-    texts, extractor = check_texts(X), fitted._first_extractor()
+    extractor = fitted._first_extractor()
+    texts = extractor._documents(X)
     known, number = list(extractor.label_order_), {name: k for k, name in enumerate(extractor.labels_)}
     check_consistent_length(texts, answers)
     for i, answer in enumerate(answers):

@@ -1,6 +1,7 @@
 """Prompt templates, chat templates of models, answer formats, and the choice of demonstrations."""
 
 from .._utils.docs import publish
+from ._chunks import CHUNK_POOLINGS, Chunks
 from ._demonstrations import (
     DEMONSTRATION_CHOICES,
     choose_demonstrations,
@@ -23,6 +24,8 @@ from ._templates import (
 
 __all__ = [
     "ANSWER_FORMATS",
+    "CHUNK_POOLINGS",
+    "Chunks",
     "DEMONSTRATION",
     "DEMONSTRATION_CHOICES",
     "INSTRUCTION",
