@@ -16,6 +16,8 @@ import numpy as np
 from benchmarks._data import SOURCES, Source, load, split
 from benchmarks._scores import majority_sets
 from skmlmc import PromptTemplate
+from skmlmc._models.files import resolve_model
+from skmlmc._models.loaded import load_model
 from skmlmc.prompts import choose_demonstrations
 
 SINGLE = (
@@ -167,13 +169,14 @@ class Bench:
         }
 
 
-def documents_a_second(fitted, texts):
-    """Time a fitted classifier on documents that are not in its cache, beside the prompt."""
-    alone = fitted.set_params(memory=None)
+def price(fitted, texts):
+    """Measure what documents cost without a cache, beside the prompt: so many a second, and the tokens of each."""
+    alone, model = fitted.set_params(memory=None, n_jobs=1), load_model(resolve_model(fitted.model))
     alone.predict_proba(texts[:1])
-    start = time.perf_counter()
+    start, before = time.perf_counter(), model.decoded
     alone.predict_proba(texts)
-    return round(len(texts) / (time.perf_counter() - start), 3)
+    seconds = time.perf_counter() - start
+    return {"a_second": round(len(texts) / seconds, 3), "tokens": round((model.decoded - before) / len(texts), 1)}
 
 
 def stem(kind, args):

@@ -22,8 +22,8 @@ from sklearn.base import clone
 from benchmarks._bench import (
     Bench,
     command_of,
-    documents_a_second,
     make_parser,
+    price,
     read_json,
     settings_of,
     stem,
@@ -97,7 +97,7 @@ class LongDocuments(Bench):
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", ".*documents were cut")
                 proba, held = clf.predict_proba(texts), clf.predict_proba(others) if others else None
-                speed = documents_a_second(clone(clf).fit(), texts[: args.timed])
+                paid = price(clone(clf).fit(), texts[: args.timed])
             for target, pool in TARGETS.items():
                 said = {False: proba}
                 if others:
@@ -105,8 +105,8 @@ class LongDocuments(Bench):
                 for aligned, each in said.items():
                     first = found.setdefault((target, aligned), each)
                     scores = compare(pool(shares), each, first)
-                    rows.append({"target": target, "aligned": aligned, "way": name, **scores, "a_second": speed})
-            print(name, speed, flush=True)
+                    rows.append({"target": target, "aligned": aligned, "way": name, **scores, **paid})
+            print(name, paid, flush=True)
         return sorted(rows, key=lambda row: (row["target"], row["aligned"]))
 
 
@@ -119,6 +119,7 @@ def markdown(result):
         "read",
         *(c for title in METRICS.values() for c in (title, "minus end's")),
         "a second",
+        "tokens",
     ]
     rows = []
     for row in result["rows"]:
@@ -126,7 +127,7 @@ def markdown(result):
         for name in METRICS:
             low, high = row[f"{name}_difference"]
             cells += [f"{row[name]:.3f}", f"{low:+.3f} to {high:+.3f}"]
-        rows.append([*cells, f"{row['a_second']:.2f}"])
+        rows.append([*cells, f"{row['a_second']:.2f}", f"{row['tokens']:.0f}"])
     return [
         f"# Long documents: {result['model']} on {result['data']}",
         "",
@@ -135,7 +136,7 @@ def markdown(result):
         f"{result['n_test']} documents of {args['parts']} joined ones each; chunks of {args['size']} tokens, and as "
         "many where a document is cut. Targets: any, 1 - prod(1 - share of a part); max, the largest share of a part. "
         f'Aligned: Platt, fitted on {args["fit_joined"]} documents joined of others. Differences to truncation="end", '
-        f"95 % intervals over documents. Documents a second on {args['timed']} of them. "
+        f"95 % intervals over documents. Documents a second, and tokens, on {args['timed']} of them. "
         f"{result['machine']}, {result['date']}.",
         "",
         *table(header, rows),

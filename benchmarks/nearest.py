@@ -21,8 +21,8 @@ from sklearn.pipeline import make_pipeline
 from benchmarks._bench import (
     Bench,
     command_of,
-    documents_a_second,
     make_parser,
+    price,
     read_json,
     settings_of,
     stem,
@@ -72,30 +72,31 @@ class Nearest(Bench):
             proba = clf.predict_proba(texts)
             first = proba if first is None else first
             timed = clone(clf).fit(list(self.fit.texts), self.fit.H)
-            speed = documents_a_second(timed, texts[: self.args.timed])
-            rows.append({"shown": name, **compare(self.test.H, proba, first, self.single), "a_second": speed})
+            paid = price(timed, texts[: self.args.timed])
+            rows.append({"shown": name, **compare(self.test.H, proba, first, self.single), **paid})
             print(rows[-1], flush=True)
         return rows
 
 
 def markdown(result):
     """Write the table, with the command that makes it on top."""
-    header = ["demonstrations", *(c for title in METRICS.values() for c in (title, "minus fixed")), "a second"]
+    header = ["demonstrations", *(c for title in METRICS.values() for c in (title, "minus fixed"))]
+    header += ["a second", "tokens"]
     rows = []
     for row in result["rows"]:
         cells = [row["shown"]]
         for name in METRICS:
             low, high = row[f"{name}_difference"]
             cells += [f"{row[name]:.3f}", f"{low:+.3f} to {high:+.3f}"]
-        rows.append([*cells, f"{row['a_second']:.2f}"])
+        rows.append([*cells, f"{row['a_second']:.2f}", f"{row['tokens']:.0f}"])
     return [
         f"# Demonstrations near the document: {result['model']} on {result['data']}",
         "",
         f"    {result['command']}",
         "",
         f"{result['n_test']} documents, the default read-out, {result['shots']} demonstrations; the nearest of "
-        f"{result['n_fit']} documents. Differences to fixed ones, 95 % intervals over documents. Documents a second on "
-        f"{result['settings']['timed']} of them. {result['machine']}, {result['date']}.",
+        f"{result['n_fit']} documents. Differences to fixed ones, 95 % intervals over documents. Documents a second, "
+        f"and tokens of each, on {result['settings']['timed']} of them. {result['machine']}, {result['date']}.",
         "",
         *table(header, rows),
     ]
@@ -108,9 +109,10 @@ def report(folder):
     cells = []
     for name in names:
         found = [(row, run["rows"][0]) for run in runs for row in run["rows"] if row["shown"] == name]
-        slower = [first["a_second"] / row["a_second"] for row, first in found]
+        costs = [(first["a_second"] / row["a_second"], row["tokens"] / first["tokens"]) for row, first in found]
+        times = [f"{sum(each) / len(each):.1f}" for each in zip(*costs, strict=True)]
         rows = [row for row, _ in found]
-        cells.append([name, *(tally(rows, metric) for metric in METRICS), f"{sum(slower) / len(slower):.1f}"])
+        cells.append([name, *(tally(rows, metric) for metric in METRICS), *times])
     return [
         "# Demonstrations near the document, over data sets and models",
         "",
@@ -121,7 +123,7 @@ def report(folder):
         + ", ".join(f"{run['data']} with {run['model']} ({run['n_test']})" for run in runs)
         + ".",
         "",
-        *table(["demonstrations", *METRICS.values(), "times as long"], cells),
+        *table(["demonstrations", *METRICS.values(), "times as long", "times the tokens"], cells),
     ]
 
 
