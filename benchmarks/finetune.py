@@ -47,7 +47,8 @@ CELLS = ("sizes", "targets", "device")
 
 def main(argv=None):
     parser = make_parser("finetune", __doc__)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[50, 200, 800], help="numbers of fitting documents")
+    sizes = {"default": [0, 50, 200, 800], "help": "numbers of fitting documents; 0: the model as it came"}
+    parser.add_argument("--sizes", type=int, nargs="+", **sizes)
     parser.add_argument("--targets", nargs="+", default=["annotators", "majority"], choices=TARGETS)
     parser.add_argument("--device", default=None, help="where torch trains; default: the processor")
     args = parser.parse_args(argv)
@@ -75,10 +76,11 @@ class Finetune(Bench):
         self.folder = args.cache or args.out / "cache"
 
     def cells(self):
-        """Name each size and kind of targets: first what is fitted on nothing, then what is fitted without a model."""
-        yield 0, BEFORE
+        """Name each size and kind of targets: of each size first what is fitted without a model."""
         for size in self.args.sizes:
-            if size <= len(self.fit.texts):
+            if size == 0:
+                yield 0, BEFORE
+            elif size <= len(self.fit.texts):
                 for kind in (*RIVALS, *self.args.targets):
                     yield size, kind
 

@@ -274,7 +274,7 @@ def test_finetune_from_end_to_end(tmp_path, monkeypatch):
     for package in ("torch", "transformers", "accelerate"):
         pytest.importorskip(package, reason=f"fine-tuning needs {package} (skmlmc[finetune])")
     model = write_tiny_gguf(tmp_path / "soft.gguf", scale=0.1)
-    file, sizes = write_annotations(tmp_path / "annotations.jsonl"), ["--sizes", "12", "400"]
+    file, sizes = write_annotations(tmp_path / "annotations.jsonl"), ["--sizes", "0", "12", "400"]
     given = [str(w) for w in ["--data", "made-up", "--file", file, "--model", model, "--out", tmp_path, *TINY, *sizes]]
     finetune.main(given)
     result = json.loads((tmp_path / "finetune-made-up-tiny.json").read_text())
