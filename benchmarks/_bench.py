@@ -109,19 +109,14 @@ class Bench:
         self.single = self.source.single
         documents = load(args.data, args.file, args.data_home, args.labels)
         self.labels = documents.labels
-        self.test, self.rest = self.split(documents)
+        how = {"test_ids": args.test_ids, "reserved": args.shots, "natural": bool(args.natural)}
+        self.test, self.rest = split(documents, args.test, **how)
         self.notes = list(self.test.notes)
         # Drawn from all that are not tested: documents with several labels are few in some data.
         shown = self._choose(self.rest)
         self.demonstrations = [(self.rest.texts[i], self._names(self.rest.H[i])) for i in shown]
         texts = {text for text, _ in self.demonstrations}
         self.fit = self.rest.take([i for i, text in enumerate(self.rest.texts) if text not in texts][: args.fit])
-
-    def split(self, documents):
-        """Return documents to test on, and all others."""
-        args = self.args
-        how = {"test_ids": args.test_ids, "reserved": args.shots, "natural": bool(args.natural)}
-        return split(documents, args.test, **how)
 
     def _choose(self, documents):
         Y = majority_sets(documents.H)

@@ -1,12 +1,12 @@
 """What each option of the estimators is worth on documents with annotators: the same classifier with it and without.
 
-    python -m benchmarks.options --data stackoverflow_emotions --model model.gguf --name SmolLM2-135M
+    python -m benchmarks.options --data stackoverflow_emotions --model model.gguf --name SmolLM2-135M --natural
 
 Each row of `options` is a pair of settings. Both are scored on the same documents; differences, with the option minus
 without, come with bootstrap intervals over documents, and beside them stands how many documents a second one processor
-answers. Test documents are drawn as they come, or with --balanced by `paper_split`; the `--fit` others are what
-classifiers see in `fit`. Rows are saved one by one, and answers kept in a cache. Writes options-DATA-NAME.json and .md
-to --out; with --report one page over all runs in --out instead, options.md.
+answers. The `--fit` others are what classifiers see in `fit`: a prior of theirs fits test documents that are drawn as
+they come (--natural), not balanced ones. Rows are saved one by one, and answers kept in a cache. Writes
+options-DATA-NAME.json and .md to --out; with --report one page over all runs in --out instead, options.md.
 """
 
 from __future__ import annotations
@@ -77,7 +77,6 @@ def main(argv=None):
     parser = make_parser("options", __doc__)
     parser.add_argument("--descriptions", type=Path, default=DESCRIPTIONS, help="JSON file: data -> label -> text")
     parser.add_argument("--only", nargs="+", default=None, help="names of rows; default: all")
-    parser.add_argument("--balanced", action="store_true", help="test documents by paper_split, not as they come")
     parser.add_argument("--timed", type=int, default=12, help="documents that the speed is measured on")
     parser.set_defaults(test=150, fit=100)
     args = parser.parse_args(argv)
@@ -105,16 +104,6 @@ class Options(Bench):
         self.parts = {"test": self.test, "fit": self.fit}
         if set(self.descriptions) != set(self.labels):
             raise SystemExit(f"{args.descriptions}: expected under {args.data!r} a text for each of {self.labels}.")
-
-    def split(self, documents):
-        """Draw test documents as they come, or balanced."""
-        if self.args.balanced or self.args.test_ids is not None:
-            return super().split(documents)
-        order = np.random.default_rng(0).permutation(len(documents.texts))
-        seen = {documents.texts[i] for i in order[: self.args.test]}
-        rest = [i for i in order[self.args.test :] if documents.texts[i] not in seen]
-        told = replace(documents, notes=(*documents.notes, "Test documents: drawn as they come."))
-        return told.take(order[: self.args.test]), told.take(rest)
 
     def row(self, name, option):
         """Score and time one option, on and off."""
