@@ -102,6 +102,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,
+    "write_computation_times": False,
     "show_signature": False,
     "plot_gallery": "True",
     "copyfile_regex": r".*\.csv",
@@ -115,6 +116,7 @@ warnings.filterwarnings("ignore", message=".*FigureCanvasAgg is non-interactive.
 html_theme = "pydata_sphinx_theme"
 html_title = f"skmlmc {release}"
 html_static_path = ["_static"]
+html_favicon = "_static/favicon.svg"
 html_css_files = ["handbook.css"]
 html_js_files = [("sort.js", {"defer": "defer"})]
 html_copy_source = html_show_sourcelink = False
@@ -131,7 +133,7 @@ html_theme_options = {
     "github_url": SOURCE,
     "logo": {"text": f"skmlmc {release}"},
     "navbar_align": "left",
-    "header_links_before_dropdown": 8,
+    "header_links_before_dropdown": 6,
     "show_nav_level": 1,
     "navigation_depth": 3,
     "show_toc_level": 2,

@@ -102,7 +102,7 @@ NOTES = {
     "_models/header.py": (
         "Damaged headers",
         "The header of each file is read before llama.cpp sees it, since llama.cpp ends the process at many a damaged "
-        "one. These are the reasons that stand behind \"is no sound GGUF file\".",
+        'one. These are the reasons that stand behind "is no sound GGUF file".',
         FILE_AGAIN,
     ),
     "_models/soundness.py": (
@@ -181,7 +181,7 @@ NOTES = {
     "align": (
         "Read-outs and what is fitted behind them",
         "Columns at prediction are those of `fit`. Fitting needs targets, and enough documents to hold some out.",
-        "Pass what the message names. For an alignment of columns that are no labels take `kind=\"matrix\"`.",
+        'Pass what the message names. For an alignment of columns that are no labels take `kind="matrix"`.',
     ),
     "metrics.py": (
         "Metrics",

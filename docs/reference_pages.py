@@ -66,7 +66,9 @@ def section(name, pairs):
     lines = [title, "-" * len(title), "", about, "", ".. currentmodule:: skmlmc", ""]
     pages = [path.removeprefix("skmlmc.") for path, value in pairs if has_page(value)]
     if pages:
-        lines += [".. autosummary::", "   :toctree: .", "   :nosignatures:", ""] + [f"   {path}" for path in pages] + [""]
+        lines += (
+            [".. autosummary::", "   :toctree: .", "   :nosignatures:", ""] + [f"   {path}" for path in pages] + [""]
+        )
     values = {path: value for path, value in pairs if not has_page(value)}
     for path, value in values.items():
         lines += [f".. py:data:: {path}", f"   :type: {type(value).__name__}", ""]
