@@ -57,11 +57,12 @@ LOOK = """(() => {
     const two = [light(numbers(getComputedStyle(element).color)), light(behind(element))].sort((a, b) => b - a);
     return (two[0] + 0.05) / (two[1] + 0.05);
   };
-  const name = (element) => element.tagName.toLowerCase() + "." + element.className + " " + element.textContent.trim().slice(0, 60);
+  const name = (e) => e.tagName.toLowerCase() + "." + e.className + " " + e.textContent.trim().slice(0, 60);
+  const fixed = (e) => getComputedStyle(e).position === "fixed";
   const wide = [...document.querySelectorAll("body *")].filter(
-    (e) => seen(e) && e.getBoundingClientRect().right > width + 1 && !scrolls(e) && getComputedStyle(e).position !== "fixed"
+    (e) => seen(e) && e.getBoundingClientRect().right > width + 1 && !scrolls(e) && !fixed(e)
   );
-  const texts = [...document.querySelectorAll("article p, article li, article td, article th, article h1, article h2, article dt, article code")];
+  const texts = [...document.querySelectorAll("article :is(p, li, td, th, h1, h2, dt, code)")];
   return {
     scroll: document.documentElement.scrollWidth - width,
     wide: wide.slice(0, 3).map(name),
@@ -268,11 +269,8 @@ def sorts(browser, address):
     before = browser.value(first)
     browser.value("document.querySelector('article table th').click()")
     browser.value("document.querySelector('article table th').click()")
-    return (
-        []
-        if browser.value(first) > before
-        else [f"results/architectures.html: a click does not sort, {before!r} stays"]
-    )
+    moved = browser.value(first) > before
+    return [] if moved else [f"results/architectures.html: a click does not sort, {before!r} stays first"]
 
 
 def take_shots(browser, address, folder, pages):
@@ -311,9 +309,8 @@ def main(argv=None):
         server.shutdown()
     if wrong:
         sys.exit("\n".join(wrong))
-    print(
-        f"{len(pages)} pages at {' and '.join(map(str, SIZES))} pixels, light and dark: sound, in {time.monotonic() - start:.0f} s"
-    )
+    sizes, seconds = " and ".join(map(str, SIZES)), time.monotonic() - start
+    print(f"{len(pages)} pages at {sizes} pixels, light and dark: sound, in {seconds:.0f} s")
 
 
 if __name__ == "__main__":

@@ -119,6 +119,8 @@ html_static_path = ["_static"]
 html_favicon = "_static/favicon.svg"
 html_css_files = ["handbook.css"]
 html_js_files = [("sort.js", {"defer": "defer"})]
+# Pages that stand alone have nothing to list beside them.
+html_sidebars = {page: [] for page in ("index", "start", "install", "how_it_works", "reliability", "messages")}
 html_copy_source = html_show_sourcelink = False
 html_last_updated_fmt = None
 html_context = {

@@ -148,11 +148,9 @@ def draw_noise(numbers):
     axes.set_xlabel("difference of a probability between batch_size=1 and batch_size=16")
     axes.set_ylabel("probabilities")
     half, most = np.median(apart), apart.max()
-    axes.set_title(
-        f"{len(apart)} probabilities of the first step, {numbers['documents']} documents, {numbers['model']}: median {half:.1g}, largest {most:.2f}\n"
-        f"In the reverse order, one document a decode: largest difference {numbers['turned']:.0f}",
-        loc="left", size=11,
-    )  # fmt: skip
+    of = f"{len(apart)} probabilities of the first step, {numbers['documents']} documents, {numbers['model']}"
+    alone = f"one document a decode, in the reverse order: largest {numbers['turned']:.0f}"
+    axes.set_title(f"{of}\nmedian {half:.1g}, largest {most:.2f}; {alone}", loc="left", size=11)
     return figure
 
 

@@ -46,21 +46,23 @@ NOTES = {
     ),
     "comparison.py": (
         "compare_methods",
-        "Methods are compared by the same scores on the same labels, so all of them must have these labels and the same "
-        "task.",
-        "Give `y` as a table whose columns are the labels, and methods by name, or as classifiers with `predict_proba`.",
+        "Methods are compared by the same scores on the same labels, so all of them must have these "
+        "labels and the same task.",
+        "Give `y` as a table whose columns are the labels, and methods by name or as classifiers with `predict_proba`.",
     ),
     "extract/_base.py": (
         "Labels and demonstrations of an extractor",
         "Demonstrations are drawn from the documents in `fit`, by what most annotators say of them.",
-        "Pass texts and targets to `fit`, give `demonstrations=[(text, [labels]), ...]` yourself, or ask with `shots=0`. "
+        "Pass texts and targets to `fit`, give `demonstrations=[(text, [labels]), ...]` yourself, or ask with "
+        "`shots=0`. "
         "Where the order of columns is warned of, give `labels` in the order of `y`.",
     ),
     "extract/_steps.py": (
         "Steps and hidden states",
-        "Either parameters contradict each other (the last layer is computed at one token only, a document alone has no "
-        "prompt), or the model would rather write something else than a label, and the numbers say so.",
-        "For warnings of a low mass: first `shots=10`, then other wordings or another instruction, then a larger model; "
+        "Either parameters contradict each other (the last layer is computed at one token only, a document alone has "
+        "no prompt), or the model would rather write something else than a label, and the numbers say so.",
+        "For warnings of a low mass: first `shots=10`, then other wordings or another instruction, then a larger "
+        "model; "
         "see [Which model, which prompt?](models.md).",
     ),
     "extract": (
@@ -114,8 +116,10 @@ NOTES = {
     ),
     "_models/trial.py": (
         "The trial run",
-        "Another process loads each file first and decodes a few tokens. What ends that process would have ended yours.",
-        "Download or convert the file again, or upgrade llama-cpp-python, which may be younger than the model. Where no "
+        "Another process loads each file first and decodes a few tokens. What ends that process would have ended "
+        "yours.",
+        "Download or convert the file again, or upgrade llama-cpp-python, which may be older than the model. Where "
+        "no "
         "other process can be started, `SKMLMC_TRIAL=off` goes without a trial.",
     ),
     "_models/identity.py": (

@@ -7,6 +7,7 @@ file or by room of the package.
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,12 +36,12 @@ class Source:
         self.path = path
         self.tree = ast.parse(path.read_text(encoding="utf-8"))
         self.values = dict(assignments([node for node in self.tree.body if isinstance(node, ast.Assign)]))
-        self.functions = {node.name: node for node in ast.walk(self.tree) if isinstance(node, ast.FunctionDef)}
+        self.scopes = [node for node in ast.walk(self.tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+        self.functions = {node.name: node for node in self.scopes if isinstance(node, ast.FunctionDef)}
 
     def enclosing(self, node):
         """Return functions and classes around a node, the innermost first."""
-        kinds = (ast.FunctionDef, ast.ClassDef)
-        around = [n for n in ast.walk(self.tree) if isinstance(n, kinds) and n.lineno <= node.lineno <= n.end_lineno]
+        around = [n for n in self.scopes if n.lineno <= node.lineno <= n.end_lineno]
         return sorted(around, key=lambda n: -n.lineno)
 
 
@@ -53,7 +54,9 @@ def assignments(body):
                 if isinstance(target, ast.Name):
                     yield target.id, value
                 elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
-                    yield from ((t.id, v) for t, v in zip(target.elts, value.elts) if isinstance(t, ast.Name))
+                    yield from (
+                        (t.id, v) for t, v in zip(target.elts, value.elts, strict=False) if isinstance(t, ast.Name)
+                    )
 
 
 class Reader:
@@ -119,7 +122,7 @@ def parameters(node):
 
 def given(function, call):
     """Return the arguments of a call that are texts, by the function's names for them."""
-    pairs = [*zip((argument.arg for argument in function.args.args), call.args)]
+    pairs = [*zip((argument.arg for argument in function.args.args), call.args, strict=False)]
     pairs += [(keyword.arg, keyword.value) for keyword in call.keywords]
     return {name: value for name, value in pairs if holds_text(value)}
 
@@ -166,6 +169,7 @@ def calls(source):
             yield node
 
 
+@cache
 def read_messages():
     """Return all messages of the package, in the order of its files and lines."""
     sources = [Source(path) for path in sorted(PACKAGE.rglob("*.py")) if path.name != "warning.py"]

@@ -99,9 +99,10 @@ def table(pages):
 def index(pages):
     """Return the text of the page that lists all others."""
     lines = [
+        "---\nhtml_theme.sidebar_secondary.remove: true\n---",
         "# Results",
         "",
-        "What was measured, as it was written by the commands beside it. Click on a column's head to sort a table by it.",
+        "What was measured, as the commands beside it wrote it. Click on a column's head to sort a table by it.",
         "Each page begins with its command; the data come from their owners through the loaders of `skmlmc.datasets`.",
         "Where a page sums up others, these have the machine; its date is that of its last change.",
         "",
