@@ -8,6 +8,7 @@ file or by room of the package.
 import ast
 import re
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -138,6 +139,8 @@ def holds_text(node):
 
 def name_of(node):
     """Return a short name of a value for the reader: the last word that its expression has."""
+    if isinstance(node, ast.Call) and node.args and getattr(node.func, "id", "") == "len":
+        return f"number of {name_of(node.args[0])}"
     if isinstance(node, ast.Call) and node.args and not isinstance(node.func, ast.Attribute):
         return name_of(node.args[0])
     if isinstance(node, ast.Call):
@@ -186,7 +189,7 @@ def read_messages():
                 function = reader.functions[called(call)]
                 names = {**names, **dict(assignments(function.body)), **given(function, call)}
             text = reader.text((made or call).args[0], names)
-            about = next(filter(None, map(ast.get_docstring, [*around, source.tree])), "").split("\n\n")[0]
+            about = next(filter(None, map(ast.get_docstring, around)), "").split("\n\n")[0]
             place = next((node.name for node in around), source.path.stem)
             path = source.path.relative_to(ROOT).as_posix()
             found.append(Message(path, call.lineno, kind_of(made or call), " ".join(text.split()), place, flat(about)))
@@ -204,17 +207,21 @@ def note_of(path):
     return file if file in NOTES else file.partition("/")[0]
 
 
-def entry(message):
-    """Return the lines of one message."""
-    text = message.text.replace("`", "'")
-    where = f"`{message.place}`: {message.about}" if message.about else f"`{message.place}`"
-    return [f"`` {text} ``", f": {message.kind}, from {where}", ""]
+def entries(messages):
+    """Yield the lines of a section's messages; what a function does stands before the first one of it."""
+    for about, group in groupby(messages, key=lambda message: message.about):
+        if about:
+            yield from (f"> {about}", "")
+        for message in group:
+            text = message.text.replace("`", "'")
+            yield from (f"`` {text} ``", f": {message.kind}, from `{message.place}`", "")
 
 
 HEAD = """# What messages mean
 
 All errors and warnings of the package, as its source has them: {count} in all. Each says what was expected, what
-came, and what to do. Here they stand with the place that says them and, for each group, why it does and what helps.
+came, and what to do. Here they stand with the place that says them, what that does and, for each group, why they come
+and what helps.
 A word in ‹brackets› stands for a value, `[one / the other]` for either of two. Search for words of the message that
 you got, leaving out names and numbers.
 
@@ -231,7 +238,7 @@ def page():
         group = [message for message in messages if note_of(message.path) == key]
         if group:
             lines += [f"## {title}", "", f"**Why.** {why}", "", f"**What to do.** {remedy}", ""]
-            lines += [line for message in group for line in entry(message)]
+            lines += entries(group)
     return "\n".join(lines)
 
 
