@@ -50,6 +50,12 @@ def make_parser(name, description):
     parser.add_argument("--data-home", type=Path, default=None, help="scikit-learn's folder of data sets")
     parser.add_argument("--file", type=Path, nargs="+", default=None, help="lines of {id, text, annotations} to read")
     parser.add_argument("--test-ids", type=Path, default=None, help="file of the ids of the test documents, " + IDS)
+    parser.add_argument(
+        "--natural",
+        action="store_const",
+        const=True,
+        help="draw test documents as they come, not balanced",
+    )
     parser.add_argument("--labels", type=int, default=None, help="keep so many labels, the most frequent ones")
     parser.add_argument("--wording", default=None, help="what the labels are, such as emotions")
     parser.add_argument("--mode", default="plain", choices=["auto", "plain", "chat"])
@@ -87,6 +93,11 @@ def settings_of(args):
     return json.loads(json.dumps(named, default=short))
 
 
+def given(settings, *but):
+    """Return the settings that decide what is in a row; options that nobody used may be new ones."""
+    return {name: value for name, value in settings.items() if name not in but and value is not None}
+
+
 class Bench:
     """One model on one data set: documents, prompt, demonstrations, and the estimators' parameters."""
 
@@ -95,7 +106,8 @@ class Bench:
         self.single = self.source.single
         documents = load(args.data, args.file, args.data_home, args.labels)
         self.labels = documents.labels
-        self.test, self.rest = split(documents, args.test, test_ids=args.test_ids, reserved=args.shots)
+        how = {"test_ids": args.test_ids, "reserved": args.shots, "natural": bool(args.natural)}
+        self.test, self.rest = split(documents, args.test, **how)
         self.notes = list(self.test.notes)
         # Drawn from all that are not tested: documents with several labels are few in some data.
         shown = self._choose(self.rest)
@@ -137,7 +149,7 @@ class Bench:
         """Say what the run was."""
         return {
             "model": self.args.name,
-            "data": self.args.data,
+            "data": self.args.data + (", as it comes" if self.args.natural else ""),
             "labels": self.labels,
             "date": str(date.today()),
             "machine": f"{platform.machine()}, {platform.system()}, {os.cpu_count()} processors",
@@ -151,7 +163,7 @@ class Bench:
 
 def stem(kind, args):
     """Name of the result files, without ending."""
-    return f"{kind}-{args.data}-{args.name}"
+    return f"{kind}-{args.data}-{args.name}" + ("-natural" if args.natural else "")
 
 
 def write_json(path, content):

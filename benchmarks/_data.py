@@ -101,14 +101,17 @@ def most_frequent(documents, n_labels):
     return replace(documents, H=documents.H[:, keep], labels=labels, notes=notes, annotations=said)
 
 
-def split(documents, n_test, *, test_ids=None, reserved=0, seed=0):
-    """Return test documents and all others: the paper's ids where there are, else a balanced draw.
+def split(documents, n_test, *, test_ids=None, reserved=0, natural=False, seed=0):
+    """Return test documents and all others: the paper's ids where there are, else a balanced draw or a `natural` one.
 
     So many documents with several labels are `reserved` for demonstrations: where they are rare, a balanced test set
     would take them all.
     """
     rng = np.random.default_rng(seed)
-    if test_ids is not None and Path(test_ids).exists():
+    if natural:
+        test = rng.permutation(len(documents.H))[:n_test]
+        notes = ["Test documents: drawn at random, labels as frequent as they come."]
+    elif test_ids is not None and Path(test_ids).exists():
         wanted = set(Path(test_ids).read_text(encoding="utf-8").split())
         test = np.array([i for i, name in enumerate(documents.ids) if name in wanted], int)
         if len(test) < len(wanted):

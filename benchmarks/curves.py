@@ -20,7 +20,7 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
 from benchmarks import _baselines as baselines
-from benchmarks._bench import Bench, command_of, make_parser, read_json, settings_of, stem, table, write_json
+from benchmarks._bench import Bench, command_of, given, make_parser, read_json, settings_of, stem, table, write_json
 from benchmarks._scores import best_threshold, each_score, fit_and_predict, resample
 from skmlmc import GGUFClassifier, ScalingAligner
 
@@ -32,6 +32,7 @@ PROBE, STACK, WITH_ENCODER = "probe", "stack", "stack with the encoder"
 RIVALS = {STACK: (WORDS, PROBE), WITH_ENCODER: (WORDS, ENCODER, STACK)}
 TITLES = {"nll": "NLL", "l1": "L1", "example_f1": "F1"}
 METRICS = tuple(TITLES)
+CELLS = ("sizes", "answers")  # they say which rows there are, not what is in one
 SHORT = {WORDS: "TF-IDF", ENCODER: "encoder"}
 
 
@@ -49,8 +50,8 @@ def main(argv=None):
     args = parser.parse_args(argv)
     bench, path = Curves(args), args.out / f"{stem('curves', args)}.json"
     kept = (args.cache or args.out / "cache") / path.name  # each document's scores: megabytes
-    before, same = read_json(kept), {k: v for k, v in settings_of(args).items() if k not in ("sizes", "answers")}
-    done = {key(row): row for row in before.get("rows", []) if before["settings"] == same}
+    before, same = read_json(kept), given(settings_of(args), *CELLS)
+    done = {key(row): row for row in before.get("rows", []) if given(before["settings"], *CELLS) == same}
     rows = []
     for name, size, draw in bench.cells():
         row = done.get((None, name, size, draw)) or bench.row(name, size, draw)

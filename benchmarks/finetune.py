@@ -18,15 +18,17 @@ from dataclasses import replace
 
 import numpy as np
 from scipy.special import expit, logit
+from sklearn.model_selection import KFold
 
 from benchmarks import _baselines as baselines
-from benchmarks._bench import Bench, command_of, make_parser, read_json, settings_of, stem, table, write_json
+from benchmarks._bench import Bench, command_of, given, make_parser, read_json, settings_of, stem, table, write_json
 from benchmarks._scores import best_threshold, each_score, fit_and_predict, resample
-from skmlmc import GGUFClassifier, StepwiseExtractor
+from skmlmc import GGUFClassifier, SoftStackingClassifier, StepwiseExtractor
 from skmlmc.analysis import early_probability, step_values
 from skmlmc.finetune import FinetunedClassifier
 
-TARGETS = ("annotators", "majority", "preference")
+MEMBER = "member"  # of a stack: fine-tuned once more for each of its folds
+TARGETS = ("annotators", "majority", "preference", MEMBER)
 READOUTS = {
     "hard": "hard_predictions",
     "max": "max_over_generations",
@@ -40,17 +42,18 @@ RIVALS = (BASE_RATE, WORDS, STACK)
 TITLES = {"nll": "NLL", "l1": "L1", "example_f1": "F1"}
 HEADER = ("fitted on", "targets", "read-out")
 # They say which cells there are, not what is in one; other runs' cells are kept.
-CELLS = ("sizes", "targets")
+CELLS = ("sizes", "targets", "device")
 
 
 def main(argv=None):
     parser = make_parser("finetune", __doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[50, 200, 800], help="numbers of fitting documents")
     parser.add_argument("--targets", nargs="+", default=["annotators", "majority"], choices=TARGETS)
+    parser.add_argument("--device", default=None, help="where torch trains; default: the processor")
     args = parser.parse_args(argv)
     bench, path = Finetune(args), args.out / f"{stem('finetune', args)}.json"
-    settings, kept = given(settings_of(args)), read_json(path)
-    cells = kept.get("cells", {}) if given(kept.get("settings", {})) == settings else {}
+    settings, kept = given(settings_of(args), *CELLS), read_json(path)
+    cells = kept.get("cells", {}) if given(kept.get("settings", {}), *CELLS) == settings else {}
     for size, kind in bench.cells():
         name = f"{size} {kind}"
         if name not in cells:
@@ -60,11 +63,6 @@ def main(argv=None):
         result = {"command": command_of(parser, args), **bench.facts(), "settings": settings, "cells": cells}
         write_json(path, result)
         path.with_suffix(".md").write_text("\n".join(markdown(result, bench)) + "\n", encoding="utf-8")
-
-
-def given(settings):
-    """Return the settings that decide what is in a cell; options that nobody used may be new ones."""
-    return {name: value for name, value in settings.items() if name not in CELLS and value is not None}
 
 
 class Finetune(Bench):
@@ -100,6 +98,8 @@ class Finetune(Bench):
             proba, held_out = fit_and_predict(estimator, np.array(fit.texts, object), fit.H, np.array(self.X, object))
             threshold = 0.5 if self.single else best_threshold(fit.H, held_out)
             found, facts = {kind: (proba, threshold)}, {}
+        elif kind == MEMBER:
+            found, facts = self.member(fit), {}
         else:
             lora, facts = (None, {}) if kind == BEFORE else self.tuned(fit, kind)
             made = {name: self.classifier(method=m, lora=lora).fit() for name, m in self.readouts().items()}
@@ -123,7 +123,7 @@ class Finetune(Bench):
             thresholds = kept["thresholds"].tolist()
             found = {name: (kept[name], t) for name, t in zip(kept.files, thresholds, strict=False)}
         beside = self.probabilities(size, STACK)
-        if size and kind not in RIVALS and beside.exists():
+        if size and kind not in (*RIVALS, MEMBER) and beside.exists():
             found[TOGETHER] = self.together(found["compare-to-none" if self.single else "marginal"][0], beside), 0.5
         return {name: self.scores(proba, threshold, size) for name, (proba, threshold) in found.items()}
 
@@ -137,12 +137,24 @@ class Finetune(Bench):
 
     def tuned(self, fit, kind):
         """Train an adapter; returns its path and how it went."""
-        start, folder = time.perf_counter(), self.folder / "adapters"
+        start = time.perf_counter()
         clf = self.classifier(method=next(iter(self.readouts().values())))
-        made = FinetunedClassifier(clf, targets=kind, folder=folder, verbose=1)
-        made.fit(fit.texts, fit.H, annotations=fit.annotations)
+        made = self.trainer(clf, targets=kind).fit(fit.texts, fit.H, annotations=fit.annotations)
         history = [(step, round(loss, 4)) for step, loss in made.history_]
-        return made.adapter_, {"history": history, "training_seconds": round(time.perf_counter() - start)}
+        facts = {"history": history, "step": made.step_, "training_seconds": round(time.perf_counter() - start)}
+        return made.adapter_, facts
+
+    def trainer(self, clf, **params):
+        """Make the estimator that trains."""
+        params = {"folder": self.folder / "adapters", "device": self.args.device or "cpu", "verbose": 1, **params}
+        return FinetunedClassifier(clf, **params)
+
+    def member(self, fit):
+        """Stack the fine-tuned model with the stack, both fitted anew for each of three folds."""
+        clf = self.classifier(method=READOUTS["compare-to-none" if self.single else "marginal"])
+        members, cv = [(STACK, self.rival(STACK)), ("tuned", self.trainer(clf))], KFold(3, shuffle=True, random_state=0)
+        both = SoftStackingClassifier(members, cv=cv, multi_label=not self.single)
+        return {MEMBER: (both.fit(np.array(fit.texts, object), fit.H).predict_proba(self.X), 0.5)}
 
     def shape(self, lora):
         """Say how sure the model is at the first step, and how an answer's next label ranked before."""
@@ -249,9 +261,9 @@ def shapes(result):
             shape, history = content["shape"], content.get("history")
             rank = f"{shape['rank']:.2f} ({shape['transitions']})" if "rank" in shape else "-"
             numbers = [f"{shape[name]:.2f}" for name in ("top1", "spikiness", "entropy", "labels")]
-            best = min(history, key=lambda look: look[1]) if history else None
             training = f"{content['training_seconds']} s, {history[-1][0]} steps" if history else "-"
-            held_out = f"{history[0][1]:.2f} to {best[1]:.2f} after {best[0]}" if history else "-"
+            held_out = f"{history[0][1]:.2f} to {dict(history)[content['step']]:.2f}" if history else "-"
+            held_out += f" after {content['step']}" if history else ""
             found.append([size, kind, *numbers, rank, training, held_out])
     return sorted(found, key=lambda row: int(row[0]))
 

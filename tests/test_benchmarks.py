@@ -98,6 +98,13 @@ def test_split_is_balanced_and_keeps_documents_for_demonstrations():
     assert _data.split(twins, 6)[1].texts == [], "what is tested is not learnt from"
 
 
+def test_split_as_documents_come():
+    every = documents(60)
+    test, rest = _data.split(every, 20, natural=True)
+    assert len(test.texts) == 20 and sorted([*test.texts, *rest.texts]) == sorted(every.texts)
+    assert "as frequent as they come" in test.notes[-1] and _data.split(every, 20, natural=True)[0].texts == test.texts
+
+
 def test_split_by_ids(tmp_path):
     ids = tmp_path / "ids.txt"
     ids.write_text("id3\nid5\n")
@@ -282,7 +289,7 @@ def test_finetune_from_end_to_end(tmp_path, monkeypatch):
     monkeypatch.setattr(finetune.Finetune, "cell", lambda self, *cell: 1 / 0)
     finetune.main(given)  # all cells are kept
     monkeypatch.undo()
-    finetune.main([*given[:-2], "15", "--targets", "majority"])
+    finetune.main([*given[:-2], "15", "--targets", "member", "--device", "cpu"])
     cells = json.loads((tmp_path / "finetune-made-up-tiny.json").read_text())["cells"]
     assert len(cells) == len(result["cells"]) + 4, "those of other runs are kept"
 

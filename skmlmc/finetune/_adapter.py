@@ -17,7 +17,7 @@ import numpy as np
 from .._models.header import GGUFFile
 
 COLUMNS = 256  # of a matrix that are compared
-STEPS, LOSSES = "skmlmc.finetune.steps", "skmlmc.finetune.losses"
+STEP, STEPS, LOSSES = "skmlmc.finetune.step", "skmlmc.finetune.steps", "skmlmc.finetune.losses"
 
 
 def row_order(stored: np.ndarray, loaded: np.ndarray, heads: Sequence[int]) -> np.ndarray | None:
@@ -73,6 +73,7 @@ def write_adapter(
     arch: str,
     factors: Mapping[str, tuple[np.ndarray, np.ndarray]],
     alpha: float,
+    step: int,
     history: Sequence[tuple[int, float]],
 ) -> None:
     """Write a LoRA adapter, whole or not at all.
@@ -87,6 +88,8 @@ def write_adapter(
         A and B of each matrix, float32, rows of B in the file's order.
     alpha : float
         llama.cpp multiplies by ``alpha / r``.
+    step : int
+        Steps after which the factors were what they are, noted in the file.
     history : sequence of (int, float)
         Steps and held-out losses, noted in the file.
     """
@@ -98,6 +101,7 @@ def write_adapter(
         writer.add_type("adapter")
         writer.add_string("adapter.type", "lora")
         writer.add_float32("adapter.lora.alpha", float(alpha))
+        writer.add_uint32(STEP, int(step))
         writer.add_array(STEPS, [int(step) for step, _ in history])
         writer.add_array(LOSSES, [float(loss) for _, loss in history])
         for name, (a, b) in factors.items():
@@ -122,8 +126,8 @@ def read_factors(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {name: (tensors[f"{name}.lora_a"], tensors[f"{name}.lora_b"]) for name in names}
 
 
-def read_history(path: Path) -> list[tuple[int, float]]:
-    """Return the history that `write_adapter` noted in an adapter."""
+def read_history(path: Path) -> tuple[int, list[tuple[int, float]]]:
+    """Return the step and the history that `write_adapter` noted in an adapter."""
     with GGUFFile(path) as file:
         values = file.read().values
-    return list(zip(values[STEPS], values[LOSSES], strict=True))
+    return values[STEP], list(zip(values[STEPS], values[LOSSES], strict=True))

@@ -110,9 +110,22 @@ def largest_pack(examples: Sequence[Example], prefix: int, batch_size: int) -> t
     return tokens, int(share * (tokens - prefix)) + 1
 
 
-def check_memory(needed: int) -> int | None:
+def check_device(device: str) -> None:
+    """Raise ValueError where torch cannot compute on a device."""
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"Got device={device!r}, on which torch cannot compute: {str(error).splitlines()[0]} Expected 'cpu', or a "
+            "device that this build of torch has, such as 'cuda'."
+        ) from error
+
+
+def check_memory(needed: int, device: str = "cpu") -> int | None:
     """Return how much memory is free; MemoryError where it is less than what is needed."""
-    free = available_memory()
+    free = available_memory() if device == "cpu" else None  # torch says so itself of a GPU's
     if free is not None and free < needed:
         raise MemoryError(
             f"Fine-tuning needs about {needed / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free. Expected "

@@ -36,7 +36,7 @@ from ._packs import Example, make_pack
 from ._targets import TARGETS, answers_of_shares, majority_answers, preferred_answers, read_annotations
 from ._training import Material, Settings, train
 
-VERSION = 1  # of what training makes of the same input
+VERSION = 2  # of what training makes of the same input
 MIN_DOCUMENTS = 10
 ENOUGH_STEPS, FEWEST_PASSES = 90, 3  # where `epochs` is None
 BETA, SLOWER = 0.1, 10  # of training on preferences: the usual strength, and a smaller rate
@@ -79,8 +79,11 @@ class FinetunedClassifier(TextEstimatorMixin, LabelProbabilityMixin, BaseEstimat
     validation_fraction : float, default=0.1
         Part of the documents that is held out to find out when to stop.
     patience : int, default=4
-        Training stops when so many looks at held-out documents, two a pass, have found nothing better. The adapter is
-        that of the best look.
+        Training stops when so many looks at held-out documents, two a pass, were worse than the best one by more than
+        a standard error. The adapter is that of the last look that was not: with few documents the best is so by
+        chance, and often before the learning rate has fallen.
+    device : str, default="cpu"
+        Where torch trains, such as "cuda". Adapters are the same to the byte on a processor alone.
     verbose : int, default=0
         1: says what it will take before it starts, and a progress bar.
     random_state : int, RandomState instance or None, default=0
@@ -95,6 +98,8 @@ class FinetunedClassifier(TextEstimatorMixin, LabelProbabilityMixin, BaseEstimat
     history_ : list of (int, float)
         Steps, and the mean negative log-likelihood of answers to held-out documents after them, in nats a document;
         the first is the model's as it came. Of "preference" the loss of the second training.
+    step_ : int
+        After how many of them the adapter was taken.
     held_out_ : ndarray of int
         Rows of the documents held out.
     labels_ : ndarray of shape (L,), object
@@ -138,6 +143,7 @@ class FinetunedClassifier(TextEstimatorMixin, LabelProbabilityMixin, BaseEstimat
         batch_size: int = 8,
         validation_fraction: float = 0.1,
         patience: int = 4,
+        device: str = "cpu",
         verbose: int = 0,
         random_state: RandomState | None = 0,
     ) -> None:
@@ -150,6 +156,7 @@ class FinetunedClassifier(TextEstimatorMixin, LabelProbabilityMixin, BaseEstimat
         self.batch_size = batch_size
         self.validation_fraction = validation_fraction
         self.patience = patience
+        self.device = device
         self.verbose = verbose
         self.random_state = random_state
 
@@ -204,7 +211,7 @@ class FinetunedClassifier(TextEstimatorMixin, LabelProbabilityMixin, BaseEstimat
             settings = replace(settings, beta=BETA, learning_rate=settings.learning_rate / SLOWER)
             learnt = _tokenise(base, texts, pairs, rows, held_out)
             path = self._adapter(folder, base, learnt, settings, start=path)
-        self.history_ = read_history(path)
+        self.step_, self.history_ = read_history(path)
         tuned = clone(base).set_params(lora=os.fspath(path), demonstrations=base.demonstrations_)
         self.classifier_ = tuned.fit(X, y, distribution=distribution)
         self.labels_, self._classes = tuned.labels_, tuned._classes
@@ -301,6 +308,7 @@ class FinetunedClassifier(TextEstimatorMixin, LabelProbabilityMixin, BaseEstimat
             seed=seed,
             n_threads=count_threads(base.n_threads),
             verbose=int(self.verbose),
+            device=str(self.device),
         )
 
     def _adapter(self, folder, base, material, settings, comparison=None, start=None):
@@ -313,11 +321,12 @@ class FinetunedClassifier(TextEstimatorMixin, LabelProbabilityMixin, BaseEstimat
 
     def _train(self, path, model, material, settings, comparison, start):
         _costs.check_packages()
+        _costs.check_device(settings.device)
         sizes = _costs.check_readable(model)
         examples = [*material.train, *material.held_out]
         largest = _costs.largest_pack(examples, len(material.prefix), settings.batch_size)
         needed = _costs.bytes_needed(sizes, settings.rank, *largest)
-        free = _costs.check_memory(needed)
+        free = _costs.check_memory(needed, settings.device)
         if settings.verbose:
             tokens = sum(map(_costs.size, material.train)) * settings.steps * settings.batch_size / len(material.train)
             tqdm.write(
@@ -329,7 +338,7 @@ class FinetunedClassifier(TextEstimatorMixin, LabelProbabilityMixin, BaseEstimat
             )
         checkpoint = path.with_suffix(".checkpoint")
         found = train(model, material, settings, checkpoint, comparison, start)
-        write_adapter(path, sizes.arch, found.factors, settings.alpha, found.history)
+        write_adapter(path, sizes.arch, found.factors, settings.alpha, found.step, found.history)
         checkpoint.unlink(missing_ok=True)
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -472,7 +481,7 @@ def _as_written(extractor, labels):
 
 def _fingerprint(model, material, settings):
     """Return a name for what training makes of the same model, tokens and settings."""
-    learned = {k: v for k, v in vars(settings).items() if k not in ("n_threads", "verbose") and v is not None}
+    learned = {k: v for k, v in vars(settings).items() if k not in ("n_threads", "verbose", "device") and v is not None}
     documents = [[(example.document, example.answers) for example in part] for part in material[2:]]
     told = repr((VERSION, model, *material[:2], documents, sorted(learned.items())))
     return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()

@@ -46,6 +46,7 @@ class Settings:
     seed: int
     n_threads: int
     verbose: int
+    device: str = "cpu"
     beta: float | None = None
 
     @property
@@ -84,33 +85,35 @@ class Material(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """Factors (A, B) by the file's names, and the held-out loss after some steps, as pairs of step and loss."""
+    """Factors (A, B) by the file's names, the step they are of, and the held-out loss after some steps."""
 
     factors: dict[str, tuple[np.ndarray, np.ndarray]]
+    step: int
     history: list[tuple[int, float]]
 
 
 class Model:
     """A language model in torch with factors beside its linear layers."""
 
-    def __init__(self, path: Path, rank: int, alpha: float, seed: int, quiet: bool = True, beta: float | None = None):
+    def __init__(self, path: Path, settings: Settings):
         import torch
 
-        self._torch, self.name, self._beta = torch, path.name, beta
-        self.model = _load(path, quiet)
+        self._torch, self.name, self._beta, self._device = torch, path.name, settings.beta, settings.device
+        self.model = _load(path, quiet=settings.verbose < 2)
         self.stored = StoredWeights(path)
         self.factors: dict[str, tuple[Any, Any]] = {}
         self._orders: dict[str, np.ndarray] = {}
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(settings.seed)
         for name, layer in list(self.model.named_modules()):
             if isinstance(layer, torch.nn.Linear) and layer is not self.model.get_output_embeddings():
-                self._adapt(name, layer, rank, alpha / rank, generator)
+                self._adapt(name, layer, settings.rank, settings.alpha / settings.rank, generator)
         if not self.factors:
             raise ValueError(
                 f"Found no linear layer of {str(path)!r} that can be fine-tuned: its architecture "
                 f"{self.stored.arch!r} names or orders its weights in a way that is not known here. Expected a model "
                 "such as SmolLM2, Llama, Qwen 2 and 3 or Gemma 3."
             )
+        self.model.to(self._device)
 
     def _adapt(self, name, layer, rank, scale, generator):
         torch, stored = self._torch, self.stored.name_of(name)
@@ -123,8 +126,8 @@ class Model:
             return
         n_out, n_in = layer.weight.shape
         bound = 1 / math.sqrt(n_in)
-        a = torch.nn.Parameter(torch.empty(rank, n_in).uniform_(-bound, bound, generator=generator))
-        b = torch.nn.Parameter(torch.zeros(n_out, rank))
+        a = torch.nn.Parameter(torch.empty(rank, n_in).uniform_(-bound, bound, generator=generator).to(self._device))
+        b = torch.nn.Parameter(torch.zeros(n_out, rank, device=self._device))
         self.factors[stored], self._orders[stored] = (a, b), order
         layer.register_forward_hook(lambda _, args, out: out + (args[0] @ a.T) @ (scale * b).T)
 
@@ -133,26 +136,33 @@ class Model:
 
         Of pairs that of the preference, which counts how much more probable the preferred answer has become.
         """
+        return self.losses(pack).sum()
+
+    def losses(self, pack: Pack) -> Any:
+        """Loss of each document of a pack, of shape (n,)."""
         sums = self.log_likelihoods(pack)
         if self._beta is None:
-            return -sums.sum()
-        gained = sums - self._torch.from_numpy(pack.references)
-        return -self._torch.nn.functional.logsigmoid(self._beta * gained).sum()
+            return -sums
+        gained = sums - self._on_device(pack.references)
+        return -self._torch.nn.functional.logsigmoid(self._beta * gained)
 
     def log_likelihoods(self, pack: Pack) -> Any:
         """Weighted sum (n,) of the log-likelihoods of the answers to each document."""
-        torch = self._torch
-        mask = torch.where(torch.from_numpy(pack.mask), 0.0, torch.finfo(torch.float32).min)
+        torch, put = self._torch, self._on_device
+        mask = torch.where(put(pack.mask), 0.0, torch.finfo(torch.float32).min)
         logits = self.model(
-            input_ids=torch.from_numpy(pack.tokens)[None],
-            position_ids=torch.from_numpy(pack.positions)[None],
+            input_ids=put(pack.tokens)[None],
+            position_ids=put(pack.positions)[None],
             attention_mask=self._masks(mask[None, None], pack.positions),
-            logits_to_keep=torch.from_numpy(pack.rows),
+            logits_to_keep=put(pack.rows),
             use_cache=False,
         ).logits[0]
-        chosen = logits.log_softmax(-1)[torch.from_numpy(pack.which), torch.from_numpy(pack.wanted)]
-        sums = torch.zeros(len(pack.references))
-        return sums.index_add(0, torch.from_numpy(pack.owners), chosen * torch.from_numpy(pack.weights))
+        chosen = logits.log_softmax(-1)[put(pack.which), put(pack.wanted)]
+        sums = torch.zeros(len(pack.references), device=self._device)
+        return sums.index_add(0, put(pack.owners), chosen * put(pack.weights))
+
+    def _on_device(self, array):
+        return self._torch.from_numpy(array).to(self._device)
 
     def _masks(self, mask, positions):
         """Return the mask, or one for each kind of layer where some look back no further than a window."""
@@ -160,7 +170,7 @@ class Model:
         kinds, window = set(getattr(config, "layer_types", None) or ()), getattr(config, "sliding_window", None)
         if "sliding_attention" not in kinds or not window:
             return mask
-        near = torch.from_numpy(positions[:, None] - positions[None, :] < window)
+        near = self._on_device(positions[:, None] - positions[None, :] < window)
         return {kind: torch.where(near, mask, mask.min()) if "sliding" in kind else mask for kind in kinds}
 
     def parameters(self) -> list:
@@ -189,8 +199,8 @@ class Model:
         found = {}
         for name, (a, b) in state.items():
             rows = np.empty(tuple(b.shape), np.float32)
-            rows[self._orders[name]] = b.numpy()
-            found[name] = a.numpy(), rows
+            rows[self._orders[name]] = b.cpu().numpy()
+            found[name] = a.cpu().numpy(), rows
         return found
 
 
@@ -221,13 +231,25 @@ def threads(n: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def held_out_loss(model: Model, material: Material) -> float:
-    """Mean negative log-likelihood of the answers to held-out documents, in nats a document."""
+def held_out_losses(model: Model, material: Material) -> np.ndarray:
+    """Loss of each held-out document, in nats."""
     import torch
 
     with torch.no_grad():
-        total = sum(float(model.loss(pack)) for pack in material.packs(material.held_out))
-    return total / len(material.held_out)
+        return np.concatenate([model.losses(pack).cpu().numpy() for pack in material.packs(material.held_out)])
+
+
+def is_near(losses: np.ndarray, best: np.ndarray) -> bool:
+    """Whether losses of some documents are no more than one standard error above others of the same documents.
+
+    >>> is_near(np.array([1.0, 3.0, 2.1]), np.array([1.2, 2.4, 2.2]))  # 0.1 more on average, give or take 0.25
+    True
+    >>> is_near(np.array([1.3, 2.6, 2.3]), np.array([1.2, 2.4, 2.2]))  # 0.13 more, give or take 0.03
+    False
+    """
+    apart = losses - best
+    error = apart.std(ddof=1) / math.sqrt(len(apart)) if len(apart) > 1 else 0.0
+    return bool(apart.mean() <= error)
 
 
 def _with_references(model, material):
@@ -252,7 +274,8 @@ class _Progress:
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate)
         self.step, self.waited = 0, 0
         self.history: list[tuple[int, float]] = []
-        self.best = model.state()
+        self.best: np.ndarray | None = None  # each held-out document's loss at the look with the least
+        self.kept = 0, model.state()
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, whole or not at all."""
@@ -260,7 +283,8 @@ class _Progress:
             "step": self.step,
             "waited": self.waited,
             "history": self.history,
-            "best": self.best,
+            "best": self._torch.from_numpy(self.best),
+            "kept": self.kept,
             "factors": self._model.state(),
             "optimizer": self.optimizer.state_dict(),
         }
@@ -271,23 +295,28 @@ class _Progress:
     def load(self, path: Path) -> bool:
         """Read a checkpoint where there is a whole one."""
         try:
-            state = self._torch.load(path, weights_only=True)
+            state = self._torch.load(path, weights_only=True, map_location=self._settings.device)
             self.optimizer.load_state_dict(state["optimizer"])
         except FileNotFoundError:
             return False
         except Exception:  # torch says in many ways that a file is damaged: begin again
             return False
         self._model.restore(state["factors"])
-        self.step, self.waited, self.best = state["step"], state["waited"], state["best"]
+        self.step, self.waited, self.kept = state["step"], state["waited"], state["kept"]
+        self.best = state["best"].cpu().numpy()
         self.history = [(int(step), float(loss)) for step, loss in state["history"]]
         return True
 
-    def look(self, loss: float) -> None:
-        """Note a held-out loss; the best one's factors are kept."""
-        least = min((loss for _, loss in self.history), default=math.inf)
-        self.history.append((self.step, loss))
-        if loss < least:
-            self.waited, self.best = 0, self._model.state()
+    def look(self, losses: np.ndarray) -> None:
+        """Note held-out documents' losses; the factors are kept of the last look that is no worse than the best one.
+
+        Of a few documents the least mean is often one by chance, in the midst of training where the rate is high.
+        """
+        self.history.append((self.step, float(losses.mean())))
+        if self.best is None or losses.mean() < self.best.mean():
+            self.best = losses
+        if is_near(losses, self.best):
+            self.waited, self.kept = 0, (self.step, self._model.state())
         else:
             self.waited += 1
 
@@ -333,8 +362,7 @@ def train(
         An adapter to begin with; where pairs are trained on, what was preferred before is what the model with it does.
     """
     with threads(settings.n_threads):
-        quiet = settings.verbose < 2
-        model = Model(path, settings.rank, settings.alpha, settings.seed, quiet, settings.beta)
+        model = Model(path, settings)
         if check is not None:
             check(model)
         if start is not None:
@@ -344,11 +372,12 @@ def train(
         progress = _Progress(model, settings)
         if not progress.load(checkpoint):
             began = time.monotonic()
-            progress.look(held_out_loss(model, material))
+            progress.look(held_out_losses(model, material))
             if settings.verbose:
                 _tell_time(material, settings, time.monotonic() - began)
         _train(model, material, settings, progress, checkpoint)
-    found = Trained(model.stored_factors(progress.best), progress.history)
+    step, state = progress.kept
+    found = Trained(model.stored_factors(state), step, progress.history)
     del model, progress, check
     gc.collect()  # gigabytes that may hang in a cycle
     return found
@@ -362,7 +391,7 @@ def _train(model, material, settings, progress, checkpoint):
         while progress.step < settings.steps and progress.waited < settings.patience:
             loss = progress.take_step(material)
             if progress.step % every == 0 or progress.step == settings.steps:
-                progress.look(held_out_loss(model, material))
+                progress.look(held_out_losses(model, material))
             bar.update()
             bar.set_postfix(loss=f"{loss:.2f}", held_out=f"{progress.history[-1][1]:.2f}", refresh=False)
             if time.monotonic() - saved > SAVE_SECONDS and progress.step < settings.steps:

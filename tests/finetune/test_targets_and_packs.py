@@ -133,8 +133,8 @@ def test_an_adapter_changes_the_model_by_what_it_says(tiny_model, tmp_path):
     """A matrix of rank 2 moved into the model's own weights gives the same answers."""
     rng, name = np.random.default_rng(3), "blk.0.ffn_up.weight"
     a, b = rng.normal(size=(2, 32)).astype(np.float32), rng.normal(size=(64, 2)).astype(np.float32)
-    write_adapter(tmp_path / "adapter.gguf", "llama", {name: (a, b)}, 4.0, [(0, 2.5), (8, 1.25)])
-    assert read_history(tmp_path / "adapter.gguf") == [(0, 2.5), (8, 1.25)]
+    write_adapter(tmp_path / "adapter.gguf", "llama", {name: (a, b)}, 4.0, 8, [(0, 2.5), (8, 1.25)])
+    assert read_history(tmp_path / "adapter.gguf") == (8, [(0, 2.5), (8, 1.25)])
     assert [path.name for path in tmp_path.iterdir()] == ["adapter.gguf"]
     merged = write_tiny_gguf(tmp_path / "merged.gguf")
     (weights,) = [t.data for t in gguf.GGUFReader(merged, "r+").tensors if t.name == name]
@@ -149,7 +149,7 @@ def test_an_adapter_changes_the_model_by_what_it_says(tiny_model, tmp_path):
 
 def test_a_failed_write_leaves_no_file(tmp_path):
     with pytest.raises(ValueError, match="float"):
-        write_adapter(tmp_path / "adapter.gguf", "llama", {"x": ("no", "numbers")}, 4.0, [(0, 1.0)])
+        write_adapter(tmp_path / "adapter.gguf", "llama", {"x": ("no", "numbers")}, 4.0, 0, [(0, 1.0)])
     assert list(tmp_path.iterdir()) == []
 
 
