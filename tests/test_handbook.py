@@ -35,7 +35,6 @@ NEEDS = {
     "# needs a processor with AMX, a compiler and some minutes",
     "# needs the network",
     "# needs llama.cpp's scripts and a model of your own",
-    "# needs torch and its companions, as named",
     "# needs models of your own, and data that the loaders fetch",
 }
 RUN_ELSEWHERE = {"docs/finetune.md": "tests/finetune/test_finetune.py"}  # where training is at hand
@@ -64,6 +63,12 @@ def test_block_is_python(page, code):
 def test_every_block_has_a_language_that_is_known():
     kinds = {kind for blocks in BLOCKS.values() for kind, _ in blocks}
     assert kinds <= {"python", "sh", "bash", "text"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_stand_in_blocks_of_their_own(page):
+    """Indented ones would escape the tests here."""
+    assert not re.search(r"\n\n    (?:pip|python|pytest|make|conda) ", re.sub(FENCED, "", PAGES[page]))
 
 
 @pytest.mark.parametrize(("page", "code"), SHELL, ids=[f"{name}-{code.splitlines()[0][:40]}" for name, code in SHELL])
