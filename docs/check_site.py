@@ -234,6 +234,8 @@ def dead_links(found, site, address):
                 wrong.append(f"{page}: the link to {path} leads nowhere")
             elif name and path in found and name not in found[path][0]:
                 wrong.append(f"{page}: {path} has no place {name!r}")
+        if not edit and not page.endswith(("search.html", "genindex.html", "py-modindex.html")):
+            wrong.append(f"{page}: nothing leads to its source")
         for link in edit:
             path = link.partition("/edit/main/")[2]
             if not (ROOT / path).is_file():
