@@ -392,8 +392,8 @@ def test_findings_from_end_to_end(tiny_model, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["max_over_generations", "compare_to_none"])
-def test_readme_counts_what_label_tokens_found(method):
-    readme = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+def test_the_handbook_counts_what_label_tokens_found(method):
+    page = (FOLDER.parent / "docs/guide/method.md").read_text(encoding="utf-8")
     results = [json.loads(path.read_text()) for path in sorted((FOLDER / "results").glob("label_tokens-*.json"))]
     counts = []
     for metric, sign in (("nll", 1), ("l1", 1), ("example_f1", -1)):
@@ -401,10 +401,10 @@ def test_readme_counts_what_label_tokens_found(method):
         assert len(ends) == 12
         counts += [sum(max(sign * low, sign * high) < 0 for low, high in ends)]
         counts += [sum(min(sign * low, sign * high) > 0 for low, high in ends)]
-    assert f"| `{method}` | {' | '.join(map(str, counts))} |" in readme
+    assert f"| `{method}` | {' | '.join(map(str, counts))} |" in page
     for result in results:
         times = result["cost"]["whole"] / result["cost"]["first"]
-        assert f"[{times:.2f}](benchmarks/results/label_tokens-{result['data']}-{result['model']}.md)" in readme
+        assert f"[{times:.2f}](../../benchmarks/results/label_tokens-{result['data']}-{result['model']}.md)" in page
 
 
 def test_label_tokens_from_end_to_end(tiny_model, tmp_path):

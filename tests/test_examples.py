@@ -1,4 +1,4 @@
-"""The gallery: scripts in sphinx-gallery's form, named in the README and run by the checks of the repository."""
+"""The gallery: scripts in sphinx-gallery's form, all in the order of the handbook, run by the checks."""
 
 import ast
 import csv
@@ -58,9 +58,10 @@ def test_is_short(source):
     assert source.count("\n") <= MOST_LINES
 
 
-def test_the_readme_lists_every_example():
-    section = re.search(r"^## Examples\n(.*?)^## ", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
-    assert sorted(re.findall(r"^\* \[.+?\]\(examples/(plot_\w+\.py)\)", section[1], re.M)) == NAMES
+def test_the_handbook_orders_every_example():
+    conf = (ROOT / "docs" / "conf.py").read_text(encoding="utf-8")
+    order = ast.literal_eval(re.search(r"^EXAMPLES = (\[.*?^\])", conf, re.M | re.S)[1])
+    assert sorted(order) == NAMES
 
 
 def test_the_checks_run_every_example():

@@ -55,7 +55,7 @@ documented_fit = documented(
         With ``C=None``: the values of "C" that were tried, and their "nll", the mean of a held-out document.
     n_features_in_ : int
         Number of columns of `X`.
-    feature_names_in_ : ndarray of shape (n_features_in_,), object
+    feature_names_in_ : ndarray of shape (`n_features_in_`,), object
         Column names of `X`, where it is a table. Later ones are matched with them, in any order.""",
     returns="""Returns
     -------
@@ -395,7 +395,7 @@ class LinearProbe(FittedAligner):
         Label names: columns of `y`, or "label0", "label1", ...
     features_ : Pipeline
         Scaler and decomposition.
-    coef_ : ndarray of shape (L, n_components_)
+    coef_ : ndarray of shape (L, `n_components_`)
         Weights of the logistic regressions.
     intercept_ : ndarray of shape (L,)
         Their intercepts.

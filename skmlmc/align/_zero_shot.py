@@ -308,7 +308,7 @@ class UnaryBreakdown(ZeroShotAligner):
     {attributes}
     n_features_in_ : int
         Number of columns of `X`.
-    feature_names_in_ : ndarray of shape (n_features_in_,), object
+    feature_names_in_ : ndarray of shape (`n_features_in_`,), object
         Column names of `X`, where it is a table. Later ones are matched with them, in any order.
 
     Examples

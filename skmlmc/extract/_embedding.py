@@ -82,7 +82,7 @@ class EmbeddingExtractor(TextMixin, TransformerMixin, BaseEstimator, auto_wrap_o
 
     Notes
     -----
-    Texts are read as they are. Some models want words before them, such as ``query: `` of E5: put them there.
+    Texts are read as they are. Some models want words before them, such as "query: " of E5: put them there.
 
     Examples
     --------
