@@ -66,8 +66,11 @@ def test_the_handbook_orders_every_example():
 
 def test_the_checks_run_every_example():
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    loop = re.search(r'^for example in "\$repo"/examples/plot_\*\.py; do\n(.*?)^done$', script, re.M | re.S)
-    assert re.search(r"MPLBACKEND=Agg timeout \w+ python .*\"\$example\"", loop[1])
+    conf = (ROOT / "docs" / "conf.py").read_text(encoding="utf-8")
+    assert re.search(r"^make -C docs clean\ntimeout \w+ make -C docs html$", script, re.M)
+    (pattern,) = re.findall(r'"filename_pattern": r"(.+?)"', conf)
+    assert [name for name in NAMES if re.search(pattern, name)] == NAMES
+    assert '"abort_on_example_error": True' in conf and '"plot_gallery": "True"' in conf
 
 
 def test_the_annotations_add_up_to_the_messages():
