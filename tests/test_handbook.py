@@ -260,3 +260,11 @@ def test_the_build_reads_every_script_of_the_handbook():
     """Scripts beside the pages are sound Python with a docstring that says how they are run."""
     for path in DOCS.glob("*.py"):
         assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def test_no_name_in_a_shape_becomes_a_link():
+    """A name that ends in an underscore is a reference in reStructuredText, unless it stands in backticks."""
+    bare = re.compile(r"shape \([^)`]*[a-z]_[,)]")
+    files = sorted((ROOT / "skmlmc").rglob("*.py"))
+    assert [line for path in files for line in path.read_text(encoding="utf-8").splitlines() if bare.search(line)] == []
+    assert bare.search("x : ndarray of shape (n, n_features_in_)") and not bare.search("shape (`n_features_in_`,)")

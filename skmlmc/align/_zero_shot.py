@@ -355,7 +355,7 @@ class PriorCorrection(ZeroShotAligner):
         What is added to the log-odds of each label, or to its log-probability with ``multi_label=False``.
     n_features_in_ : int
         Number of columns of `X`.
-    feature_names_in_ : ndarray of shape (n_features_in_,), object
+    feature_names_in_ : ndarray of shape (`n_features_in_`,), object
         Column names of `X`, where it is a table. Later ones are matched with them, in any order.
 
     See Also
