@@ -327,12 +327,12 @@ class FinetunedClassifier(TextEstimatorMixin, LabelProbabilityMixin, BaseEstimat
 
     def _train(self, path, model, material, settings, comparison, start):
         _costs.check_packages()
-        _costs.check_device(settings.device)
         sizes = _costs.check_readable(model)
         examples = [*material.train, *material.held_out]
         largest = _costs.largest_pack(examples, len(material.prefix), settings.batch_size)
         needed = _costs.bytes_needed(sizes, settings.rank, *largest)
         free = _costs.check_memory(needed, settings.device)
+        _costs.check_device(settings.device)
         if settings.verbose:
             tokens = sum(map(_costs.size, material.train)) * settings.steps * settings.batch_size / len(material.train)
             tqdm.write(
