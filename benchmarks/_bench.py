@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks._data import SOURCES, Source, load, split
-from benchmarks._scores import majority_sets
+from benchmarks._scores import TITLES, majority_sets
 from skmlmc import PromptTemplate
 from skmlmc._models.files import resolve_model
 from skmlmc._models.loaded import load_model
@@ -195,3 +195,18 @@ def read_json(path):
 def table(header, rows):
     """Write a Markdown table."""
     return ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)]
+
+
+def compared_cells(row):
+    """Write the cells of a row of `compare`: each metric, and the interval of the difference."""
+    intervals = {name: "{:+.3f} to {:+.3f}".format(*row[f"{name}_difference"]) for name in TITLES}
+    return [cell for name in TITLES for cell in (f"{row[name]:.3f}", intervals[name])]
+
+
+def wrote_report(argv, name, report):
+    """Whether --report is asked for; then the page over all runs in --out, whose lines `report` gives, is written."""
+    if not argv or "--report" not in argv:
+        return False
+    folder = Path(argv[argv.index("--out") + 1]) if "--out" in argv else Path("benchmarks/results")
+    (folder / f"{name}.md").write_text("\n".join(report(folder)) + "\n", encoding="utf-8")
+    return True

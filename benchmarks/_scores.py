@@ -11,7 +11,8 @@ from sklearn.model_selection import KFold
 
 from skmlmc.metrics import entropy_correlation, example_f1, l1_distance, nll
 
-METRICS = ("nll", "l1", "example_f1", "entropy_correlation")
+TITLES = {"nll": "NLL", "l1": "L1", "example_f1": "F1"}  # of what each document has
+METRICS = (*TITLES, "entropy_correlation")
 THRESHOLDS = np.linspace(0.05, 0.6, 12)
 N_RESAMPLES = 1000
 
@@ -61,6 +62,19 @@ def compare(H, proba, reference, single=False):
         difference = own[name] - other[name]
         found[f"{name}_difference"] = resample(lambda rows, d=difference: d[rows].mean(), len(H))
     return found
+
+
+def better_and_worse(rows, metric):
+    """Count the rows whose difference, as `compare` finds it, lies wholly on the better side, and on the worse one."""
+    sign = -1 if metric == "example_f1" else 1
+    bounds = [sorted(sign * bound for bound in row[f"{metric}_difference"]) for row in rows]
+    return sum(high < 0 for _, high in bounds), sum(low > 0 for low, _ in bounds)
+
+
+def tally(rows, metric):
+    """Say how many rows are better and worse than their reference, and their mean."""
+    better, worse = better_and_worse(rows, metric)
+    return f"{better} / {worse} ({np.mean([row[metric] for row in rows]):.3f})"
 
 
 def score(H, proba, threshold=0.5, single=False):

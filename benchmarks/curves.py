@@ -13,15 +13,25 @@ from __future__ import annotations
 import os
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
 from benchmarks import _baselines as baselines
-from benchmarks._bench import Bench, command_of, given, make_parser, read_json, settings_of, stem, table, write_json
-from benchmarks._scores import best_threshold, each_score, fit_and_predict, resample
+from benchmarks._bench import (
+    Bench,
+    command_of,
+    given,
+    make_parser,
+    read_json,
+    settings_of,
+    stem,
+    table,
+    write_json,
+    wrote_report,
+)
+from benchmarks._scores import TITLES, best_threshold, each_score, fit_and_predict, resample
 from skmlmc import GGUFClassifier, ScalingAligner
 
 DRAWS = 3
@@ -30,23 +40,20 @@ ALIGNED = {"demonstrations + platt": "platt", "demonstrations + matrix": "matrix
 BASE_RATE, WORDS, ENCODER = "base rate", "TF-IDF + logistic regression", "encoder + logistic regression"
 PROBE, STACK, WITH_ENCODER = "probe", "stack", "stack with the encoder"
 RIVALS = {STACK: (WORDS, PROBE), WITH_ENCODER: (WORDS, ENCODER, STACK)}
-TITLES = {"nll": "NLL", "l1": "L1", "example_f1": "F1"}
 METRICS = tuple(TITLES)
 CELLS = ("sizes", "answers", "fit", "f1")  # they say which rows there are, not what is in one
 SHORT = {WORDS: "TF-IDF", ENCODER: "encoder"}
 
 
 def main(argv=None):
+    if wrote_report(argv, "curves", report):
+        return
     parser = make_parser("curves", __doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[20, 50, 100, 200, 400, 800])
     parser.add_argument(
         "--answers", type=int, default=400, help="documents that are answered to align on; 0: no answers"
     )
     parser.add_argument("--f1", type=int, nargs="+", default=[50, 200, 800], help="sizes at which F1 is computed")
-    if argv and "--report" in argv:
-        folder = Path(argv[argv.index("--out") + 1]) if "--out" in argv else Path("benchmarks/results")
-        (folder / "curves.md").write_text("\n".join(report(folder)) + "\n", encoding="utf-8")
-        return
     args = parser.parse_args(argv)
     bench, path = Curves(args), args.out / f"{stem('curves', args)}.json"
     kept = (args.cache or args.out / "cache") / path.name  # each document's scores: megabytes

@@ -22,7 +22,7 @@ from sklearn.model_selection import KFold
 
 from benchmarks import _baselines as baselines
 from benchmarks._bench import Bench, command_of, given, make_parser, read_json, settings_of, stem, table, write_json
-from benchmarks._scores import best_threshold, each_score, fit_and_predict, resample
+from benchmarks._scores import TITLES, best_threshold, each_score, fit_and_predict, resample
 from skmlmc import GGUFClassifier, SoftStackingClassifier, StepwiseExtractor
 from skmlmc.analysis import early_probability, step_values
 from skmlmc.finetune import FinetunedClassifier
@@ -39,7 +39,6 @@ NOT_SINGLE = ("max", "marginal")  # have no single-label form
 BEFORE, BASE_RATE, WORDS = "the model as it came", "base rate", "TF-IDF + logistic regression"
 STACK, TOGETHER = "stack", "mean of the log-odds with the stack's"
 RIVALS = (BASE_RATE, WORDS, STACK)
-TITLES = {"nll": "NLL", "l1": "L1", "example_f1": "F1"}
 HEADER = ("fitted on", "targets", "read-out")
 # They say which cells there are, not what is in one; other runs' cells are kept.
 CELLS = ("sizes", "targets", "device")

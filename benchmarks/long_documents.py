@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 from sklearn.base import clone
@@ -22,6 +21,7 @@ from sklearn.base import clone
 from benchmarks._bench import (
     Bench,
     command_of,
+    compared_cells,
     make_parser,
     price,
     read_json,
@@ -29,11 +29,11 @@ from benchmarks._bench import (
     stem,
     table,
     write_json,
+    wrote_report,
 )
-from benchmarks._scores import compare
+from benchmarks._scores import TITLES, compare, tally
 from skmlmc import Chunks, GGUFClassifier, ScalingAligner
 
-METRICS = {"nll": "NLL", "l1": "L1", "example_f1": "F1"}
 TARGETS = {"any": lambda shares: 1 - np.prod(1 - shares, axis=1), "max": lambda shares: shares.max(axis=1)}
 POOLINGS = ("max", "mean", "noisy_or", "log_odds")
 AROUND = 16  # tokens around a document in the prompt, at most
@@ -50,9 +50,7 @@ def parse(argv=None):
 
 
 def main(argv=None):
-    if argv and "--report" in argv:
-        folder = Path(argv[argv.index("--out") + 1]) if "--out" in argv else Path("benchmarks/results")
-        (folder / "long_documents.md").write_text("\n".join(report(folder)) + "\n", encoding="utf-8")
+    if wrote_report(argv, "long_documents", report):
         return
     parser, args = parse(argv)
     bench = LongDocuments(args)
@@ -117,16 +115,13 @@ def markdown(result):
         "target",
         "aligned",
         "read",
-        *(c for title in METRICS.values() for c in (title, "minus end's")),
+        *(c for title in TITLES.values() for c in (title, "minus end's")),
         "a second",
         "tokens",
     ]
     rows = []
     for row in result["rows"]:
-        cells = [row["target"], "yes" if row["aligned"] else "no", row["way"]]
-        for name in METRICS:
-            low, high = row[f"{name}_difference"]
-            cells += [f"{row[name]:.3f}", f"{low:+.3f} to {high:+.3f}"]
+        cells = [row["target"], "yes" if row["aligned"] else "no", row["way"], *compared_cells(row)]
         rows.append([*cells, f"{row['a_second']:.2f}", f"{row['tokens']:.0f}"])
     return [
         f"# Long documents: {result['model']} on {result['data']}",
@@ -161,16 +156,8 @@ def report(folder):
     cells = []
     for kind in sorted(kinds, key=lambda kind: kind[:2]):
         same = [row for run in runs for row in run["rows"] if (row["target"], row["aligned"], row["way"]) == kind]
-        cells.append([kind[0], "yes" if kind[1] else "no", kind[2], *(tally(same, name) for name in METRICS)])
-    return [*lines, *table(["target", "aligned", "read", *METRICS.values()], cells)]
-
-
-def tally(rows, name):
-    """Say how many rows are better and worse than their reference, and their mean."""
-    sign = -1 if name == "example_f1" else 1
-    bounds = [sorted(sign * bound for bound in row[f"{name}_difference"]) for row in rows]
-    better, worse = sum(high < 0 for _, high in bounds), sum(low > 0 for low, _ in bounds)
-    return f"{better} / {worse} ({np.mean([row[name] for row in rows]):.3f})"
+        cells.append([kind[0], "yes" if kind[1] else "no", kind[2], *(tally(same, name) for name in TITLES)])
+    return [*lines, *table(["target", "aligned", "read", *TITLES.values()], cells)]
 
 
 if __name__ == "__main__":

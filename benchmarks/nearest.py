@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
 from sklearn.base import clone
 from sklearn.neighbors import NearestNeighbors
@@ -21,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 from benchmarks._bench import (
     Bench,
     command_of,
+    compared_cells,
     make_parser,
     price,
     read_json,
@@ -28,18 +28,16 @@ from benchmarks._bench import (
     stem,
     table,
     write_json,
+    wrote_report,
 )
-from benchmarks._scores import compare
-from benchmarks.long_documents import METRICS, tally
+from benchmarks._scores import TITLES, compare, tally
 from skmlmc import EmbeddingExtractor, GGUFClassifier, HiddenStateExtractor
 
 FIXED = "fixed"
 
 
 def main(argv=None):
-    if argv and "--report" in argv:
-        folder = Path(argv[argv.index("--out") + 1]) if "--out" in argv else Path("benchmarks/results")
-        (folder / "nearest.md").write_text("\n".join(report(folder)) + "\n", encoding="utf-8")
+    if wrote_report(argv, "nearest", report):
         return
     parser = make_parser("nearest", __doc__)
     parser.add_argument("--timed", type=int, default=10, help="documents to take the time of")
@@ -80,15 +78,11 @@ class Nearest(Bench):
 
 def markdown(result):
     """Write the table, with the command that makes it on top."""
-    header = ["demonstrations", *(c for title in METRICS.values() for c in (title, "minus fixed"))]
+    header = ["demonstrations", *(c for title in TITLES.values() for c in (title, "minus fixed"))]
     header += ["a second", "tokens"]
     rows = []
     for row in result["rows"]:
-        cells = [row["shown"]]
-        for name in METRICS:
-            low, high = row[f"{name}_difference"]
-            cells += [f"{row[name]:.3f}", f"{low:+.3f} to {high:+.3f}"]
-        rows.append([*cells, f"{row['a_second']:.2f}", f"{row['tokens']:.0f}"])
+        rows.append([row["shown"], *compared_cells(row), f"{row['a_second']:.2f}", f"{row['tokens']:.0f}"])
     return [
         f"# Demonstrations near the document: {result['model']} on {result['data']}",
         "",
@@ -112,7 +106,7 @@ def report(folder):
         costs = [(first["a_second"] / row["a_second"], row["tokens"] / first["tokens"]) for row, first in found]
         times = [f"{sum(each) / len(each):.1f}" for each in zip(*costs, strict=True)]
         rows = [row for row, _ in found]
-        cells.append([name, *(tally(rows, metric) for metric in METRICS), *times])
+        cells.append([name, *(tally(rows, metric) for metric in TITLES), *times])
     return [
         "# Demonstrations near the document, over data sets and models",
         "",
@@ -123,7 +117,7 @@ def report(folder):
         + ", ".join(f"{run['data']} with {run['model']} ({run['n_test']})" for run in runs)
         + ".",
         "",
-        *table(["demonstrations", *METRICS.values(), "times as long", "times the tokens"], cells),
+        *table(["demonstrations", *TITLES.values(), "times as long", "times the tokens"], cells),
     ]
 
 

@@ -20,12 +20,21 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._bench import Bench, command_of, make_parser, read_json, settings_of, stem, table, write_json
-from benchmarks._scores import each_score, resample
+from benchmarks._bench import (
+    Bench,
+    command_of,
+    make_parser,
+    read_json,
+    settings_of,
+    stem,
+    table,
+    write_json,
+    wrote_report,
+)
+from benchmarks._scores import TITLES, better_and_worse, each_score, resample
 from skmlmc import GGUFClassifier, PriorCorrection, QuestionTemplate
 from skmlmc.prompts._templates import UNARY_INSTRUCTION, UNARY_QUESTION
 
-TITLES = {"nll": "NLL", "l1": "L1", "example_f1": "F1"}
 DESCRIPTIONS = Path(__file__).parent / "wordings" / "descriptions.json"
 CONTENT_FREE = ("N/A", "[MASK]", "")
 ROUNDS = 2  # of timing both in turns
@@ -70,9 +79,7 @@ def options(bench):
 
 
 def main(argv=None):
-    if argv and "--report" in argv:
-        folder = Path(argv[argv.index("--out") + 1]) if "--out" in argv else Path("benchmarks/results")
-        (folder / "options.md").write_text("\n".join(report(folder)) + "\n", encoding="utf-8")
+    if wrote_report(argv, "options", report):
         return
     parser = make_parser("options", __doc__)
     parser.add_argument("--descriptions", type=Path, default=DESCRIPTIONS, help="JSON file: data -> label -> text")
@@ -197,18 +204,12 @@ def report(folder):
     ]
     for name in names:
         found = [(run, row) for run in runs for row in run["rows"] if row["option"] == name]
-        counts = [f"{title} {count(found, metric)}" for metric, title in TITLES.items()]
+        counts = {metric: better_and_worse([row for _, row in found], metric) for metric in TITLES}
+        counts = ["{} {} / {}".format(title, *counts[metric]) for metric, title in TITLES.items()]
         rows = [[run["data"], run["model"], str(row["n_test"]), *cells_of(row)] for run, row in found]
         lines += ["", f"## {name}", "", f"Better / worse of {len(found)} runs: {', '.join(counts)}.", ""]
         lines += table(["data", "model", "documents", *HEADER], rows)
     return lines
-
-
-def count(found, metric):
-    """Count in how many runs an option is better, and worse, beyond the interval."""
-    sign = -1 if metric == "example_f1" else 1
-    ends = np.array([sorted(sign * np.array(row[f"{metric}_difference"])) for _, row in found])
-    return f"{(ends[:, 1] < 0).sum()} / {(ends[:, 0] > 0).sum()}"
 
 
 if __name__ == "__main__":

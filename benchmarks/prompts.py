@@ -11,25 +11,33 @@ from __future__ import annotations
 
 import sys
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks._bench import SINGLE, Bench, command_of, make_parser, read_json, settings_of, stem, table, write_json
-from benchmarks._scores import each_score, resample
+from benchmarks._bench import (
+    SINGLE,
+    Bench,
+    command_of,
+    compared_cells,
+    make_parser,
+    read_json,
+    settings_of,
+    stem,
+    table,
+    write_json,
+    wrote_report,
+)
+from benchmarks._scores import TITLES, better_and_worse, compare
 from skmlmc import GGUFClassifier, PromptTemplate
 from skmlmc._models.files import resolve_model
 from skmlmc._models.loaded import load_vocabulary
 
 MODES, FORMATS = ("chat", "plain"), ("json", "list")
 INSTRUCTIONS = {"the default": None, "short": "Which of these {wording} fit the text? {labels}", "labels": "{labels}"}
-METRICS = {"nll": "NLL", "l1": "L1", "example_f1": "F1"}
 
 
 def main(argv=None):
-    if argv and "--report" in argv:
-        folder = Path(argv[argv.index("--out") + 1]) if "--out" in argv else Path("benchmarks/results")
-        (folder / "prompts.md").write_text("\n".join(report(folder)) + "\n", encoding="utf-8")
+    if wrote_report(argv, "prompts", report):
         return
     parser = make_parser("prompts", __doc__)
     args = parser.parse_args(argv)
@@ -69,7 +77,6 @@ class Prompts(Bench):
         """Score one form."""
         usual = "the default", self.modes[0], FORMATS[0]
         found, default = (self.answers(shots, *how) for how in ((instruction, mode, answer_format), usual))
-        scores, others = (each_score(self.test.H, one.proba, single=self.single) for one in (found, default))
         return {
             "shots": shots,
             "instruction": instruction,
@@ -77,8 +84,7 @@ class Prompts(Bench):
             "format": answer_format,
             "beginning_mass": float(found.beginning_mass),
             "label_mass": float(np.median(found.label_mass)),
-            **{name: round(float(values.mean()), 4) for name, values in scores.items()},
-            **{f"{name}_difference": interval(scores[name] - others[name]) for name in scores},
+            **compare(self.test.H, found.proba, default.proba, self.single),
         }
 
     def answers(self, shots, instruction, mode, answer_format):
@@ -90,23 +96,15 @@ class Prompts(Bench):
         return clf.diagnose(list(self.test.texts))
 
 
-def interval(each):
-    """Bootstrap a mean over documents."""
-    return resample(lambda rows: each[rows].mean(), len(each))
-
-
 def markdown(result):
     """Write the table, with the command that makes it on top."""
     header = ["demonstrations", "instruction", "mode", "format", "beginning", "labels"]
-    header += [cell for title in METRICS.values() for cell in (title, "minus the default's")]
+    header += [cell for title in TITLES.values() for cell in (title, "minus the default's")]
     rows = []
     for row in result["rows"]:
         cells = [str(row["shots"]), row["instruction"], row["mode"], row["format"]]
         cells += [f"{row['beginning_mass']:.1g}", f"{row['label_mass']:.2g}"]
-        for name in METRICS:
-            low, high = row[f"{name}_difference"]
-            cells += [f"{row[name]:.3f}", f"{low:+.3f} to {high:+.3f}"]
-        rows.append(cells)
+        rows.append([*cells, *compared_cells(row)])
     return [
         f"# Forms of the prompt: {result['model']} on {result['data']}",
         "",
@@ -124,16 +122,13 @@ def markdown(result):
 def report(folder):
     """Count over all runs how often a form is better and worse than the default beyond the interval."""
     runs = [read_json(path) for path in sorted(folder.glob("prompts-*.json"))]
-    counts = {}
+    forms = {}
     for row in (row for run in runs for row in run["rows"]):
-        for name in METRICS:
-            low, high = (-1 if name == "example_f1" else 1) * np.array(row[f"{name}_difference"])
-            better, worse = counts.setdefault(form(row), {}).setdefault(name, [0, 0])
-            counts[form(row)][name] = [better + (max(low, high) < 0), worse + (min(low, high) > 0)]
+        forms.setdefault(form(row), []).append(row)
     runs_said = ", ".join(f"{run['data']} with {run['model']} ({run['n_test']})" for run in runs)
     rows = [
-        [str(shots), *rest, *(f"{found[name][0]} / {found[name][1]}" for name in METRICS)]
-        for (shots, *rest), found in counts.items()
+        [str(shots), *rest, *("{} / {}".format(*better_and_worse(found, name)) for name in TITLES)]
+        for (shots, *rest), found in forms.items()
     ]
     return [
         "# Forms of the prompt, over data sets and models",
@@ -143,7 +138,7 @@ def report(folder):
         f"In how many of {len(runs)} runs a form is better / worse than the default (JSON, chat where the model has a "
         f"template) beyond the 95 % interval of the difference over documents: {runs_said}.",
         "",
-        *table(["demonstrations", "instruction", "mode", "format", *METRICS.values()], rows),
+        *table(["demonstrations", "instruction", "mode", "format", *TITLES.values()], rows),
     ]
 
 
