@@ -18,7 +18,6 @@ from sklearn.utils import Bunch, check_random_state, get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, has_fit_parameter
 
-from ._inference.run import CUTS
 from ._models.files import hidden_widths
 from ._models.identity import find_files
 from ._utils.arrays import as_list, check_sample_weight, check_targets, majority, name_targets
@@ -53,7 +52,7 @@ from .extract._marginal import MarginalExtractor
 from .extract._questions import PairwiseExtractor, UnaryExtractor
 from .extract._steps import HiddenStateExtractor, StepwiseExtractor
 from .metrics import wrapped
-from .prompts._chunks import Truncation
+from .prompts._chunks import Truncation, chunks_of
 from .prompts._nearest import is_drawn
 from .prompts._templates import PromptTemplate, QuestionTemplate
 
@@ -439,8 +438,8 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         check_is_fitted(self)
         pieces = _pieces(self.extractors_[0], self.readouts_[0], X)
         found = self.extractors_[0].diagnose(X if pieces is None else pieces.texts)
-        first = None if _reads_texts(self.readouts_[0]) else next(iter(found.values()))
-        parts = _read(self.extractors_, self.readouts_, X, first)
+        known = None if _reads_texts(self.readouts_[0]) else (pieces, next(iter(found.values())))
+        parts = _read(self.extractors_, self.readouts_, X, known)
         if pieces is not None:
             told = getattr(METHODS[self._method()][0], "document_criteria", ())
             found = Bunch(**{**found, **{name: pieces.pool(found[name], "mean") for name in told}})
@@ -564,14 +563,16 @@ class GGUFClassifier(PromptedMixin, LabelProbabilityMixin, BaseEstimator):
         return hasattr(self, "readouts_")
 
 
-def _read(extractors, readouts, X, first=None):
-    """Probabilities of each label order's read-out; `first` is what the first extractor gave, where that is known."""
+def _read(extractors, readouts, X, known=None):
+    """Probabilities of each label order's read-out; `known` are the first one's pieces and what was read of them."""
     parts: list[np.ndarray] = []
     for extractor, readout in zip(extractors, readouts, strict=True):
-        pieces = _pieces(extractor, readout, X)
-        known = first is not None and not parts
-        texts = X if pieces is None else pieces.texts
-        proba = readout.predict_proba(np.asanyarray(first) if known else _input(extractor, readout, texts))
+        if known is not None and not parts:
+            pieces, array = known[0], np.asanyarray(known[1])
+        else:
+            pieces = _pieces(extractor, readout, X)
+            array = _input(extractor, readout, X if pieces is None else pieces.texts)
+        proba = readout.predict_proba(array)
         parts.append(proba if pieces is None else pieces.pool(proba, multi_label=getattr(readout, "multi_label", True)))
     return parts
 
@@ -579,7 +580,7 @@ def _read(extractors, readouts, X, first=None):
 def _pieces(extractor, readout, X):
     """Return the pieces of documents that do not fit in one; None where there are none, or states are averaged."""
     asking = getattr(extractor, "extractor_", extractor)
-    if isinstance(readout, SUPERVISED) or asking.truncation in (None, *CUTS):
+    if isinstance(readout, SUPERVISED) or chunks_of(asking.truncation) is None:
         return None
     pieces = asking._pieces(X)
     return None if pieces.whole else pieces

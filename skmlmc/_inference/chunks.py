@@ -10,7 +10,7 @@ import numpy as np
 
 from .._models.identity import Fingerprints, find_files
 from .._models.loaded import load_vocabulary
-from ..prompts._chunks import Chunks, pool_chunks
+from ..prompts._chunks import chunks_of, pool_chunks
 from .compiled import longest_that_fits, prepared_prompt
 from .run import Options, Task, room_for_documents
 
@@ -63,8 +63,8 @@ def in_pieces(task: Task, texts: Sequence[str], options: Options, expected: Fing
 
     ValueError: the chunks are larger than the context has room for, or the overlap than they are.
     """
-    how = Chunks() if options.truncation == "chunk" else options.truncation
-    if not isinstance(how, Chunks):
+    how = chunks_of(options.truncation)
+    if how is None:
         return Pieces(list(texts), [1] * len(texts), np.ones(len(texts)), "mean")
     model = load_vocabulary(find_files(options.model, options.lora, expected).path)
     prepared = prepared_prompt(task, model)

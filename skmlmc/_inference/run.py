@@ -22,7 +22,7 @@ from .._models.identity import Fingerprints, ModelFiles, find_files
 from .._models.loaded import load_model, load_vocabulary
 from .._utils.checks import check_choice, check_positive_int
 from .._utils.warning import warn
-from ..prompts._chunks import Chunks
+from ..prompts._chunks import chunks_of
 from .compiled import longest_that_fits, prepared_prompt
 from .workers import count_jobs, count_threads, share_of_threads, spread
 
@@ -106,7 +106,7 @@ def check_options(options: Options) -> Options:
         raise ValueError(
             f"Got n_jobs={options.n_jobs!r} but expected a number of processes, -1 for all processors, or None."
         )
-    if not isinstance(options.truncation, Chunks):
+    if chunks_of(options.truncation) is None:
         check_choice(options.truncation, "truncation", (None, *CUTS, "chunk"))
     check_choice(options.kv_dtype, "kv_dtype", ("float16", "float32"))
     cache_folder(options.memory)

@@ -22,7 +22,7 @@ from .._utils.docs import PAPER, documented
 from .._utils.typing import Demonstrations, FilePath, Labels, Lora, Names, RandomState, Self
 from .._utils.warning import warn
 from ..base import VersionedMixin, fits_or_forgets
-from ..prompts._chunks import Chunks, Truncation
+from ..prompts._chunks import Truncation, chunks_of
 from ..prompts._demonstrations import DEMONSTRATION_CHOICES, choose_demonstrations
 from ..prompts._nearest import choose_nearest, is_drawn, is_nearest, make_retriever
 
@@ -410,7 +410,7 @@ class Extractor(PromptedMixin, TransformerMixin, BaseEstimator, auto_wrap_output
 
     def _check_nearest(self):
         """Return the retriever of demonstrations that differ; ValueError or TypeError where there can be none."""
-        if self.truncation == "chunk" or isinstance(self.truncation, Chunks):
+        if chunks_of(self.truncation) is not None:
             raise ValueError(
                 f"Got demonstrations that are nearest to each document, with truncation={self.truncation!r}: expected "
                 "truncation=None, 'end' or 'start', or demonstrations that are the same for all."

@@ -172,8 +172,10 @@ class EmbeddingExtractor(TextMixin, TransformerMixin, BaseEstimator, auto_wrap_o
         {document_errors}
         """
         check_is_fitted(self)
-        pieces = in_pieces(self._task(), check_texts(X), self._options(), fitted_with(self))
-        found = run(self._task(), pieces.texts, self._options(), fitted_with(self))
+        how = self._options(), fitted_with(self)
+        task = self._task()
+        pieces = in_pieces(task, check_texts(X), *how)
+        found = run(task, pieces.texts, *how)
         vectors = pieces.pool(np.array(found), "mean")
         if self.normalize:  # one by one: no other text changes a bit
             vectors = [vector / max(float(np.linalg.norm(vector)), 1e-12) for vector in vectors]

@@ -76,6 +76,19 @@ class Chunks:
 Truncation: TypeAlias = str | Chunks | None
 
 
+def chunks_of(truncation: Truncation) -> Chunks | None:
+    """Return how a `truncation` reads documents in chunks; None where it does not.
+
+    Examples
+    --------
+    >>> chunks_of("chunk") == Chunks(), chunks_of("end")
+    (True, None)
+    """
+    if isinstance(truncation, Chunks):
+        return truncation
+    return Chunks() if isinstance(truncation, str) and truncation == "chunk" else None
+
+
 def pool_chunks(rows: np.ndarray, weights: np.ndarray, how: str, multi_label: bool = True) -> np.ndarray:
     """Pool a document's chunks, a row each, as `Chunks` says; with ``multi_label=False`` the sum stays 1.
 
