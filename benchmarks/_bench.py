@@ -85,6 +85,11 @@ def command_of(parser, args):
     return " ".join(words)
 
 
+def machine():
+    """Say what this machine is."""
+    return f"{platform.machine()}, {platform.system()}, {os.cpu_count()} processors"
+
+
 def short(path):
     """Name a file, annotated documents with their folder: the names are the same in all of them."""
     return f"{path.resolve().parent.name}/{path.name}" if path.suffix in (".jsonl", ".txt") else path.name
@@ -155,7 +160,7 @@ class Bench:
             "data": self.args.data + (", as it comes" if self.args.natural else ""),
             "labels": self.labels,
             "date": str(date.today()),
-            "machine": f"{platform.machine()}, {platform.system()}, {os.cpu_count()} processors",
+            "machine": machine(),
             "n_test": len(self.test.texts),
             "n_fit": len(self.fit.texts),
             "shots": self.args.shots,
@@ -172,6 +177,18 @@ def price(fitted, texts):
     alone.predict_proba(texts)
     seconds = time.perf_counter() - start
     return {"a_second": round(len(texts) / seconds, 3), "tokens": round((model.decoded - before) / len(texts), 1)}
+
+
+def in_turns(calls, texts, rounds=2):
+    """Measure how many documents a second of one processor each call answers, in turns; the first is not counted."""
+    timed, seconds = list(dict.fromkeys(texts))[1:], [0.0] * len(calls)
+    for _ in range(rounds):
+        for k, call in enumerate(calls):
+            call(texts[:1])  # the prompt and threads are there
+            start = time.process_time()  # other programs may be at work
+            call(timed)
+            seconds[k] += time.process_time() - start
+    return [round(rounds * len(timed) / spent, 3) for spent in seconds]
 
 
 def stem(kind, args):

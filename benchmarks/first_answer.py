@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from datetime import date
 from pathlib import Path
 from statistics import median
 
-from benchmarks._bench import make_timing_parser, table, write_json
+from benchmarks._bench import machine, make_timing_parser, table, write_json
 from skmlmc._models.files import resolve_model
 
 LABELS = ["anger", "fear", "joy", "love", "sadness", "surprise", "hope"]
@@ -124,7 +123,7 @@ def main(options=None):
         result = {
             "model": name,
             "command": command,
-            "machine": f"{platform.machine()}, {platform.system()}, {os.cpu_count()} processors",
+            "machine": machine(),
             "date": str(date.today()),
             "gigabytes": path.stat().st_size / 1e9,
             "rounds": args.rounds,

@@ -10,7 +10,6 @@ on --test. Writes lewidi-TEST-NAME.json and .md to --out; hidden states are kept
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from datetime import date
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 from sklearn.pipeline import make_pipeline
 
 from benchmarks import _baselines as baselines
-from benchmarks._bench import command_of, make_timing_parser, table, write_json
+from benchmarks._bench import command_of, machine, make_timing_parser, table, write_json
 from benchmarks._scores import resample
 from skmlmc import EmbeddingExtractor, GGUFClassifier
 from skmlmc.datasets import load_lewidi
@@ -60,7 +59,7 @@ def main(argv=None):
         "labels": train.target_names,
         "n_fit": len(X),
         "n_test": len(X_test),
-        "machine": f"{platform.machine()}, {platform.system()}, {os.cpu_count()} processors, {date.today()}",
+        "machine": f"{machine()}, {date.today()}",
         "rows": rows,
     }
     path = args.out / f"lewidi-{args.test.stem}-{args.name}.json"

@@ -12,9 +12,8 @@ options-DATA-NAME.json and .md to --out; with --report one page over all runs in
 from __future__ import annotations
 
 import sys
-import time
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import numpy as np
 from benchmarks._bench import (
     Bench,
     command_of,
+    in_turns,
     make_parser,
     read_json,
     settings_of,
@@ -37,20 +37,15 @@ from skmlmc.prompts._templates import UNARY_INSTRUCTION, UNARY_QUESTION
 
 DESCRIPTIONS = Path(__file__).parent / "wordings" / "descriptions.json"
 CONTENT_FREE = ("N/A", "[MASK]", "")
-ROUNDS = 2  # of timing both in turns
 
 
 @dataclass(frozen=True)
 class Option:
-    """A row: parameters of `GGUFClassifier` that both have, and those that one has and the other has not.
-
-    `join` puts so many test documents together to one, whose shares of annotators are the largest of theirs.
-    """
+    """A row: parameters of `GGUFClassifier` that both have, and those that one has and the other has not."""
 
     on: dict[str, Any]
     both: dict[str, Any] = field(default_factory=dict)
     off: dict[str, Any] = field(default_factory=dict)
-    join: int = 1
 
     def settings(self):
         """Parameters without the option and with it."""
@@ -93,6 +88,7 @@ def main(argv=None):
     done = {row["option"]: row for row in before.get("rows", []) if before["settings"] == settings}
     result = {"command": command_of(parser, args), **bench.facts(), "settings": settings}
     result |= {f"labels_{name}": float(part.H.sum(axis=1).mean()) for name, part in bench.parts.items()}
+    result["constant"] = bench.constant()
     for name, option in options(bench).items():
         if name not in done and (args.only is None or name in args.only):
             done[name] = bench.row(name, option)
@@ -114,7 +110,7 @@ class Options(Bench):
 
     def row(self, name, option):
         """Score and time one option, on and off."""
-        test = joined(self.test, option.join)
+        test = self.test
         fitted = [self.classifier(params) for params in option.settings()]
         scores = [each_score(test.H, clf.predict_proba(test.texts), single=self.single) for clf in fitted]
         found = {"option": name, "n_test": len(test.texts), "label_orders": len(fitted[1].extractors_)}
@@ -125,6 +121,12 @@ class Options(Bench):
             found[f"{metric}_difference"] = resample(lambda rows, d=on - off: d[rows].mean(), len(test.texts))
         return found
 
+    def constant(self):
+        """Score a model that gives every document the base rates of the others: what any option has to beat."""
+        proba = np.tile(self.fit.H.mean(axis=0).clip(0.005, 0.995), (len(self.test.H), 1))
+        scores = each_score(self.test.H, proba, single=self.single)
+        return {metric: round(float(scores[metric].mean()), 4) for metric in TITLES}
+
     def classifier(self, params):
         """Return a classifier with some parameters, fitted on the documents that are not tested.
 
@@ -134,25 +136,14 @@ class Options(Bench):
 
     def speeds(self, fitted, texts):
         """Documents a second of a processor, in turns: prompt and threads are there, no cache."""
-        alone = [deepcopy(clf).set_params(memory=None, n_jobs=1, n_threads=1) for clf in fitted]
-        timed, seconds = list(dict.fromkeys(texts))[1 : self.args.timed + 1], [0.0, 0.0]
-        for _ in range(ROUNDS):
-            for k, clf in enumerate(alone):
-                clf.predict_proba(texts[:1])
-                start = time.process_time()  # other programs may be at work
-                clf.predict_proba(timed)
-                seconds[k] += time.process_time() - start
-        return [round(ROUNDS * len(timed) / spent, 3) for spent in seconds]
+        alone = [deepcopy(clf).set_params(memory=None, n_jobs=1, n_threads=1).predict_proba for clf in fitted]
+        return in_turns(alone, texts[: self.args.timed + 1])
 
 
-def joined(documents, n):
-    """Put every n documents together to one."""
-    if n == 1:
-        return documents
-    groups = [list(range(at, at + n)) for at in range(0, len(documents.texts) - n + 1, n)]
-    together = documents.take([group[0] for group in groups])
-    texts = ["\n\n".join(documents.texts[i] for i in group) for group in groups]
-    return replace(together, texts=texts, H=np.array([documents.H[group].max(axis=0) for group in groups]))
+def constant_of(run):
+    """Write what a constant scores."""
+    scores = ", ".join(f"{title} {run['constant'][metric]:.3f}" for metric, title in TITLES.items())
+    return f"The base rates of the others, given to every document: {scores}."
 
 
 def cells_of(row):
@@ -183,6 +174,7 @@ def markdown(result):
         f"{result['mode']} layout, {result['n_fit']} other documents to fit on; {result['labels_test']:.2f} labels a "
         f"test document, {result['labels_fit']:.2f} one of the others. Documents a second of one processor. "
         f"{result['machine']}, {result['date']}.",
+        constant_of(result),
         *told,
         *(f"\n{note}" for note in result["notes"]),
         "",
@@ -201,6 +193,8 @@ def report(folder):
         "",
         "Differences are with the option minus without, 95 % intervals over documents; NLL and L1 are better where "
         "they are lower. Documents a second of one processor. Each run has its own page.",
+        "",
+        *(f"* {run['data']}, {run['model']}. {constant_of(run)}" for run in runs),
     ]
     for name in names:
         found = [(run, row) for run in runs for row in run["rows"] if row["option"] == name]

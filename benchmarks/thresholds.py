@@ -11,6 +11,7 @@ thresholds-DATA.json and .md to --out; with --report one page of all of them, th
 from __future__ import annotations
 
 import warnings
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from benchmarks import _baselines as baselines
-from benchmarks._bench import new_parser, read_json, table, write_json
+from benchmarks._bench import machine, new_parser, read_json, table, write_json
 from benchmarks._data import load
 from skmlmc import SelectiveClassifier, ThresholdTuner, UnaryBreakdown
 from skmlmc.align._selective import uncertainty_of
@@ -70,6 +71,7 @@ def main(argv=None):
             if not balanced:
                 risks.append({"size": size, **{key: value for key, value in mean.items() if key not in VARIANTS}})
     shape = {"documents": len(documents.texts), "labels": len(documents.labels)}
+    shape |= {"machine": machine(), "date": str(date.today())}
     write_json(args.out / f"thresholds-{name}.json", {"data": name, **shape, "rows": rows, "risks": risks})
 
 
@@ -151,7 +153,8 @@ def page(found):
             kept = " / ".join(f"{f1:.3f} ({coverage:.2f})" for f1, coverage in parts)
             risks.append((str(row["size"]), name, *areas, f"{1 - row[f'{name}/random']:.3f}", kept))
     title = f"## {found['data']} ({found['documents']} documents, {found['labels']} labels)"
-    return ["", title, "", *table(HEADER, rows), "", *table(RISK_HEADER, risks)]
+    facts = f"{found['machine']}, {found['date']}."
+    return ["", title, "", facts, "", *table(HEADER, rows), "", *table(RISK_HEADER, risks)]
 
 
 if __name__ == "__main__":

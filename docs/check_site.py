@@ -206,15 +206,18 @@ def pages_of(site):
 def look_at(browser, page, address, found):
     """Visit one page in both widths and both schemes; return what is wrong."""
     wrong = []
-    for width, scheme in ((1280, "light"), (375, "dark")):
+    for width, scheme in ((1280, "light"), (1280, "dark"), (375, "dark"), (375, "light")):
         browser.show(width, scheme)
-        browser.go(address + page)
+        if (width, scheme) in ((1280, "light"), (375, "dark")):  # then the scheme changes while the page is open
+            browser.go(address + page)
+        if not browser.wait(f"document.documentElement.dataset.theme === '{scheme}'"):
+            wrong.append(f"{page} at {width}: stays as it is where {scheme} is preferred")
         seen = browser.value(LOOK)
         wrong += [f"{page} at {width}: says {text}" for text in browser.said()]
         wrong += [f"{page}: the picture {source} is missing" for source in seen["pictures"]]
         if seen["scroll"] > 1 or seen["wide"]:
             wrong.append(f"{page} at {width}: {seen['scroll']} pixels wider than the window {seen['wide']}")
-        wrong += [f"{page}, {scheme}: hardly to be read: {text}" for text in seen["faint"]]
+        wrong += [f"{page} at {width}, {scheme}: hardly to be read: {text}" for text in seen["faint"]]
         found.setdefault(page, (set(seen["ids"]), set(seen["links"]), seen["edit"]))
     return wrong
 

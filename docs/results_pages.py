@@ -18,6 +18,11 @@ KINDS = {
     "finetune": "Fine-tuning",
     "findings": "How models answer",
     "label_tokens": "What a label's probability is read from",
+    "prompts": "Forms of the prompt",
+    "options": "Options on and off",
+    "nearest": "Demonstrations near the document",
+    "long_documents": "Long documents",
+    "selective": "Thresholds and abstaining",
     "thresholds": "Thresholds and abstaining",
     "speed": "Speed",
     "first-answer": "Speed",
@@ -58,13 +63,19 @@ def committed(path):
     return run.stdout.strip() if run.returncode == 0 else ""
 
 
+def machines_of_runs(path):
+    """Return the machines of the runs that a page over several sums up: their files' names begin with its name."""
+    runs = [json.loads(run.read_text(encoding="utf-8")) for run in sorted(path.parent.glob(f"{path.stem}-*.json"))]
+    return "; ".join(dict.fromkeys(str(run["machine"]) for run in runs if "machine" in run))
+
+
 def read_page(path):
     """Return what is known of a page, from its text, the JSON file of the same name, and the repository's history."""
     text = path.read_text(encoding="utf-8")
     beside = path.with_suffix(".json")
     known = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
     command = re.search(r"^    (python -m .+)$|`(python -m [^`]+)`", text, re.M)
-    machine = str(known.get("machine", "")) or next(iter(MACHINE.findall(text)), "")
+    machine = str(known.get("machine", "")) or next(iter(MACHINE.findall(text)), "") or machines_of_runs(path)
     dates = DATE.findall(str(known.get("date", "")) + machine) or DATE.findall(text) or [committed(path)]
     return Page(
         path.stem,
@@ -104,7 +115,7 @@ def index(pages):
         "",
         "What was measured, as the commands beside it wrote it. Click on a column's head to sort a table by it.",
         "Each page begins with its command; the data come from their owners through the loaders of `skmlmc.datasets`.",
-        "Where a page sums up others, these have the machine; its date is that of its last change.",
+        "Where a page sums up others, the machine is theirs, and its date that of its last change.",
         "",
     ]
     groups = {}

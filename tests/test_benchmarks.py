@@ -38,6 +38,7 @@ from benchmarks import (
     options,
     paper_table,
     prompts,
+    selective,
     speed,
     tested_models,
     thresholds,
@@ -520,13 +521,8 @@ def test_options_from_end_to_end(tiny_model, tmp_path, monkeypatch):
     assert "| descriptions, a question a label, told once |" in path.with_suffix(".md").read_text()
     options.main(["--report", "--out", str(tmp_path)])
     page = (tmp_path / "options.md").read_text()
+    assert "* made_up, tiny. The base rates of the others, given to every document: NLL " in page
     assert "## content_free\n\nBetter / worse of 1 runs: NLL " in page and "| made_up | tiny | 12 |" in page
-
-
-def test_options_on_documents_that_were_joined():
-    together = options.joined(documents(7), 3)
-    assert together.texts == ["text 0\n\ntext 1\n\ntext 2", "text 3\n\ntext 4\n\ntext 5"]
-    assert (together.H == documents(7).H[:6].reshape(2, 3, 3).max(axis=1)).all()
 
 
 def test_the_data_sets_of_the_table_have_descriptions():
@@ -652,6 +648,41 @@ def test_thresholds(tmp_path):
     assert (
         f"| 30 | as drawn | {row['0.5']:.3f} |" in page and f"| 30 | a label | {risk['a label/random']:.3f} |" in page
     )
+
+
+def test_selective_from_end_to_end(tiny_model, tmp_path):
+    given = ["--data", "made", "--file", write_annotations(tmp_path / "made.jsonl"), "--model", tiny_model]
+    given = [str(word) for word in [*given, "--out", tmp_path, *TINY, "--orders", "2", "--timed", "2"]]
+    selective.main(given)
+    rows = json.loads((tmp_path / "selective-made-tiny.json").read_text(encoding="utf-8"))["rows"]
+    kinds = [(name, learned) for name in ("platt", "stack") for learned in (False, True)]
+    assert [(row["classifier"], row["learned"]) for row in rows] == kinds
+    for (plain, tuned), n_criteria in zip(selective.pairs({"rows": rows}), (4, 2), strict=True):
+        low, high = tuned["example_f1_difference"]
+        assert low - 1e-4 <= tuned["example_f1"] - plain["example_f1"] <= high + 1e-4
+        assert (plain["nll"], plain["l1"]) == (tuned["nll"], tuned["l1"]) and len(tuned["criteria"]) == n_criteria
+        assert min(tuned["speed"]) > 0
+    found = [(row["oracle"], each) for row in rows for each in row["criteria"].values()]
+    assert all(oracle <= each["area"] and 0 <= each["coverage"] <= 1 for oracle, each in found)
+    page = (tmp_path / "selective-made-tiny.md").read_text(encoding="utf-8")
+    assert "| platt | learned | disagreement |" in page and "| stack | learned | label_mass |" not in page
+    selective.main(["--report", "--out", str(tmp_path)])
+    page = (tmp_path / "selective.md").read_text(encoding="utf-8")
+    assert "| made | tiny | platt |" in page and "| stack | 0.5 | entropy |" in page
+
+
+def test_what_abstaining_gains():
+    losses, uncertainty = np.array([0.0, 0.0, 1.0, 0.0] * 10), np.array([1.0, 2.0, 4.0, 3.0] * 10)
+    found = selective.abstaining(losses, uncertainty, uncertainty < 3.5)
+    area = sum(k / (30 + k) for k in range(1, 11)) / 40  # the ten that are wrong come last
+    assert found["area"] == round(area, 4) and found["coverage"] == 0.75 and found["gain"] == 0.25
+    low, high = found["area_difference"]
+    assert low <= area - 0.25 <= high < 0
+    worst = selective.abstaining(losses, -uncertainty, np.array([False] * 40))
+    assert worst["area"] == round((10 + sum(10 / k for k in range(11, 41))) / 40, 4)
+    assert worst["gain"] is worst["gain_interval"] is None
+    both = [{"criteria": {"entropy": each}} for each in (found, worst)]
+    assert selective.counted(both, "entropy")[::2] == ("1 / 1", "1 / 0", "0.38")
 
 
 def test_long_documents_from_end_to_end(tiny_chat_model, tmp_path):

@@ -107,14 +107,13 @@ def split_text(text: str, count: Callable[[str], int], size: int, overlap: int =
     start = done = 0  # what the chunk may begin with, and what stands in a chunk already
     while text[done:].strip():
         reach = start + _reach(text[start:], lambda part: count(part.strip()) <= size, 8 * size)
-        if reach <= done:  # no room for anything new behind the overlap
-            if start == done:
-                raise ValueError(
-                    f"Got chunks of {size} tokens, but {text[done]!r} alone has more: expected a larger size."
-                )
+        stop = reach if reach == len(text) else _end(text, start, done, reach, count, size)
+        if stop is None and start < done:  # no room for a whole word behind the overlap
             start = done
             continue
-        stop = reach if reach == len(text) else _end(text, start, done, reach, count, size)
+        if reach == start:
+            raise ValueError(f"Got chunks of {size} tokens, but {text[done]!r} alone has more: expected a larger size.")
+        stop = stop or reach
         chunks += [chunk] if (chunk := text[start:stop].strip()) else []
         start, done = _begin(text, start, stop, count, overlap), stop
     return chunks or [""]
@@ -128,13 +127,13 @@ def _reach(text, fits, width):
 
 
 def _end(text, start, done, reach, count, size):
-    """Find the best place to end a chunk that may reach so far, behind what is done."""
+    """Find the best place to end a chunk that may reach so far, behind what is done; None: inside a word."""
     for pattern, least in ((_PARAGRAPH, (start + reach) // 2), (_SENTENCE, 0), (_WORD, 0)):
         ends = [m.end() for m in pattern.finditer(text, start, reach)]
         for end in reversed(ends):
             if end > max(done, least) and count(text[start:end].strip()) <= size:
                 return end
-    return reach
+    return None
 
 
 def _begin(text, start, stop, count, overlap):
