@@ -64,6 +64,7 @@ LOOK = """(() => {
   );
   const texts = [...document.querySelectorAll("article :is(p, li, td, th, h1, h2, dt, code)")];
   return {
+    ways: document.querySelectorAll(".prev-next-area").length,
     scroll: document.documentElement.scrollWidth - width,
     wide: wide.slice(0, 3).map(name),
     links: [...document.querySelectorAll("a[href]")].map((a) => a.href),
@@ -214,6 +215,8 @@ def look_at(browser, page, address, found):
             wrong.append(f"{page} at {width}: stays as it is where {scheme} is preferred")
         seen = browser.value(LOOK)
         wrong += [f"{page} at {width}: says {text}" for text in browser.said()]
+        if seen["ways"] > 1:
+            wrong.append(f"{page}: leads to the next page {seen['ways']} times")
         wrong += [f"{page}: the picture {source} is missing" for source in seen["pictures"]]
         if seen["scroll"] > 1 or seen["wide"]:
             wrong.append(f"{page} at {width}: {seen['scroll']} pixels wider than the window {seen['wide']}")

@@ -140,7 +140,7 @@ html_theme_options = {
     "navigation_depth": 3,
     "show_toc_level": 2,
     "secondary_sidebar_items": ["page-toc"],
-    "article_footer_items": ["edit-this-page", "prev-next"],  # pages without a sidebar can be edited too
+    "article_footer_items": ["edit-this-page"],  # pages without a sidebar can be edited too
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
     "pygments_light_style": "a11y-high-contrast-light",
