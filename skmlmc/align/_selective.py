@@ -78,9 +78,9 @@ class SelectiveClassifier(WrapperMixin, BaseEstimator):
 
     For work that people and a model share: at a `coverage` of 0.8 a fifth of the documents is left to people. With
     labels from 0.5 "entropy" found most of the wrong answers, with learned thresholds now it, now "threshold_distance"
-    (``benchmarks/results/thresholds.md``). Behind the stack both tell more than chance; of aligned answers of small models
-    none of the four does so reliably (``benchmarks/results/selective.md``): draw `skmlmc.plots.RiskCoverageDisplay` before
-    you trust one.
+    (``benchmarks/results/thresholds.md``). Behind the stack both tell more than chance; of aligned answers of small
+    models none of the four does so reliably (``benchmarks/results/selective.md``). Draw
+    `skmlmc.plots.RiskCoverageDisplay` before you trust one.
 
     ==================== ===========================================================================================
     criterion            a document is unsure where
