@@ -409,9 +409,9 @@ class TestUse:
             cache.put_many(items)
             times = []
             for _ in range(3):
-                start = time.perf_counter()
+                start = time.process_time()  # other programs may be at work
                 found = cache.get_many(items)
-                times.append(time.perf_counter() - start)
+                times.append(time.process_time() - start)
         assert len(found) == 10_000
         assert min(times) < 1.0  # a tenth of that on an idle laptop
 
