@@ -123,6 +123,13 @@ class Bench:
         texts = {text for text, _ in self.demonstrations}
         self.fit = self.rest.take([i for i, text in enumerate(self.rest.texts) if text not in texts][: args.fit])
 
+    def need_several_labels(self):
+        """End the benchmark where documents have one class each."""
+        if self.single:
+            raise SystemExit(
+                f"Got --data {self.args.data}, whose documents have one class each: expected several labels."
+            )
+
     def _choose(self, documents):
         Y = majority_sets(documents.H)
         if not self.single:
@@ -214,10 +221,24 @@ def table(header, rows):
     return ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)]
 
 
+def write_page(path, lines):
+    """Write the lines of a Markdown page beside the JSON file of that path."""
+    path.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def read_runs(folder, kind):
+    """Read the results of all runs of a benchmark, in the order of their names."""
+    return [read_json(path) for path in sorted(folder.glob(f"{kind}-*.json"))]
+
+
+def interval(bounds):
+    """Write an interval of differences; a dash where it is not defined."""
+    return "{:+.3f} to {:+.3f}".format(*bounds) if bounds else "-"
+
+
 def compared_cells(row):
     """Write the cells of a row of `compare`: each metric, and the interval of the difference."""
-    intervals = {name: "{:+.3f} to {:+.3f}".format(*row[f"{name}_difference"]) for name in TITLES}
-    return [cell for name in TITLES for cell in (f"{row[name]:.3f}", intervals[name])]
+    return [cell for name in TITLES for cell in (f"{row[name]:.3f}", interval(row[f"{name}_difference"]))]
 
 
 def wrote_report(argv, name, report):
@@ -225,5 +246,5 @@ def wrote_report(argv, name, report):
     if not argv or "--report" not in argv:
         return False
     folder = Path(argv[argv.index("--out") + 1]) if "--out" in argv else Path("benchmarks/results")
-    (folder / f"{name}.md").write_text("\n".join(report(folder)) + "\n", encoding="utf-8")
+    write_page(folder / name, report(folder))
     return True

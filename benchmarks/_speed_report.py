@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from benchmarks._bench import table
+from benchmarks._bench import table, write_page
 
 BARS = {
     "growth": ("time a document, long run against its tenth", 1.05),
@@ -21,7 +21,7 @@ def write_report(result, file):
     """Write ``speed-NAME.json``, ``.md`` and ``.png``."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(result, indent=1) + "\n")
-    file.with_suffix(".md").write_text("\n".join(markdown(result)) + "\n")
+    write_page(file, markdown(result))
     draw(result, file.with_suffix(".png"))
 
 

@@ -25,10 +25,12 @@ from benchmarks._bench import (
     given,
     make_parser,
     read_json,
+    read_runs,
     settings_of,
     stem,
     table,
     write_json,
+    write_page,
     wrote_report,
 )
 from benchmarks._scores import TITLES, best_threshold, each_score, fit_and_predict, resample
@@ -70,7 +72,7 @@ def main(argv=None):
         print(f"{size} {name}, draw {draw}: NLL {np.mean(row['nll']):.3f}, {row['seconds']:.1f} s", flush=True)
     result = {"command": command_of(parser, args), **bench.facts(), "settings": settings_of(args), **summary(rows)}
     write_json(path, result)
-    path.with_suffix(".md").write_text("\n".join(markdown(result, path)) + "\n", encoding="utf-8")
+    write_page(path, markdown(result, path))
     draw_curves(result, path.with_suffix(".png"))
 
 
@@ -228,7 +230,7 @@ def interval(result, metric, method, rival, size):
 
 def report(folder):
     """Write one table over all runs: the stacks against the best of their rivals on the test documents."""
-    runs = [read_json(path) for path in sorted(folder.glob("curves-*.json"))]
+    runs = read_runs(folder, "curves")
     lines = ["# The stack against what it is made of", "", "    python -m benchmarks.curves --report", ""]
     lines += [
         "The stack's mean minus that of the rival that does best on these very test documents, with paired 95 % "

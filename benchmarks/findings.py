@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from benchmarks import _findings_figure as figure
-from benchmarks._bench import Bench, command_of, make_parser, settings_of, stem, table, write_json
+from benchmarks._bench import Bench, command_of, make_parser, settings_of, stem, table, write_json, write_page
 from benchmarks._data import SOURCES
 from benchmarks._scores import majority_sets, resample
 from benchmarks._statistics import (
@@ -69,7 +69,7 @@ def main(argv=None):
     result["findings"], result["tables"] = study.findings(), study.tables
     path = args.out / f"{file_name(args)}.json"
     write_json(path, plain(result))
-    path.with_suffix(".md").write_text("\n".join(markdown(result, args)) + "\n", encoding="utf-8")
+    write_page(path, markdown(result, args))
     figure.draw(result, study.steps, path.with_suffix(".png"))
     for found in result["findings"]:
         print(f"{found['finding']}: {found['value']}: {found['verdict']}")

@@ -21,7 +21,18 @@ from scipy.special import expit, logit
 from sklearn.model_selection import KFold
 
 from benchmarks import _baselines as baselines
-from benchmarks._bench import Bench, command_of, given, make_parser, read_json, settings_of, stem, table, write_json
+from benchmarks._bench import (
+    Bench,
+    command_of,
+    given,
+    make_parser,
+    read_json,
+    settings_of,
+    stem,
+    table,
+    write_json,
+    write_page,
+)
 from benchmarks._scores import TITLES, best_threshold, each_score, fit_and_predict, resample
 from skmlmc import GGUFClassifier, SoftStackingClassifier, StepwiseExtractor
 from skmlmc.analysis import early_probability, step_values
@@ -62,7 +73,7 @@ def main(argv=None):
         print(name, {r: round(row["nll"], 3) for r, row in cells[name]["rows"].items()}, flush=True)
         result = {"command": command_of(parser, args), **bench.facts(), "settings": settings, "cells": cells}
         write_json(path, result)
-        path.with_suffix(".md").write_text("\n".join(markdown(result, bench)) + "\n", encoding="utf-8")
+        write_page(path, markdown(result, bench))
 
 
 class Finetune(Bench):

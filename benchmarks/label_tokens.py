@@ -15,7 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks._bench import Bench, command_of, make_parser, read_json, settings_of, stem, table, write_json
+from benchmarks._bench import (
+    Bench,
+    command_of,
+    make_parser,
+    read_json,
+    settings_of,
+    stem,
+    table,
+    write_json,
+    write_page,
+)
 from benchmarks._scores import each_score, resample
 from skmlmc import GGUFClassifier, StepwiseExtractor, clear_models
 
@@ -39,7 +49,7 @@ def main(argv=None):
     result["rows"] = [row(bench, method, texts, H) for method in args.methods]
     path = args.out / f"{stem('label_tokens', args)}.json"
     write_json(path, result)
-    path.with_suffix(".md").write_text("\n".join(markdown(result)) + "\n", encoding="utf-8")
+    write_page(path, markdown(result))
 
 
 def row(bench, method, texts, H):

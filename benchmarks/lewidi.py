@@ -18,7 +18,7 @@ import numpy as np
 from sklearn.pipeline import make_pipeline
 
 from benchmarks import _baselines as baselines
-from benchmarks._bench import command_of, machine, make_timing_parser, table, write_json
+from benchmarks._bench import command_of, machine, make_timing_parser, table, write_json, write_page
 from benchmarks._scores import resample
 from skmlmc import EmbeddingExtractor, GGUFClassifier
 from skmlmc.datasets import load_lewidi
@@ -64,7 +64,7 @@ def main(argv=None):
     }
     path = args.out / f"lewidi-{args.test.stem}-{args.name}.json"
     write_json(path, result)
-    path.with_suffix(".md").write_text("\n".join(markdown(result)) + "\n", encoding="utf-8")
+    write_page(path, markdown(result))
 
 
 def draw(bunch, most):

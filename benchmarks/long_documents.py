@@ -24,11 +24,12 @@ from benchmarks._bench import (
     compared_cells,
     make_parser,
     price,
-    read_json,
+    read_runs,
     settings_of,
     stem,
     table,
     write_json,
+    write_page,
     wrote_report,
 )
 from benchmarks._scores import TITLES, compare, tally
@@ -54,13 +55,12 @@ def main(argv=None):
         return
     parser, args = parse(argv)
     bench = LongDocuments(args)
-    if bench.single:
-        raise SystemExit(f"Got --data {args.data}, whose documents have one class each: expected several labels.")
+    bench.need_several_labels()
     result = {"command": command_of(parser, args), **bench.facts(), "settings": settings_of(args)}
     result |= {"n_test": args.joined, "rows": bench.rows()}
     path = args.out / f"{stem('long_documents', args)}.json"
     write_json(path, result)
-    path.with_suffix(".md").write_text("\n".join(markdown(result)) + "\n", encoding="utf-8")
+    write_page(path, markdown(result))
 
 
 def join(documents, n, parts, seed):
@@ -140,7 +140,7 @@ def markdown(result):
 
 def report(folder):
     """Count over all runs how often a way is better and worse than cutting the end beyond the interval."""
-    runs = [read_json(path) for path in sorted(folder.glob("long_documents-*.json"))]
+    runs = read_runs(folder, "long_documents")
     lines = [
         "# Long documents, over data sets and models",
         "",

@@ -23,11 +23,12 @@ from benchmarks._bench import (
     compared_cells,
     make_parser,
     price,
-    read_json,
+    read_runs,
     settings_of,
     stem,
     table,
     write_json,
+    write_page,
     wrote_report,
 )
 from benchmarks._scores import TITLES, compare, tally
@@ -46,7 +47,7 @@ def main(argv=None):
     result = {"command": command_of(parser, args), **bench.facts(), "settings": settings_of(args), "rows": bench.rows()}
     path = args.out / f"{stem('nearest', args)}.json"
     write_json(path, result)
-    path.with_suffix(".md").write_text("\n".join(markdown(result)) + "\n", encoding="utf-8")
+    write_page(path, markdown(result))
 
 
 class Nearest(Bench):
@@ -98,7 +99,7 @@ def markdown(result):
 
 def report(folder):
     """Count over all runs how often a choice is better and worse than fixed demonstrations beyond the interval."""
-    runs = [read_json(path) for path in sorted(folder.glob("nearest-*.json"))]
+    runs = read_runs(folder, "nearest")
     names = dict.fromkeys(row["shown"] for run in runs for row in run["rows"])
     cells = []
     for name in names:

@@ -23,12 +23,15 @@ from benchmarks._bench import (
     Bench,
     command_of,
     in_turns,
+    interval,
     make_parser,
     read_json,
+    read_runs,
     settings_of,
     stem,
     table,
     write_json,
+    write_page,
     wrote_report,
 )
 from benchmarks._scores import TITLES, better_and_worse, each_score, resample
@@ -45,11 +48,10 @@ class Option:
 
     on: dict[str, Any]
     both: dict[str, Any] = field(default_factory=dict)
-    off: dict[str, Any] = field(default_factory=dict)
 
     def settings(self):
         """Parameters without the option and with it."""
-        return {**self.both, **self.off}, {**self.both, **self.on}
+        return self.both, {**self.both, **self.on}
 
 
 def options(bench):
@@ -58,7 +60,7 @@ def options(bench):
     asked = {"method": "unary_breakdown"}
     meaning = " ".join(f"{name}: {text}.".replace("{", "{{").replace("}", "}}") for name, text in told.items())
     listed = QuestionTemplate(f"{UNARY_INSTRUCTION} {meaning}", UNARY_QUESTION, **wording)
-    rates = bench.fit.H.mean(axis=0).clip(0.005, 0.995)
+    rates = bench.base_rates
     single = {"multi_label": not bench.single}
     prior = PriorCorrection(rates / rates.sum() if bench.single else rates, **single)
     return {
@@ -87,7 +89,8 @@ def main(argv=None):
     before = read_json(path)
     done = {row["option"]: row for row in before.get("rows", []) if before["settings"] == settings}
     result = {"command": command_of(parser, args), **bench.facts(), "settings": settings}
-    result |= {f"labels_{name}": float(part.H.sum(axis=1).mean()) for name, part in bench.parts.items()}
+    parts = {"test": bench.test, "fit": bench.fit}
+    result |= {f"labels_{name}": float(part.H.sum(axis=1).mean()) for name, part in parts.items()}
     result["constant"] = bench.constant()
     for name, option in options(bench).items():
         if name not in done and (args.only is None or name in args.only):
@@ -95,7 +98,7 @@ def main(argv=None):
             print(done[name], flush=True)
         result["rows"] = [done[row] for row in options(bench) if row in done]
         write_json(path, result)
-    path.with_suffix(".md").write_text("\n".join(markdown(result)) + "\n", encoding="utf-8")
+    write_page(path, markdown(result))
 
 
 class Options(Bench):
@@ -104,14 +107,13 @@ class Options(Bench):
     def __init__(self, args):
         super().__init__(args)
         self.descriptions = read_json(args.descriptions).get(args.data, {})
-        self.parts = {"test": self.test, "fit": self.fit}
+        self.base_rates = self.fit.H.mean(axis=0).clip(0.005, 0.995)
         if set(self.descriptions) != set(self.labels):
             raise SystemExit(f"{args.descriptions}: expected under {args.data!r} a text for each of {self.labels}.")
 
     def row(self, name, option):
         """Score and time one option, on and off."""
-        test = self.test
-        fitted = [self.classifier(params) for params in option.settings()]
+        test, fitted = self.test, [self.classifier(params) for params in option.settings()]
         scores = [each_score(test.H, clf.predict_proba(test.texts), single=self.single) for clf in fitted]
         found = {"option": name, "n_test": len(test.texts), "label_orders": len(fitted[1].extractors_)}
         found["speed"] = self.speeds(fitted, test.texts)
@@ -123,7 +125,7 @@ class Options(Bench):
 
     def constant(self):
         """Score a model that gives every document the base rates of the others: what any option has to beat."""
-        proba = np.tile(self.fit.H.mean(axis=0).clip(0.005, 0.995), (len(self.test.H), 1))
+        proba = np.tile(self.base_rates, (len(self.test.H), 1))
         scores = each_score(self.test.H, proba, single=self.single)
         return {metric: round(float(scores[metric].mean()), 4) for metric in TITLES}
 
@@ -151,8 +153,7 @@ def cells_of(row):
     cells = []
     for metric in TITLES:
         off, on = row[metric]
-        low, high = row[f"{metric}_difference"]
-        cells += [f"{off:.3f}", f"{on:.3f}", f"{low:+.3f} to {high:+.3f}"]
+        cells += [f"{off:.3f}", f"{on:.3f}", interval(row[f"{metric}_difference"])]
     off, on = row["speed"]
     return [*cells, f"{off:.2f}", f"{on:.2f}"]
 
@@ -184,7 +185,7 @@ def markdown(result):
 
 def report(folder):
     """Write one table an option over all runs, with how often it is better and worse beyond the interval."""
-    runs = [read_json(path) for path in sorted(folder.glob("options-*.json"))]
+    runs = read_runs(folder, "options")
     names = list(dict.fromkeys(row["option"] for run in runs for row in run["rows"]))
     lines = [
         "# Options on and off, over data sets and models",

@@ -19,7 +19,17 @@ from sklearn.pipeline import make_pipeline
 
 from benchmarks import _baselines as baselines
 from benchmarks import _paper as paper
-from benchmarks._bench import Bench, command_of, make_parser, read_json, settings_of, stem, table, write_json
+from benchmarks._bench import (
+    Bench,
+    command_of,
+    make_parser,
+    read_json,
+    settings_of,
+    stem,
+    table,
+    write_json,
+    write_page,
+)
 from benchmarks._scores import METRICS, best_threshold, fit_and_predict, score
 from skmlmc import BradleyTerry, GGUFClassifier, HiddenStateExtractor, LinearProbe, PairwiseExtractor, ScalingAligner
 
@@ -58,7 +68,7 @@ def main(argv=None):
         write_json(path, {**result, "rows": [*result["rows"], *(r for m, r in done.items() if m not in names(result))]})
         print(f"{name}: {', '.join(f'{metric} {row[metric]}' for metric in METRICS)}; {row['seconds']} s", flush=True)
     write_json(path, result)
-    path.with_suffix(".md").write_text("\n".join(markdown(result, bench)) + "\n", encoding="utf-8")
+    write_page(path, markdown(result, bench))
     draw(result, path.with_suffix(".png"))
 
 

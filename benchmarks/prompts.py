@@ -21,10 +21,12 @@ from benchmarks._bench import (
     compared_cells,
     make_parser,
     read_json,
+    read_runs,
     settings_of,
     stem,
     table,
     write_json,
+    write_page,
     wrote_report,
 )
 from benchmarks._scores import TITLES, better_and_worse, compare
@@ -51,7 +53,7 @@ def main(argv=None):
         result["rows"].append(known or bench.row(shots, instruction, mode, answer_format))
         write_json(path, result)
         print(result["rows"][-1], flush=True)
-    path.with_suffix(".md").write_text("\n".join(markdown(result)) + "\n", encoding="utf-8")
+    write_page(path, markdown(result))
 
 
 def form(row):
@@ -121,7 +123,7 @@ def markdown(result):
 
 def report(folder):
     """Count over all runs how often a form is better and worse than the default beyond the interval."""
-    runs = [read_json(path) for path in sorted(folder.glob("prompts-*.json"))]
+    runs = read_runs(folder, "prompts")
     forms = {}
     for row in (row for run in runs for row in run["rows"]):
         forms.setdefault(form(row), []).append(row)

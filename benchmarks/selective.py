@@ -22,12 +22,14 @@ from benchmarks._bench import (
     Bench,
     command_of,
     in_turns,
+    interval,
     make_parser,
-    read_json,
+    read_runs,
     settings_of,
     stem,
     table,
     write_json,
+    write_page,
     wrote_report,
 )
 from benchmarks._scores import TITLES, better_and_worse, each_score, majority_sets, resample
@@ -48,12 +50,11 @@ def main(argv=None):
     parser.set_defaults(test=150, fit=200)
     args = parser.parse_args(argv)
     bench = Selective(args)
-    if bench.single:
-        raise SystemExit(f"Got --data {args.data}, whose documents have one class each: expected several labels.")
+    bench.need_several_labels()
     result = {"command": command_of(parser, args), **bench.facts(), "settings": settings_of(args), "rows": bench.rows()}
     path = args.out / f"{stem('selective', args)}.json"
     write_json(path, result)
-    path.with_suffix(".md").write_text("\n".join(markdown(result)) + "\n", encoding="utf-8")
+    write_page(path, markdown(result))
 
 
 class Selective(Bench):
@@ -124,10 +125,6 @@ def abstaining(losses, uncertainty, answered):
     }
 
 
-def interval(bounds):
-    return "{:+.3f} to {:+.3f}".format(*bounds) if bounds else "-"
-
-
 def cells_of(plain, tuned):
     """Write what learned thresholds change: F1 without, with, the difference; what they leave alone; the speeds."""
     speeds = [f"{speed:.2f}" for speed in plain["speed"]]
@@ -179,7 +176,7 @@ def markdown(result):
 
 def report(folder):
     """Write what learned thresholds change in each run, and how often a criterion tells more than chance."""
-    runs = [read_json(path) for path in sorted(folder.glob("selective-*.json"))]
+    runs = read_runs(folder, "selective")
     learned = [(run, a, b) for run in runs for a, b in pairs(run)]
     rows = [[run["data"], run["model"], a["classifier"], *cells_of(a, b)] for run, a, b in learned]
     better, worse = better_and_worse([b for _, _, b in learned], "example_f1")
@@ -215,10 +212,10 @@ def report(folder):
 def counted(rows, criterion):
     """Count over runs how often a criterion tells more than chance, and how often abstaining by it gains."""
     found = [row["criteria"][criterion] for row in rows]
-    areas, gains = ([each[key] for each in found if each[key]] for key in ("area_difference", "gain_interval"))
+    gains = [each["gain_interval"] for each in found if each["gain_interval"]]
     area, coverage = (np.mean([each[key] for each in found]) for key in ("area", "coverage"))
     gain = np.mean([each["gain"] for each in found if each["gain"] is not None] or [np.nan])
-    tells = f"{sum(high < 0 for _, high in areas)} / {sum(low > 0 for low, _ in areas)}"
+    tells = "{} / {}".format(*better_and_worse(found, "area"))
     gained = f"{sum(low > 0 for low, _ in gains)} / {sum(high < 0 for _, high in gains)}"
     return tells, f"{area:.3f}", gained, f"{gain:+.3f}", f"{coverage:.2f}"
 

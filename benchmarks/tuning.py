@@ -16,7 +16,7 @@ from datetime import date
 from pathlib import Path
 from statistics import median
 
-from benchmarks._bench import table
+from benchmarks._bench import table, write_page
 from benchmarks._workload import extractors, sentences
 from skmlmc import clear_models
 from skmlmc._engine import model as _engine
@@ -103,7 +103,7 @@ def write(rows, args):
     lines += [f"Documents a second against the engine's own choice ({own}), medians over rounds: {args.rounds}.", ""]
     head = ["mode", "tried", "against own choice", "own choice, documents/s"]
     lines += table(head, [(r["mode"], r["tried"], f"{r['ratio']:.2f}", f"{r['own']:.2f}") for r in rows])
-    file.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    write_page(file, lines)
 
 
 if __name__ == "__main__":
